@@ -1,0 +1,57 @@
+"""Files that are either whole or not there."""
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from binseg.errors import BinsegError
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it takes `path`'s place only if the block succeeds.
+
+    The temporary file lies in the same folder, so the final `os.replace` is atomic: a reader, or
+    a process killed at any moment, sees the old file or the new one, never a part of it.
+
+    Raises:
+        BinsegError: the disk is full or the folder cannot be written; an older `path` is intact.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent
+        )
+        os.close(handle)
+    except OSError as error:
+        raise _explained(error, target) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
+    except OSError as error:
+        raise _explained(error, target) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """The process's file mode mask (reading it means setting it; mkstemp ignores it)."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _explained(error: OSError, target: Path) -> BinsegError:
+    if error.errno == errno.ENOSPC:
+        return BinsegError(
+            f"{target}: no space left on the disk; free some and run again (nothing was lost)"
+        )
+    return BinsegError(f"{target}: cannot be written ({error.strerror or error})")

@@ -1,0 +1,348 @@
+"""Readers of data sets: CamVid, people's own folders, and the built-in street scenes."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from binseg.data.imageio import (
+    IMAGE_SUFFIXES,
+    MASK_SUFFIXES,
+    image_size,
+    list_images,
+    read_image,
+    read_mask,
+)
+from binseg.data.labels import LabelTable, get_label_table
+from binseg.data.samples import Sample
+from binseg.data.scenes import draw_scene
+from binseg.errors import BinsegError, unknown_name
+
+SPLITS = ("train", "val", "test")
+
+
+class SegmentationDataset(Protocol):
+    """Labelled pictures of one split, in a fixed order; reading one has no side effects."""
+
+    labels: LabelTable
+    faults: Sequence[str]
+    """What is wrong with the files' arrangement; empty unless opened with strict=False."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+    def read_labels(self, index: int) -> np.ndarray:
+        """Only the uint8 (H, W) train ids: faster than a whole sample."""
+
+    def sample_name(self, index: int) -> str:
+        """The sample's name without reading it."""
+
+    def sample_size(self, index: int) -> tuple[int, int]:
+        """(height, width) of the picture without decoding it."""
+
+    def sample_paths(self, index: int) -> tuple[Path, Path] | None:
+        """The files (picture, mask); None if the sample has none."""
+
+
+class Pair(NamedTuple):
+    """A picture and the mask that belongs to it."""
+
+    image: Path
+    mask: Path
+
+
+class PairedFiles:
+    """A data set of picture files and mask files; base of the readers below."""
+
+    def __init__(
+        self, pairs: Sequence[Pair], labels: LabelTable, faults: Sequence[str], strict: bool
+    ) -> None:
+        if strict and faults:
+            more = f" (and {len(faults) - 1} more: see `binseg data check`)" * (len(faults) > 1)
+            raise BinsegError(faults[0] + more)
+        self.pairs = tuple(pairs)
+        self.labels = labels
+        self.faults = tuple(faults)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read picture and mask.
+
+        Raises:
+            BinsegError: an unreadable file, unknown ids, or a mask of another size.
+        """
+        pair = self.pairs[index]
+        image, labels = read_image(pair.image), self.read_labels(index)
+        if image.shape[:2] != labels.shape:
+            raise BinsegError(
+                f"{pair.mask}: the mask has {labels.shape[1]} × {labels.shape[0]} pixels, its "
+                f"picture {pair.image.name} {image.shape[1]} × {image.shape[0]}; make them equal"
+            )
+        return Sample(image, labels, self.sample_name(index))
+
+    def read_labels(self, index: int) -> np.ndarray:
+        mask = self.pairs[index].mask
+        return self.labels.encode(read_mask(mask), mask)
+
+    def sample_name(self, index: int) -> str:
+        return self.pairs[index].image.stem
+
+    def sample_size(self, index: int) -> tuple[int, int]:
+        return image_size(self.pairs[index].image)
+
+    def sample_paths(self, index: int) -> tuple[Path, Path] | None:
+        return self.pairs[index]
+
+
+class CamVidDataset(PairedFiles):
+    """CamVid in the usual folders: `{split}/NAME.png|jpg` and `{split}annot/NAME.png`.
+
+    Args:
+        root: the folder that holds train/, trainannot/, val/, …
+        split: train, val or test.
+        strict: raise the first fault of the arrangement; else collect them in `faults`.
+
+    Raises:
+        BinsegError: a missing folder or mask, or no pictures.
+    """
+
+    def __init__(self, root: str | Path, split: str, *, strict: bool = True) -> None:
+        root = _existing_root(root)
+        images, masks = root / split, root / f"{split}annot"
+        for folder in (images, masks):
+            if not folder.is_dir():
+                raise BinsegError(
+                    f"{folder}: missing; CamVid needs train/, trainannot/, val/ and valannot/ "
+                    "in its root (set --data.root to the folder that holds them)"
+                )
+        pairs, faults = _pair_up(list_images(images), masks)
+        super().__init__(pairs, get_label_table("camvid"), faults, strict)
+
+
+class FolderDataset(PairedFiles):
+    """People's own data: pictures in `images/`, masks of the same names in `masks/`, `labels.yaml`.
+
+    The split is found in this order:
+
+    1. subfolders `images/train`, `images/val` (and `masks/train`, `masks/val`);
+    2. lists `train.txt`, `val.txt` in the root: one name without suffix a line, `#` comments;
+    3. neither: a picture belongs to val if a hash of its name says so (one in five), so the split
+       is the same on every machine and stays when pictures are added.
+
+    `labels.yaml` is described at `LabelTable.from_yaml`. Masks are PNG, TIFF or BMP; pictures may
+    have any format that `read_image` reads.
+
+    Args:
+        root: the folder that holds images/, masks/ and labels.yaml.
+        split: train, val or test (the last only with 1 or 2).
+        strict: raise the first fault of the arrangement; else collect them in `faults`.
+
+    Raises:
+        BinsegError: missing folders, masks or listed pictures, two files of one name, an empty
+            split, or a faulty labels.yaml.
+    """
+
+    def __init__(self, root: str | Path, split: str, *, strict: bool = True) -> None:
+        root = _existing_root(root)
+        images, masks = root / "images", root / "masks"
+        for folder in (images, masks):
+            if not folder.is_dir():
+                raise BinsegError(
+                    f"{folder}: missing; put pictures into images/, masks of the same names into "
+                    "masks/ and a labels.yaml beside them"
+                )
+        labels = LabelTable.from_yaml(root / "labels.yaml")
+        faults: list[str] = []
+        if any((images / name).is_dir() for name in SPLITS):
+            images, masks = images / split, masks / split
+            for folder in (images, masks):
+                if not folder.is_dir():
+                    raise BinsegError(f"{folder}: missing, though images/ has split folders")
+            chosen = list_images(images)
+        elif any((root / f"{name}.txt").is_file() for name in SPLITS):
+            chosen = _listed(root / f"{split}.txt", images, faults)
+        else:
+            chosen = [path for path in list_images(images) if _hashed_split(path.stem) == split]
+            if not chosen:
+                raise BinsegError(
+                    f"{images}: no picture falls into split '{split}'; write train.txt and "
+                    f"{'val' if split == 'train' else split}.txt with one name a line into {root}"
+                )
+        if not chosen and not faults:
+            faults.append(f"{images}: no pictures for split '{split}'; add some")
+        pairs, more = _pair_up(chosen, masks)
+        super().__init__(pairs, labels, [*faults, *more], strict)
+
+
+class ScenesDataset:
+    """The built-in street scenes, drawn when asked for; needs no files.
+
+    Args:
+        split: train, val or test; the three never share a scene.
+        length: number of scenes.
+        size: (height, width) in pixels.
+        seed: scenes of another seed are other scenes.
+
+    Raises:
+        BinsegError: fewer than one scene or a size below 32.
+    """
+
+    def __init__(self, split: str, length: int, size: tuple[int, int], seed: int = 0) -> None:
+        if length < 1 or min(size) < 32:
+            raise BinsegError(
+                f"street scenes: {length} scenes of {size[0]} × {size[1]} pixels cannot be drawn; "
+                "use at least one of at least 32 × 32"
+            )
+        self.labels = get_label_table("scenes")
+        self.faults: Sequence[str] = ()
+        self.split, self.length, self.size = split, length, (size[0], size[1])
+        self.seed = 3 * seed + SPLITS.index(split)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < self.length:
+            raise IndexError(index)
+        return draw_scene(self.seed, index, self.size)._replace(name=self.sample_name(index))
+
+    def read_labels(self, index: int) -> np.ndarray:
+        return self[index].labels
+
+    def sample_name(self, index: int) -> str:
+        return f"{self.split}_{index:05d}"
+
+    def sample_size(self, index: int) -> tuple[int, int]:
+        return self.size
+
+    def sample_paths(self, index: int) -> tuple[Path, Path] | None:
+        return None
+
+
+class DatasetOptions(NamedTuple):
+    """What a reader may need besides the split; each takes what it uses."""
+
+    root: str | None = None
+    length: int = 0
+    size: tuple[int, int] = (0, 0)
+    seed: int = 0
+    strict: bool = True
+
+
+def _need_root(name: str, options: DatasetOptions) -> str:
+    if not options.root:
+        raise BinsegError(f"data set '{name}' needs its folder: set --data.root FOLDER")
+    return options.root
+
+
+DATASETS: dict[str, Callable[[str, DatasetOptions], SegmentationDataset]] = {
+    "camvid": lambda split, o: CamVidDataset(_need_root("camvid", o), split, strict=o.strict),
+    "folder": lambda split, o: FolderDataset(_need_root("folder", o), split, strict=o.strict),
+    "scenes": lambda split, o: ScenesDataset(split, o.length, o.size, o.seed),
+}
+"""Readers by name: (split, options) → data set."""
+
+
+def create_dataset(name: str, split: str, options: DatasetOptions) -> SegmentationDataset:
+    """Open one split of a data set.
+
+    Raises:
+        BinsegError: an unknown name or split (says the nearest), or what the reader finds.
+    """
+    if name not in DATASETS:
+        raise unknown_name("data set", name, DATASETS)
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    return DATASETS[name](split, options)
+
+
+def dataset_labels(name: str, root: str | None = None) -> LabelTable:
+    """The label table of a data set without looking at its pictures.
+
+    Raises:
+        BinsegError: an unknown name, or a faulty labels.yaml.
+    """
+    if name not in DATASETS:
+        raise unknown_name("data set", name, DATASETS)
+    if name == "folder":
+        folder = _existing_root(_need_root(name, DatasetOptions(root=root)))
+        return LabelTable.from_yaml(folder / "labels.yaml")
+    return get_label_table(name)
+
+
+def _existing_root(root: str | Path) -> Path:
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise BinsegError(
+            f"{root}: no such folder; set --data.root to the data set's folder (unpack it first)"
+        )
+    return root
+
+
+def _hashed_split(stem: str) -> str:
+    digest = hashlib.sha256(stem.encode()).digest()
+    return "val" if int.from_bytes(digest[:4], "big") % 5 == 0 else "train"
+
+
+def _listed(path: Path, images: Path, faults: list[str]) -> list[Path]:
+    """The pictures whose stems a split's text file names; missing ones go to `faults`."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BinsegError(
+            f"{path}: cannot be read; write one picture name without suffix a line"
+        ) from error
+    by_stem = _by_stem(list_images(images))
+    chosen: list[Path] = []
+    seen: set[str] = set()
+    for number, line in enumerate(lines, 1):
+        name = line.split("#", 1)[0].strip()
+        stem = Path(name).stem if Path(name).suffix.lower() in IMAGE_SUFFIXES else name
+        if not stem:
+            continue
+        if stem in seen:
+            faults.append(f"{path}: line {number}: '{stem}' is listed twice; delete one")
+        elif stem not in by_stem:
+            faults.append(f"{path}: line {number}: no picture '{stem}' in {images}; add or delete")
+        else:
+            chosen.extend(by_stem[stem])
+        seen.add(stem)
+    return chosen
+
+
+def _by_stem(paths: Sequence[Path]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        found.setdefault(path.stem, []).append(path)
+    return found
+
+
+def _pair_up(images: Sequence[Path], masks: Path) -> tuple[list[Pair], list[str]]:
+    """Pictures with the masks of the same stem in folder `masks`, and what is wrong with them."""
+    mask_files = _by_stem(list_images(masks, MASK_SUFFIXES))
+    pairs: list[Pair] = []
+    faults: list[str] = []
+    for stem, pictures in _by_stem(images).items():
+        if len(pictures) > 1:
+            names = " and ".join(path.name for path in pictures)
+            faults.append(f"{pictures[0].parent}: {names} share one name; rename one")
+            continue
+        found = mask_files.get(stem, [])
+        if not found:
+            faults.append(
+                f"{pictures[0]}: its mask {masks / stem}.png is missing; add it or remove the "
+                "picture"
+            )
+        elif len(found) > 1:
+            names = " and ".join(path.name for path in found)
+            faults.append(f"{masks}: {names} are masks of one picture; delete one")
+        else:
+            pairs.append(Pair(pictures[0], found[0]))
+    if not images:
+        faults.append(f"{masks.parent}: no pictures for {masks.name}; add some or check the root")
+    return pairs, faults

@@ -1,0 +1,306 @@
+"""The one reader and writer of pictures and masks.
+
+Files come from anywhere, so the reader is bounded: an allow-list of formats found by their first
+bytes, and the size looked at in the header before anything is decoded. Every fault is a
+`BinsegError` of one line that names the file and the remedy.
+"""
+
+import glob
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import (
+    BmpImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from binseg.atomic import atomic_path
+from binseg.data.labels import IGNORE, Color
+from binseg.errors import BinsegError
+
+MAX_PIXELS = 100_000_000
+"""The largest picture read, in pixels (width × height): 300 MB as RGB."""
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
+
+_IGNORE_COLOR: Color = (224, 224, 192)  # PASCAL VOC's colour for its void pixels
+
+_Opener = Callable[..., ImageFile.ImageFile]
+
+# Plugins are called by themselves, not through Image.open: it warns of, or refuses, large pictures
+# by a limit that is global to the process, and the warnings filter is not safe among threads.
+_FORMATS: tuple[tuple[str, Callable[[bytes], bool], _Opener], ...] = (
+    ("JPEG", lambda head: head.startswith(b"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile),
+    ("PNG", lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
+    ("BMP", lambda head: head.startswith(b"BM"), BmpImagePlugin.BmpImageFile),
+    (
+        "TIFF",
+        lambda head: head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+        TiffImagePlugin.TiffImageFile,
+    ),
+    (
+        "WebP",
+        lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP",
+        WebPImagePlugin.WebPImageFile,
+    ),
+)
+
+_EXIF_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@contextmanager
+def _opened(path: Path, max_pixels: int) -> Iterator[tuple[str, ImageFile.ImageFile]]:
+    """The format's name and the picture with its header read; faults inside become BinsegErrors."""
+    if not path.exists():
+        raise BinsegError(f"{path}: no such file; check the path")
+    if not path.is_file():
+        raise BinsegError(f"{path}: not a file; give a picture")
+    try:
+        with path.open("rb") as file:
+            head = file.read(16)
+            file.seek(0)
+            for name, fits, opener in _FORMATS:
+                if fits(head):
+                    break
+            else:
+                raise BinsegError(
+                    f"{path}: {'empty file' if not head else 'not a picture that binseg reads'}; "
+                    "use JPEG, PNG, BMP, TIFF or WebP"
+                )
+            with opener(file, str(path)) as image:
+                width, height = image.size
+                if width * height > max_pixels:
+                    raise BinsegError(
+                        f"{path}: {width} × {height} pixels are more than the limit of "
+                        f"{max_pixels:,}; make the picture smaller or cut it into tiles"
+                    )
+                if width < 1 or height < 1:
+                    raise BinsegError(f"{path}: picture without pixels; replace the file")
+                yield name, image
+    except BinsegError:
+        raise
+    except PermissionError as error:
+        raise BinsegError(f"{path}: no permission to read; change the file's mode") from error
+    except Image.DecompressionBombError as error:  # WebP's plugin looks by itself
+        raise BinsegError(f"{path}: too many pixels ({_brief(error)}); make it smaller") from error
+    except MemoryError as error:
+        raise BinsegError(f"{path}: not enough memory to decode; make it smaller") from error
+    except Exception as error:  # decoders raise nearly anything on damaged files
+        raise BinsegError(
+            f"{path}: damaged or truncated picture ({_brief(error)}); replace the file"
+        ) from error
+
+
+def _brief(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:100]
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation 1 … 8; a damaged EXIF block counts as none."""
+    try:
+        value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:
+        return 1
+    return value if value in _TURNS else 1
+
+
+def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a picture as a person sees it in a viewer.
+
+    The EXIF orientation is applied; 16-bit is scaled to 8-bit (v · 255 / 65535); grey, palette,
+    YCbCr and CMYK become RGB; transparent parts are composited over white.
+
+    Args:
+        path: JPEG, PNG, BMP, TIFF or WebP, told by its content, not by its suffix.
+        max_pixels: largest width × height; looked at before decoding.
+
+    Returns:
+        uint8 (H, W, 3), RGB in [0, 255], contiguous and writable.
+
+    Raises:
+        BinsegError: missing, unreadable, damaged, too large, or of another format.
+    """
+    path = Path(path)
+    with _opened(path, max_pixels) as (_, image):
+        image.load()
+        turn = _orientation(image)
+        picture: Image.Image = image.transpose(_TURNS[turn]) if turn in _TURNS else image
+        return _as_rgb(picture, path)
+
+
+def _as_rgb(image: Image.Image, path: Path) -> np.ndarray:
+    if image.mode.startswith("I"):
+        # also mode "I": Pillow gives 16-bit values in it for some files
+        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
+        grey = ((wide * 255 + 32767) // 65535).astype(np.uint8)
+        return np.repeat(grey[:, :, None], 3, axis=2)
+    if image.mode in ("F", "LAB"):
+        raise BinsegError(f"{path}: {image.mode} pixels are not supported; save as 8-bit RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return np.array(image.convert("RGB"))
+
+
+def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a mask of class ids; palette indices are kept as they are, never turned into colours.
+
+    Args:
+        path: PNG, TIFF or BMP with palette, grey (1, 2, 4, 8 or 16 bit) or 1-bit pixels.
+        max_pixels: largest width × height; looked at before decoding.
+
+    Returns:
+        uint8, uint16 or int32 (H, W): raw ids. EXIF orientation is not applied.
+
+    Raises:
+        BinsegError: as `read_image`, and for masks with colours or in a lossy format.
+    """
+    path = Path(path)
+    with _opened(path, max_pixels) as (kind, image):
+        if kind in ("JPEG", "WebP"):
+            raise BinsegError(f"{path}: masks need exact class ids; save as PNG, not as {kind}")
+        if image.mode not in ("P", "L", "1", "I") and not image.mode.startswith("I;16"):
+            raise BinsegError(
+                f"{path}: the mask holds colours ({image.mode}), not class ids; "
+                "save it as a grey or palette PNG whose pixel values are the ids"
+            )
+        step = _grey_step(path) if kind == "PNG" and image.mode == "L" else 1
+        image.load()
+        mask = np.asarray(image)
+    if mask.dtype == np.bool_:
+        return mask.astype(np.uint8)
+    if mask.dtype.itemsize == 2:
+        return mask.astype(np.uint16)  # also out of big-endian order
+    return mask // np.uint8(step) if step > 1 else mask.copy()
+
+
+def _grey_step(path: Path) -> int:
+    """By what Pillow multiplies the values of a 2- or 4-bit grey PNG, to stretch them to 255."""
+    with path.open("rb") as file:
+        depth = file.read(25)[24]  # IHDR: bit depth
+    return {2: 85, 4: 17}.get(depth, 1)
+
+
+def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """(height, width) in pixels as displayed, after EXIF turning; reads only the header.
+
+    Raises:
+        BinsegError: as `read_image`, as far as the header shows it.
+    """
+    with _opened(Path(path), max_pixels) as (kind, image):
+        width, height = image.size
+        # Pillow's `size` of a TIFF is already the turned one
+        if kind != "TIFF" and _orientation(image) >= 5:
+            width, height = height, width
+        return height, width
+
+
+def write_mask(
+    path: str | Path, class_map: np.ndarray, palette: Sequence[Color] | None = None
+) -> None:
+    """Write class ids as a palette PNG: viewers show colours, `read_mask` gives the ids back.
+
+    Args:
+        path: ends in .png; written whole or not at all.
+        class_map: uint8 (H, W); 255 means ignored.
+        palette: RGB colour by class id; None: grey values.
+
+    Raises:
+        BinsegError: another suffix, or the file cannot be written.
+    """
+    if class_map.dtype != np.uint8 or class_map.ndim != 2:
+        raise ValueError(f"expected uint8 HW, not {class_map.dtype} {class_map.shape}")
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise BinsegError(f"{path}: masks are written as PNG; let the name end in .png")
+    image = Image.fromarray(class_map)
+    if palette is not None:
+        colors = np.zeros((256, 3), np.uint8)
+        colors[: len(palette)] = np.asarray(palette, np.uint8).reshape(-1, 3)
+        if len(palette) <= IGNORE:
+            colors[IGNORE] = _IGNORE_COLOR
+        image.putpalette(colors.tobytes())
+    with atomic_path(path) as temporary:
+        image.save(temporary, format="PNG")
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Write a picture; the suffix chooses the format (JPEG at quality 95).
+
+    Args:
+        path: ends in one of `IMAGE_SUFFIXES`; written whole or not at all.
+        image: uint8 (H, W, 3), RGB.
+
+    Raises:
+        BinsegError: an unknown suffix, or the file cannot be written.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"expected uint8 HW3, not {image.dtype} {image.shape}")
+    path = Path(path)
+    kind = {".jpg": "JPEG", ".tif": "TIFF"}.get(path.suffix.lower(), path.suffix[1:].upper())
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise BinsegError(
+            f"{path}: '{path.suffix}' is no picture format; use one of {', '.join(IMAGE_SUFFIXES)}"
+        )
+    options = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
+    with atomic_path(path) as temporary:
+        Image.fromarray(image).save(temporary, format=kind, **options)
+
+
+def list_images(folder: str | Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """The pictures directly in `folder` by suffix, sorted by name; hidden files are left out."""
+    return sorted(
+        entry
+        for entry in Path(folder).iterdir()
+        if entry.suffix.lower() in suffixes and not entry.name.startswith(".") and entry.is_file()
+    )
+
+
+def expand_paths(patterns: Sequence[str | Path]) -> list[Path]:
+    """Files named by files, folders and globs.
+
+    A file stays as it is, whatever its suffix; a folder gives the pictures directly in it, sorted;
+    a glob (`*`, `?`, `[…]`, `**`) gives the pictures it matches, sorted. Repeated files come once.
+
+    Raises:
+        BinsegError: a pattern that gives nothing.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        path = Path(pattern).expanduser()
+        if path.is_dir():
+            matches = list_images(path)
+            if not matches:
+                raise BinsegError(
+                    f"{path}: no pictures in this folder; it needs files ending in "
+                    f"{', '.join(IMAGE_SUFFIXES)}"
+                )
+        elif path.exists():
+            matches = [path]
+        else:
+            names = sorted(glob.glob(os.fspath(path), recursive=True))  # noqa: PTH207 (absolute too)
+            matches = [Path(name) for name in names if Path(name).is_file()]
+            matches = [match for match in matches if match.suffix.lower() in IMAGE_SUFFIXES]
+            if not matches:
+                raise BinsegError(f"{path}: no such file or folder, and no picture matches it")
+        found.update(dict.fromkeys(matches))
+    return list(found)

@@ -1,0 +1,242 @@
+"""The Lightning data module: loaders for training, scoring and BatchNorm calibration."""
+
+import functools
+from typing import Any, NamedTuple
+
+import cv2
+import lightning
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_warn
+
+from binseg.data.augment import TrainTransform, train_transform
+from binseg.data.config import DataConfig
+from binseg.data.datasets import dataset_labels
+from binseg.data.labels import IGNORE, LabelTable
+from binseg.data.loader import Batch, Loader, ResumableLoader
+from binseg.data.prepare import PreparedDataset, evenly_spaced
+from binseg.data.preprocess import Preprocessing, resize_image, resize_labels
+from binseg.data.sampler import CalibrationBatches, Key, OrderedBatches, TrainBatches
+from binseg.data.samples import Sample
+
+__all__ = ["Batch", "ClassFrequencies", "DataConfig", "SegmentationData"]
+
+
+class ClassFrequencies(NamedTuple):
+    """Pixel counts of the training split; ignored pixels count nowhere.
+
+    `pixels`: int64 (C,), pixels of each class. `present_pixels`: int64 (C,), pixels of all classes
+    in the pictures where the class occurs. Median-frequency balancing (Eigen & Fergus, ICCV 2015,
+    section 6.3.2) weights class c by median(f) / f_c, f = pixels / present_pixels.
+    """
+
+    pixels: np.ndarray
+    present_pixels: np.ndarray
+
+
+class SegmentationData(lightning.LightningDataModule):
+    """Everything a run needs to know about its data.
+
+    Give the Trainer `use_distributed_sampler=False`: the loaders share samples out by themselves,
+    without repeating any when scoring. Batches are `Batch` dicts of uint8; normalise them on the
+    device with `preprocessing.normalize`.
+
+    A run resumed from a checkpoint sees the batches that it would have seen, also from the middle
+    of an epoch and with any number of workers.
+
+    Args:
+        config: what the user said.
+
+    Attributes:
+        labels: the data set's classes.
+        preprocessing: resizing and normalisation; belongs into the model file.
+
+    Raises:
+        BinsegError: an unknown data set, or its folder or labels.yaml is faulty.
+    """
+
+    # with more processes than pictures to score, some have none
+    allow_zero_length_dataloader_with_multiple_devices = True
+
+    def __init__(self, config: DataConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.labels: LabelTable = dataset_labels(config.name, config.root)
+        self.preprocessing = Preprocessing(short_side=config.short_side)
+        # (batches finished in all, epoch) where the present epoch length came into force
+        self._anchor = (0, 0)
+        self._saved_length: int | None = None
+        cv2.setNumThreads(0)  # pictures are small, torch wants the cores, and workers fork
+
+    # --- where this process and this run stand -----------------------------------------------
+
+    @property
+    def _shard(self) -> tuple[int, int]:
+        """(rank, world size)."""
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def _epoch_length(self) -> int:
+        """Batches that the trainer takes from each epoch, on this process."""
+        whole = len(self.train_set) // (self.config.batch_size * self._shard[1])
+        limit = 1.0 if self.trainer is None else self.trainer.limit_train_batches
+        return max(1, min(whole, limit) if isinstance(limit, int) else int(whole * limit))
+
+    def _finished_batches(self) -> int:
+        """Training batches finished since the run began; a checkpoint restores the count."""
+        if self.trainer is None:
+            return 0
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+
+    def position(self) -> tuple[int, int]:
+        """(epoch, batch in it) of the next training batch, from what the trainer has finished."""
+        batches, epoch = self._anchor
+        epochs, batch = divmod(self._finished_batches() - batches, self._epoch_length())
+        return epoch + epochs, batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know: the epoch's length, which the counts are measured in."""
+        return {"anchor": list(self._anchor), "epoch_length": self._epoch_length()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        batches, epoch = state_dict["anchor"]
+        self._anchor = int(batches), int(epoch)
+        self._saved_length = int(state_dict["epoch_length"])
+
+    def _adapt_to_new_length(self) -> None:
+        """Keep epoch and batch meaningful if batch size, processes or data changed on resume."""
+        saved, self._saved_length = self._saved_length, None
+        now = self._epoch_length()
+        if saved is None or saved == now:
+            return
+        batches, epoch = self._anchor
+        epochs, batch = divmod(self._finished_batches() - batches, saved)
+        self._anchor = self._finished_batches() - batch, epoch + epochs
+        rank_zero_warn(
+            f"an epoch now has {now} batches, {saved} when the checkpoint was written: the resumed "
+            "run is sound but not equal to an uninterrupted one"
+        )
+
+    # --- data sets ----------------------------------------------------------------------------
+
+    @functools.cached_property
+    def train_set(self) -> PreparedDataset:
+        """Unaugmented training samples, labels at the picture's size."""
+        return self._prepared("train", resize_labels=True)
+
+    @functools.cached_property
+    def val_set(self) -> PreparedDataset:
+        """Validation samples, labels at their own resolution."""
+        return self._prepared("val", resize_labels=False)
+
+    @functools.cached_property
+    def test_set(self) -> PreparedDataset:
+        """Test samples, labels at their own resolution."""
+        return self._prepared("test", resize_labels=False)
+
+    def _prepared(self, split: str, *, resize_labels: bool) -> PreparedDataset:
+        return PreparedDataset(
+            self.config.open(split),
+            self.preprocessing,
+            resize_labels=resize_labels,
+            cache=self.config.cache,
+        )
+
+    # --- loaders ------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Shuffled, augmented crops of `config.crop`.
+
+        Raises:
+            BinsegError: fewer pictures than one batch, or a faulty arrangement of files; faulty
+                pictures when they are read.
+        """
+        config = self.config
+        self._adapt_to_new_length()
+        rank, world_size = self._shard
+        batches = TrainBatches(
+            len(self.train_set),
+            config.batch_size,
+            config.seed,
+            rank=rank,
+            world_size=world_size,
+            position=self.position,
+        )
+        transform = train_transform(config.augment, config.crop, self.preprocessing.mean)
+        read = functools.partial(_augmented, self.train_set, transform, config.seed)
+        return ResumableLoader(read, batches, workers=config.workers, persistent=True)
+
+    def val_dataloader(self) -> Loader:
+        """Whole validation pictures in a fixed order, each in exactly one process."""
+        return self._scoring_loader(self.val_set)
+
+    def test_dataloader(self) -> Loader:
+        """Whole test pictures in a fixed order, each in exactly one process."""
+        return self._scoring_loader(self.test_set)
+
+    def _scoring_loader(self, dataset: PreparedDataset) -> Loader:
+        batches = OrderedBatches(len(dataset), self.config.val_batch_size, *self._shard)
+        return Loader(dataset.__getitem__, batches, workers=self._reading_workers(dataset))
+
+    def calibration_batches(self) -> Loader:
+        """Unaugmented training pictures for re-estimating BatchNorm's statistics.
+
+        Up to `config.calibration_images` pictures, evenly spaced over the training split, in
+        batches of `config.batch_size` or a little fewer; process r takes batches r, r + W, …
+        Whole pictures if all of them have one size; else each is resized to cover `config.crop`
+        and cut to its centre.
+        """
+        chosen = evenly_spaced(len(self.train_set), self.config.calibration_images)
+        batches = CalibrationBatches(chosen, self.config.batch_size, *self._shard)
+        sizes = {self.train_set.size(index) for index in chosen}
+        read = self.train_set.__getitem__
+        if len(sizes) > 1:
+            read = functools.partial(_center_crop, self.train_set, self.config.crop)
+        return Loader(read, batches, workers=self._reading_workers(self.train_set))
+
+    def _reading_workers(self, dataset: PreparedDataset) -> int:
+        # copying from memory is quicker than starting a process
+        return 0 if dataset.cache is not None else self.config.workers
+
+    # --- figures ------------------------------------------------------------------------------
+
+    def class_frequencies(self) -> ClassFrequencies:
+        """Pixel counts of the training split at the size trained on; counted once, then kept.
+
+        Raises:
+            BinsegError: a faulty mask.
+        """
+        return self._class_frequencies
+
+    @functools.cached_property
+    def _class_frequencies(self) -> ClassFrequencies:
+        pixels = np.zeros(self.labels.num_classes, np.int64)
+        present = np.zeros_like(pixels)
+        for index in range(len(self.train_set)):
+            counts = class_counts(self.train_set.labels(index), self.labels.num_classes)
+            pixels += counts
+            present[counts > 0] += counts.sum()
+        return ClassFrequencies(pixels, present)
+
+
+def class_counts(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """int64 (C,): pixels of each train id in a uint8 label map, 255 left out."""
+    return np.bincount(labels.ravel(), minlength=IGNORE + 1)[:num_classes].astype(np.int64)
+
+
+def _augmented(dataset: PreparedDataset, transform: TrainTransform, seed: int, key: Key) -> Sample:
+    sample = dataset[key[1]]
+    image, labels = transform(sample.image, sample.labels, (seed, *key))
+    return Sample(image, labels, sample.name)
+
+
+def _center_crop(dataset: PreparedDataset, crop: tuple[int, int], index: int) -> Sample:
+    """Sample `index` resized so that it just covers `crop`, cut to its centre."""
+    image, labels, name = dataset[index]
+    height, width = image.shape[:2]
+    scale = max(crop[0] / height, crop[1] / width)
+    size = max(crop[0], round(height * scale)), max(crop[1], round(width * scale))
+    image, labels = resize_image(image, size), resize_labels(labels, size)
+    top, left = (size[0] - crop[0]) // 2, (size[1] - crop[1]) // 2
+    window = np.s_[top : top + crop[0], left : left + crop[1]]
+    return Sample(image[window], labels[window], name)

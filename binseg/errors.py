@@ -1,0 +1,19 @@
+"""Errors that are meant for the person at the keyboard."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class BinsegError(Exception):
+    """A fault the user can mend: one line that names the file and the remedy.
+
+    The command line prints it without a traceback and exits with status 1.
+    """
+
+
+def unknown_name(kind: str, name: str, options: Iterable[str]) -> BinsegError:
+    """An error for a `name` that is none of `options`, with the nearest one and the whole list."""
+    known = sorted(options)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    return BinsegError(f"unknown {kind} '{name}'{hint} (known: {', '.join(known)})")

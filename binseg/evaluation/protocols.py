@@ -1,0 +1,215 @@
+"""From a picture and a network to a class map: the one way, for scoring and for predicting.
+
+- **whole**: the picture in one go; logits upsampled bilinearly to the wanted size, then argmax.
+- **sliding**: overlapping windows; the logits are averaged where windows overlap. The network
+  sees one window at a time, so memory does not grow with the picture's height.
+- **multi_scale**: several scales, each also mirrored; the mean of the softmax. The best scores
+  and by far the slowest; say so when you compare.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from binseg.data.labels import IGNORE
+from binseg.data.preprocess import Preprocessing, resize_image
+from binseg.errors import BinsegError
+from binseg.evaluation.upsample import ArgmaxRows, upsampled_argmax
+
+Network = Callable[[Tensor], Tensor]
+"""Normalised float NCHW pictures → float NCHW logits, at the input's size or a coarser one."""
+
+LARGEST_ENLARGED = 1 << 26
+"""Pixels that enlarging a picture to the network's short side may give; a 1 x 5000 strip for a
+network with a short side of 360 would become 648 megapixels."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a picture is shown to the network.
+
+    Args:
+        name: whole, sliding or multi_scale.
+        window: sliding: side of the square window in pixels of the resized picture.
+        stride: sliding: step between windows in the same pixels, at most `window`.
+        scales: multi_scale: factors on the network's input size.
+        flip: multi_scale: also the mirrored picture at each scale.
+        precision: fp32, or bf16 for autocast (half the memory; a class map may differ in a few
+            pixels).
+
+    Raises:
+        BinsegError: a value makes no sense.
+    """
+
+    name: Literal["whole", "sliding", "multi_scale"] = "whole"
+    window: int = 512
+    stride: int = 341
+    scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
+    flip: bool = True
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.name not in _PROTOCOLS:
+            known = ", ".join(_PROTOCOLS)
+            raise BinsegError(f"unknown protocol '{self.name}' (known: {known})")
+        if self.precision not in ("fp32", "bf16"):
+            raise BinsegError(f"unknown precision '{self.precision}' (known: fp32, bf16)")
+        if not 1 <= self.stride <= self.window:
+            raise BinsegError(
+                f"protocol: stride {self.stride} must be from 1 to the window's {self.window} pixels"
+            )
+        if not self.scales or not all(0 < scale <= 8 for scale in self.scales):
+            raise BinsegError(f"protocol: scales {self.scales} must be numbers above 0, at most 8")
+
+    def __str__(self) -> str:
+        """The protocol in a few words, with the settings that matter to it."""
+        words = self.name.replace("_", "-")
+        if self.name == "sliding":
+            words += f" {self.window}/{self.stride}"
+        elif self.name == "multi_scale":
+            words += f" {', '.join(f'{scale:g}' for scale in self.scales)}"
+            words += " with flip" if self.flip else ""
+        return f"{words}, {self.precision}"
+
+
+@torch.inference_mode()
+def segment(
+    network: Network,
+    image: np.ndarray,
+    preprocessing: Preprocessing,
+    protocol: Protocol | None = None,
+    size: tuple[int, int] | None = None,
+    *,
+    device: torch.device | str = "cpu",
+) -> np.ndarray:
+    """The class map of a picture.
+
+    Args:
+        network: any callable from normalised float32 N3HW to logits NCHW, N = 1, on `device`.
+        image: HWC uint8 RGB in [0, 255], of any size.
+        preprocessing: how the network wants pictures resized and normalised.
+        protocol: whole, sliding or multi-scale; whole in fp32 if None.
+        size: (height, width) of the class map, for example the label's; the picture's if None.
+        device: where the network runs.
+
+    Returns:
+        HW uint8 train ids, of `size`.
+
+    Raises:
+        BinsegError: the network gives nan, more than 255 classes or no NCHW logits, or the
+            picture's sides are too unequal to be enlarged.
+        ValueError: `image` is not HWC uint8 with three channels.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"a picture is HWC uint8 RGB, not {image.dtype} {image.shape}")
+    protocol = protocol or Protocol()
+    height, width = image.shape[:2]
+    base = preprocessing.target_size(height, width)
+    if base[0] * base[1] > max(height * width, LARGEST_ENLARGED):
+        raise BinsegError(
+            f"a picture of {width} x {height} pixels would be enlarged to {base[1]} x {base[0]} "
+            "for the network's short side; its sides are too unequal, cut it into pieces"
+        )
+    device = torch.device(device)
+
+    def forward(pixels: Tensor) -> Tensor:
+        """uint8 HWC → float32 (C, h, w) logits."""
+        batch = preprocessing.normalize(pixels.to(device).permute(2, 0, 1)[None].contiguous())
+        with torch.autocast(device.type, torch.bfloat16, enabled=protocol.precision == "bf16"):
+            logits = network(batch)
+        if logits.ndim != 4 or logits.shape[0] != 1 or not 1 <= logits.shape[1] <= IGNORE:
+            raise BinsegError(
+                f"the network gives {tuple(logits.shape)} for one picture; it must give NCHW "
+                f"logits of at most {IGNORE} classes"
+            )
+        return logits[0].float()
+
+    return _PROTOCOLS[protocol.name](forward, image, base, protocol, size or (height, width))
+
+
+_Forward = Callable[[Tensor], Tensor]
+
+
+def _whole(
+    forward: _Forward,
+    image: np.ndarray,
+    base: tuple[int, int],
+    protocol: Protocol,
+    size: tuple[int, int],
+) -> np.ndarray:
+    return upsampled_argmax(forward(_pixels(resize_image(image, base))), size)
+
+
+def _sliding(
+    forward: _Forward,
+    image: np.ndarray,
+    base: tuple[int, int],
+    protocol: Protocol,
+    size: tuple[int, int],
+) -> np.ndarray:
+    pixels = _pixels(resize_image(image, base))
+    height, width = (min(protocol.window, side) for side in base)
+    tops = _starts(base[0], height, protocol.stride)
+    result = ArgmaxRows(base, size)
+    band: Tensor | None = None  # (C + 1, height, width of the picture); the last plane counts
+    for top, following in zip(tops, [*tops[1:], base[0]], strict=True):
+        for left in _starts(base[1], width, protocol.stride):
+            logits = forward(pixels[top : top + height, left : left + width])
+            if band is None:
+                band = logits.new_zeros(logits.shape[0] + 1, height, base[1])
+            band[:-1, :, left : left + width] += _fitted(logits, (height, width))
+            band[-1, :, left : left + width] += 1
+        assert band is not None
+        # no later window reaches the rows above `following`: they are final
+        final = following - top
+        result.push(band[:-1, :final] / band[-1, :final])
+        band = torch.cat([band[:, final:], band.new_zeros(len(band), final, base[1])], dim=1)
+    return result.class_map
+
+
+def _multi_scale(
+    forward: _Forward,
+    image: np.ndarray,
+    base: tuple[int, int],
+    protocol: Protocol,
+    size: tuple[int, int],
+) -> np.ndarray:
+    total: Tensor | None = None
+    for scale in protocol.scales:
+        scaled = (max(1, round(base[0] * scale)), max(1, round(base[1] * scale)))
+        pixels = _pixels(resize_image(image, scaled))
+        chances = _fitted(forward(pixels), base).softmax(dim=0)
+        if protocol.flip:
+            chances += _fitted(forward(pixels.flip(1)), base).flip(2).softmax(dim=0)
+        total = chances if total is None else total.add_(chances)
+    assert total is not None
+    return upsampled_argmax(total, size)  # the sum: its largest class is the mean's
+
+
+_PROTOCOLS: dict[
+    str,
+    Callable[
+        [_Forward, np.ndarray, tuple[int, int], Protocol, tuple[int, int]], np.ndarray
+    ],
+] = {"whole": _whole, "sliding": _sliding, "multi_scale": _multi_scale}
+
+
+def _pixels(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image))
+
+
+def _starts(length: int, window: int, stride: int) -> list[int]:
+    """First pixels of windows that cover `length`; the last one ends with the picture."""
+    return [*range(0, length - window, stride), length - window]
+
+
+def _fitted(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Logits (C, h, w) at `size`, for networks whose output is coarser than their input."""
+    if logits.shape[1:] == size:
+        return logits
+    return F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]

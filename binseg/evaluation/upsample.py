@@ -1,0 +1,111 @@
+"""From scores at the network's resolution to class ids at the label's, in bounded memory.
+
+Bilinear upsampling of all classes of a 50-megapixel picture at once takes gigabytes (21 classes:
+4.2 GB) for a result of 50 MB. Here the picture is made in strips of rows, each forgotten as soon
+as its largest class is known.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from binseg.data.labels import IGNORE
+from binseg.errors import BinsegError
+
+STRIP_BYTES = 1 << 25
+"""Memory for the upsampled scores of one strip, in bytes: a cache's size, not a machine's."""
+
+
+def upsampled_argmax(
+    scores: Tensor, size: tuple[int, int], *, strip_bytes: int = STRIP_BYTES
+) -> np.ndarray:
+    """The class with the largest bilinearly interpolated score at each pixel.
+
+    Equal to `F.interpolate(scores, size, mode="bilinear", align_corners=False).argmax` up to
+    rounding, and exactly the same for any `strip_bytes`. Of equal scores the lowest id wins.
+
+    Args:
+        scores: float (C, h, w) logits or probabilities, C at most 255.
+        size: (height, width) of the result in pixels, larger or smaller than (h, w).
+        strip_bytes: bytes that the scores of one strip may take.
+
+    Returns:
+        uint8 HW in [0, C).
+
+    Raises:
+        BinsegError: a score is nan.
+    """
+    rows = ArgmaxRows((scores.shape[1], scores.shape[2]), size, strip_bytes=strip_bytes)
+    rows.push(scores)
+    return rows.class_map
+
+
+class ArgmaxRows:
+    """`upsampled_argmax` for scores that come a few rows at a time, from top to bottom.
+
+    Args:
+        source: (height, width) of all the rows together.
+        target: (height, width) of the class map.
+        strip_bytes: bytes that the upsampled scores of one strip may take.
+
+    Attributes:
+        class_map: uint8 HW; complete once `source` height rows were pushed.
+    """
+
+    def __init__(
+        self, source: tuple[int, int], target: tuple[int, int], *, strip_bytes: int = STRIP_BYTES
+    ) -> None:
+        self.class_map = np.zeros(target, dtype=np.uint8)
+        self._width = target[1]
+        self._strip_bytes = strip_bytes
+        # align_corners=False: the centre of target row Y lies at (Y + ½) · h / H − ½
+        centers = (torch.arange(target[0], dtype=torch.float64) + 0.5) * source[0] / target[0]
+        places = (centers - 0.5).clamp_(min=0)
+        self._above = places.long()
+        self._below = (self._above + 1).clamp_(max=source[0] - 1)
+        self._weight = (places - self._above).float()
+        self._kept: Tensor | None = None  # rows that target rows to come still need
+        self._first = 0  # source row of _kept[0]
+        self._done = 0  # target rows finished
+
+    def push(self, rows: Tensor) -> None:
+        """Take the next rows, float (C, n, w), and finish all target rows that they decide.
+
+        Raises:
+            BinsegError: a score is nan.
+        """
+        if not 1 <= rows.shape[0] <= IGNORE:
+            raise ValueError(f"1 to {IGNORE} classes fit a class map, not {rows.shape[0]}")
+        rows = rows.float()
+        known = rows if self._kept is None else torch.cat([self._kept, rows], dim=1)
+        ready = int(torch.searchsorted(self._below, self._first + known.shape[1]))
+        step = max(1, self._strip_bytes // (4 * rows.shape[0] * self._width))
+        for start in range(self._done, ready, step):
+            self._finish(known, slice(start, min(start + step, ready)))
+        self._done = ready
+        if ready < len(self._above):
+            needed = int(self._above[ready]) - self._first
+            self._kept, self._first = known[:, needed:].clone(), self._first + needed
+        else:
+            self._kept = None
+
+    def _finish(self, known: Tensor, strip: slice) -> None:
+        device = known.device
+        above, below = ((rows[strip] - self._first).to(device) for rows in (self._above, self._below))
+        weight = self._weight[strip].to(device)[:, None]
+        # mul, mul and add round one by one, so that a row's value does not depend on its strip
+        scores = known[:, above].mul_(1 - weight).add_(known[:, below].mul_(weight))
+        wide = F.interpolate(
+            scores[None], size=(scores.shape[1], self._width), mode="bilinear", align_corners=False
+        )[0]
+        # a running maximum over the planes is four times as fast as argmax across them
+        best, ids = wide[0].clone(), torch.zeros(wide.shape[1:], dtype=torch.uint8, device=device)
+        for index in range(1, wide.shape[0]):
+            ids.masked_fill_(wide[index] > best, index)
+            torch.maximum(best, wide[index], out=best)
+        if best.isnan().any():
+            raise BinsegError(
+                "the network's output holds nan: its weights are damaged or its training diverged"
+            )
+        self.class_map[strip] = ids.cpu().numpy()

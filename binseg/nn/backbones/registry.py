@@ -1,0 +1,62 @@
+"""Names of backbones and how to build them."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from binseg.errors import unknown_name
+
+
+class Backbone(nn.Module):
+    """A network from a normalised picture to one feature map for each stage.
+
+    Attributes:
+        channels: channels of each stage's map.
+        strides: input pixels to one pixel of each stage's map.
+    """
+
+    channels: list[int]
+    strides: list[int]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) to a list of (N, C_i, ⌈H / s_i⌉, ⌈W / s_i⌉), finest first."""
+        raise NotImplementedError
+
+
+class _Builder(Protocol):
+    def __call__(self, **options: Any) -> Backbone: ...
+
+
+_BACKBONES: dict[str, tuple[_Builder, frozenset[str]]] = {}
+
+
+def register_backbone(name: str, *, options: type) -> Callable[[_Builder], _Builder]:
+    """Enter a builder under `name`; the fields of the dataclass `options` are what it accepts."""
+
+    def enter(builder: _Builder) -> _Builder:
+        _BACKBONES[name] = (builder, frozenset(f.name for f in dataclasses.fields(options)))
+        return builder
+
+    return enter
+
+
+def list_backbones() -> list[str]:
+    """All registered names, sorted."""
+    return sorted(_BACKBONES)
+
+
+def create_backbone(name: str, **options: Any) -> Backbone:
+    """Build the backbone called `name`.
+
+    Raises:
+        BinsegError: an unknown name or option (with the nearest one), or a value out of range.
+    """
+    if name not in _BACKBONES:
+        raise unknown_name("model", name, _BACKBONES)
+    builder, known = _BACKBONES[name]
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of {name}", option, known)
+    return builder(**options)

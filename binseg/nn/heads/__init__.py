@@ -1,0 +1,6 @@
+"""Heads: from a backbone's feature maps to class scores, and a registry of their names."""
+
+from binseg.nn.heads.fcn import FCNHead, resize_logits
+from binseg.nn.heads.registry import HEADS, HeadSpec, create_head
+
+__all__ = ["HEADS", "FCNHead", "HeadSpec", "create_head", "resize_logits"]

@@ -1,0 +1,212 @@
+"""Everything an experiment is made of, as typed dataclasses that YAML and the command line fill."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from binseg.data.module import DataConfig
+from binseg.nn.backbones.groupnet import Atrous, Downsample, Gates, Merge, Nonlinearity, Shortcut
+from binseg.nn.backbones.stems import Stem
+from binseg.nn.binarize import ActivationGradient, WeightGradient, WeightScale
+
+_HEAD_OPTIONS = {"head_kernel": "kernel_size", "dropout": "dropout"}
+_NOT_ARCHITECTURE = {"name", "weights", "head", "output_stride", *_HEAD_OPTIONS}
+
+
+@dataclass
+class ModelConfig:
+    """The network. A value of null means what the named model has by default.
+
+    Args:
+        name: one of `binseg models`, e.g. groupnet18, groupnet18_star, smp_unet.
+        weights: model file to start from; the same architecture.
+        precision: binary, or full for the full-precision twin.
+        bases: K, 1 to 8.
+        width: channels of the first stage; 64 in the paper.
+        head: fcn, fcn32s, fcn16s or fcn8s.
+        head_kernel: kernel size of the head's first convolution, 3 or 1.
+        dropout: probability in the head, 0 to 1.
+        output_stride: input pixels to one of the last stage, 8, 16 or 32.
+        gates: shared, per_branch or none.
+        merge: learnt or mean.
+        shortcut: around each block or each conv.
+        nonlinearity: relu, tanh or prelu.
+        downsample: binary or real 1x1 convolution in the shortcuts.
+        stem: conv7 or grouped3.
+        atrous: bpac (base i at its own rate), one_rate or off.
+        rates: rate of base 0 in stages 3 and 4 at output stride 8.
+        padding_value: border of the binary convolutions, 1, -1 or 0.
+        scale: scale factor of binary weights: none, layer or filter.
+        weight_gradient: identity or clip.
+        gradient: gradient of the activations' sign: approx, ste or ede.
+        encoder: encoder of the smp_ models, e.g. resnet34.
+        encoder_weights: pretrained weights of that encoder, e.g. imagenet (smp downloads them).
+    """
+
+    name: str = "groupnet18"
+    weights: Path | None = None
+    precision: Literal["binary", "full"] | None = None
+    bases: int | None = None
+    width: int | None = None
+    head: str = "fcn"
+    head_kernel: int | None = None
+    dropout: float | None = None
+    output_stride: int | None = None
+    gates: Gates | None = None
+    merge: Merge | None = None
+    shortcut: Shortcut | None = None
+    nonlinearity: Nonlinearity | None = None
+    downsample: Downsample | None = None
+    stem: Stem | None = None
+    atrous: Atrous | None = None
+    rates: tuple[int, int] | None = None
+    padding_value: float | None = None
+    scale: WeightScale | None = None
+    weight_gradient: WeightGradient | None = None
+    gradient: ActivationGradient | None = None
+    encoder: str | None = None
+    encoder_weights: str | None = None
+
+    def arguments(self, num_classes: int) -> dict[str, Any]:
+        """Keyword arguments of `binseg.create_model`: only what was set."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        options = {k: v for k, v in given.items() if k not in _NOT_ARCHITECTURE and v is not None}
+        head_options = {
+            theirs: given[ours] for ours, theirs in _HEAD_OPTIONS.items() if given[ours] is not None
+        }
+        return {
+            "name": self.name,
+            "num_classes": num_classes,
+            "head": self.head,
+            "output_stride": self.output_stride,
+            "head_options": head_options,
+            **options,
+        }
+
+
+@dataclass
+class OptimizerConfig:
+    """The optimizer and its schedule.
+
+    Args:
+        name: adamw, adam or sgd.
+        lr: peak learning rate.
+        weight_decay: for real weights only; binary weights, BatchNorm, gates and biases have none.
+        momentum: of SGD.
+        head_lr_scale: factor of the head's learning rate (the paper's VOC recipe: 10).
+        schedule: poly, cosine or constant.
+        power: of poly.
+        warmup: share of the steps in which the learning rate rises from 0.
+        clip_gradient: largest gradient norm; null for none.
+    """
+
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    momentum: float = 0.9
+    head_lr_scale: float = 1.0
+    schedule: Literal["poly", "cosine", "constant"] = "poly"
+    power: float = 0.9
+    warmup: float = 0.03
+    clip_gradient: float | None = None
+
+
+@dataclass
+class LossConfig:
+    """The loss: a pixel-wise term, and region terms added to it.
+
+    Args:
+        name: ce (cross-entropy) or ohem (cross-entropy over hard pixels).
+        class_weights: none or median_frequency.
+        ohem_threshold: pixels whose true class has a lower probability count.
+        ohem_keep: share of the pixels that count at least.
+        dice: weight of the Dice term.
+        lovasz: weight of the Lovasz-softmax term.
+    """
+
+    name: Literal["ce", "ohem"] = "ce"
+    class_weights: Literal["none", "median_frequency"] = "none"
+    ohem_threshold: float = 0.7
+    ohem_keep: float = 0.1
+    dice: float = 0.0
+    lovasz: float = 0.0
+
+
+@dataclass
+class BinarizationConfig:
+    """The steps to a binary network inside one run.
+
+    Args:
+        smooth_epochs: epochs at the start with real weights and a smooth function for the sign.
+        smooth_activation: tanh or hardtanh, in those epochs.
+        activation_epochs: epochs after that with binary activations and real weights.
+        restart_schedule: let the learning-rate schedule begin anew with each step.
+        ede_temperature: first and last temperature of the gradient "ede", log-spaced.
+    """
+
+    smooth_epochs: int = 0
+    smooth_activation: Literal["tanh", "hardtanh"] = "tanh"
+    activation_epochs: int = 0
+    restart_schedule: bool = True
+    ede_temperature: tuple[float, float] = (0.1, 10.0)
+
+
+@dataclass
+class DistillationConfig:
+    """Learning from a full-precision teacher, pixel by pixel.
+
+    Args:
+        teacher: model file of the teacher (also one of an smp_ model); null for none.
+        weight: of the distillation term beside the loss.
+        temperature: T of the softened distributions.
+    """
+
+    teacher: Path | None = None
+    weight: float = 1.0
+    temperature: float = 4.0
+
+
+@dataclass
+class TrainerConfig:
+    """How long and on what.
+
+    Args:
+        epochs: passes over the training pictures.
+        precision: 32 (float32) or bf16 (bfloat16 autocast).
+        accelerator: auto, cpu or cuda.
+        devices: processes on this machine; under torchrun its own numbers are taken.
+        accumulate: batches to one optimizer step.
+        ema: decay of the moving average of the weights that is scored and saved, e.g. 0.999; 0 off.
+        validate_every: epochs between validations.
+        checkpoint_minutes: minutes between checkpoints inside an epoch; each epoch ends with one.
+        overlays: validation pictures drawn into the run folder.
+        seed: of initial weights, order, augmentation and dropout.
+        threads: CPU threads of PyTorch; null leaves it alone.
+        compile: compile the network with torch.compile.
+    """
+
+    epochs: int = 30
+    precision: Literal["32", "bf16"] = "32"
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = 1
+    accumulate: int = 1
+    ema: float = 0.0
+    validate_every: int = 1
+    checkpoint_minutes: float = 5.0
+    overlays: int = 4
+    seed: int = 0
+    threads: int | None = None
+    compile: bool = False
+
+
+@dataclass
+class Experiment:
+    """One training run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    binarization: BinarizationConfig = field(default_factory=BinarizationConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)

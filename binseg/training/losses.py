@@ -1,0 +1,135 @@
+"""Losses over logits (N, C, H, W) and train ids (N, H, W), with label 255 left out."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from binseg.data.labels import IGNORE
+from binseg.training.config import LossConfig
+
+
+class SegmentationLoss(nn.Module):
+    """The pixel-wise term plus the weighted region terms of a `LossConfig`.
+
+    Args:
+        config: which terms.
+        class_weights: float32 (C,), or None.
+
+    Shapes:
+        logits: (N, C, H, W), any floating dtype; computed in float32.
+        labels: integer (N, H, W), 0..C−1 or 255.
+        returns a scalar; 0 with a gradient of 0 if every pixel is 255.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(self, config: LossConfig, class_weights: Tensor | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.regions = nn.ModuleList()
+        self.region_weights: list[float] = []
+        if config.dice or config.lovasz:
+            # smp takes seconds to import and not every machine that trains has it
+            from segmentation_models_pytorch import losses
+
+            if config.dice:
+                self.regions.append(losses.DiceLoss("multiclass", ignore_index=IGNORE))
+                self.region_weights.append(config.dice)
+            if config.lovasz:
+                self.regions.append(losses.LovaszLoss("multiclass", ignore_index=IGNORE))
+                self.region_weights.append(config.lovasz)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        logits, labels = logits.float(), labels.long()
+        counted = labels != IGNORE
+        if not bool(counted.any()):
+            return (logits * 0).sum()
+        if self.config.name == "ohem":
+            loss = ohem_cross_entropy(
+                logits,
+                labels,
+                threshold=self.config.ohem_threshold,
+                keep=self.config.ohem_keep,
+                class_weights=self.class_weights,
+            )
+        else:
+            loss = F.cross_entropy(logits, labels, self.class_weights, ignore_index=IGNORE)
+        for weight, region in zip(self.region_weights, self.regions, strict=True):
+            loss = loss + weight * region(logits, labels)
+        return loss
+
+
+def ohem_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    threshold: float,
+    keep: float,
+    class_weights: Tensor | None = None,
+) -> Tensor:
+    """Mean cross-entropy over hard pixels (online hard example mining).
+
+    A pixel counts if the probability of its true class is below `threshold`; if those are fewer
+    than the share `keep` of all labelled pixels, the hardest ones make up that share.
+    Source: Shrivastava et al. 2016; for segmentation Wu et al. 2016, "High-performance Semantic
+    Segmentation Using Very Deep Fully Convolutional Networks", section 3.3.
+
+    Args:
+        logits: float32 (N, C, H, W).
+        labels: int64 (N, H, W), at least one pixel not 255.
+        threshold: probability, 0 to 1.
+        keep: share, 0 to 1.
+        class_weights: float32 (C,), or None; they weigh the mean, not the choice of pixels.
+    """
+    counted = labels.flatten() != IGNORE
+    losses = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
+    losses = losses.flatten()[counted]
+    hard = losses > -torch.log(torch.tensor(threshold, device=losses.device))
+    least = max(1, int(keep * losses.numel()))
+    if int(hard.sum()) < least:
+        hard = losses >= losses.topk(least).values[-1]
+    if class_weights is None:
+        return losses[hard].mean()
+    weights = class_weights[labels.flatten()[counted][hard]]
+    return (losses[hard] * weights).sum() / weights.sum()
+
+
+def distillation_loss(
+    student: Tensor, teacher: Tensor, labels: Tensor, temperature: float
+) -> Tensor:
+    """T² · mean over labelled pixels of KL(teacher_T ‖ student_T).
+
+    Source: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", section 2;
+    pixel-wise as in Liu et al. 2019, "Structured Knowledge Distillation", section 3.1.
+
+    Args:
+        student, teacher: logits (N, C, H, W).
+        labels: (N, H, W); pixels with 255 do not count.
+        temperature: T > 0.
+    """
+    log_student = F.log_softmax(student.float() / temperature, dim=1)
+    log_teacher = F.log_softmax(teacher.float() / temperature, dim=1)
+    divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(dim=1)
+    counted = labels != IGNORE
+    return temperature**2 * (divergence * counted).sum() / counted.sum().clamp(min=1)
+
+
+def median_frequency_weights(pixels: Tensor, pixels_where_present: Tensor) -> Tensor:
+    """weight(c) = median(freq) / freq(c), freq(c) = pixels of c / pixels of pictures that have c.
+
+    Source: Eigen and Fergus 2015, "Predicting Depth, Surface Normals and Semantic Labels",
+    section 6.3.2. A class that never occurs gets weight 0: it has no pixel to weigh.
+
+    Args:
+        pixels: int64 (C,), labelled pixels of each class.
+        pixels_where_present: int64 (C,), labelled pixels of the pictures in which c occurs.
+
+    Returns:
+        float32 (C,).
+    """
+    present = pixels > 0
+    frequency = pixels[present].double() / pixels_where_present[present].double()
+    weights = torch.zeros(len(pixels), dtype=torch.float32)
+    weights[present] = (frequency.quantile(0.5) / frequency).float()
+    return weights

@@ -1,0 +1,265 @@
+"""Class maps as pictures: colours, overlays, legends and comparison strips.
+
+Everything here takes and gives numpy arrays: pictures are HWC uint8 RGB in [0, 255], class maps
+HW uint8 train ids with 255 (`IGNORE`) for pixels that have no label.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from binseg.data.labels import IGNORE, LabelTable
+from binseg.data.preprocess import resize_image, resize_labels
+
+IGNORE_COLOR = (224, 224, 192)  # PASCAL VOC's cream for its void pixels; no class has it
+ERROR_COLOR = (230, 30, 40)
+_PAPER = (255, 255, 255)
+_INK = (25, 25, 25)
+_FRAME = (120, 120, 120)
+_LONGEST_NAME = 32
+
+
+def colorize(class_map: np.ndarray, palette: Iterable[Sequence[int]]) -> np.ndarray:
+    """The class map in the colours of `palette`.
+
+    Args:
+        class_map: HW uint8 class ids.
+        palette: RGB colour in [0, 255] of each class, in the order of the ids.
+
+    Returns:
+        HWC uint8 RGB; 255 and ids beyond the palette have the colour `IGNORE_COLOR`.
+    """
+    colors = np.asarray(list(palette), dtype=np.uint8).reshape(-1, 3)[:IGNORE]
+    table = np.full((256, 3), IGNORE_COLOR, dtype=np.uint8)
+    table[: len(colors)] = colors
+    return table[class_map]
+
+
+def overlay(
+    image: np.ndarray, class_map: np.ndarray, labels: LabelTable, alpha: float = 0.5
+) -> np.ndarray:
+    """The picture with its class colours laid over it: `(1 − alpha) · image + alpha · colours`.
+
+    Args:
+        image: HWC uint8 RGB.
+        class_map: HW uint8 class ids, of the picture's size.
+        labels: the table that names and colours the ids.
+        alpha: strength of the colours, 0 (the picture alone) to 1 (the colours alone).
+
+    Returns:
+        HWC uint8 RGB, of the picture's size.
+
+    Raises:
+        ValueError: the two sizes differ, or `alpha` is outside [0, 1].
+    """
+    if image.shape[:2] != class_map.shape:
+        raise ValueError(
+            f"picture is {_size(image)} but the class map is {_size(class_map)} (width x height)"
+        )
+    if not 0.0 <= alpha <= 1.0:
+        raise ValueError(f"alpha must lie in [0, 1], not {alpha}")
+    colors = colorize(class_map, labels.palette)
+    return np.asarray(cv2.addWeighted(image, 1.0 - alpha, colors, alpha, 0.0), dtype=np.uint8)
+
+
+def legend(
+    labels: LabelTable,
+    present: np.ndarray | None = None,
+    *,
+    width: int | None = None,
+    font_size: int = 16,
+) -> np.ndarray:
+    """A white panel with one swatch and name for each class.
+
+    Args:
+        labels: the table that names and colours the ids.
+        present: a class map: only the classes in it are listed, and "no label" where it holds
+            255. All classes if None.
+        width: width in pixels that the entries are wrapped into, in as many columns as fit; one
+            column if None. A panel too narrow for its longest name is made wider than this.
+        font_size: height of the text in pixels.
+
+    Returns:
+        HWC uint8 RGB.
+    """
+    entries = _entries(labels, present)
+    font = _font(font_size)
+    gap = max(2, font_size // 2)
+    line = font_size + gap
+    column = max((round(font.getlength(name)) for name, _ in entries), default=0)
+    column += font_size + 2 * gap
+    columns = max(1, ((width or 0) - gap) // column)
+    columns = min(columns, max(1, len(entries)))
+    rows = -(-len(entries) // columns)
+    panel, draw = _paper(max(width or 0, gap + columns * column), rows * line + gap)
+    for index, (name, color) in enumerate(entries):
+        x, y = gap + (index // rows) * column, gap + (index % rows) * line
+        swatch = (x, y, x + font_size - 1, y + font_size - 1)
+        draw.rectangle(swatch, fill=tuple(color), outline=_FRAME)
+        draw.text((x + font_size + gap // 2, y + font_size // 2), name, _INK, font, anchor="lm")
+    return np.asarray(panel)
+
+
+def overlay_with_legend(
+    image: np.ndarray,
+    class_map: np.ndarray,
+    labels: LabelTable,
+    alpha: float = 0.5,
+    *,
+    longest_side: int = 4096,
+) -> np.ndarray:
+    """The overlay with a legend of the classes in it, below a wide picture, beside a tall one.
+
+    A picture too small to be seen is magnified by a whole factor; one too large for a viewer is
+    shrunk.
+
+    Args:
+        image: HWC uint8 RGB.
+        class_map: HW uint8 class ids, of the picture's size.
+        labels: the table that names and colours the ids.
+        alpha: strength of the colours, 0 to 1.
+        longest_side: longest side of the overlay in pixels, without the legend.
+
+    Returns:
+        HWC uint8 RGB, larger than the picture by the legend.
+    """
+    picture = _into_view(overlay(image, class_map, labels, alpha), longest_side)
+    height, width = picture.shape[:2]
+    font_size = int(np.clip(max(height, width) / 45, 13, 64))
+    if height > width:
+        key = legend(labels, class_map, font_size=font_size)
+        return _joined([picture, key], axis=1)
+    return _joined([picture, legend(labels, class_map, width=width, font_size=font_size)], axis=0)
+
+
+def comparison(
+    image: np.ndarray,
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    labels: LabelTable,
+    *,
+    panel: int = 480,
+    columns: int | None = None,
+) -> np.ndarray:
+    """A titled strip: picture | truth | prediction | errors, with a legend below.
+
+    Errors are red on the dimmed grey picture; pixels without a label have `IGNORE_COLOR` in the
+    truth and count neither as right nor as wrong.
+
+    Args:
+        image: HWC uint8 RGB, of any size.
+        truth: HW uint8 train ids, 255 for no label.
+        prediction: HW uint8 train ids, of the truth's size.
+        labels: the table that names and colours the ids.
+        panel: longest side of each of the four panels in pixels.
+        columns: panels in a row; chosen by the picture's aspect if None.
+
+    Returns:
+        HWC uint8 RGB.
+
+    Raises:
+        ValueError: truth and prediction differ in size.
+    """
+    if truth.shape != prediction.shape:
+        raise ValueError(
+            f"truth is {_size(truth)} but the prediction is {_size(prediction)} (width x height)"
+        )
+    factor = panel / max(image.shape[:2])
+    height, width = (max(1, round(side * factor)) for side in image.shape[:2])
+    small = resize_image(image, (height, width))
+    counted = truth != IGNORE
+    wrong = counted & (truth != prediction)
+    # an error a pixel wide must not vanish between the samples of a smaller panel
+    errors = resize_image(wrong.astype(np.uint8) * 255, (height, width)) >= 64
+    grey = (small.mean(axis=2, keepdims=True) * 0.5 + 100).astype(np.uint8).repeat(3, axis=2)
+    grey[errors] = ERROR_COLOR
+    share = wrong.sum() / counted.sum() if counted.any() else 0.0
+    maps = (resize_labels(ids, (height, width)) for ids in (truth, prediction))
+    true_colors, predicted_colors = (colorize(ids, labels.palette) for ids in maps)
+    panels = [
+        _titled(small, "picture"),
+        _titled(true_colors, "truth"),
+        _titled(predicted_colors, "prediction"),
+        _titled(grey, f"errors {share:.1%}"),
+    ]
+    if columns is None:
+        columns = 4 if width < 1.7 * height else 2 if width < 4 * height else 1
+    rows = [_joined(panels[at : at + columns], axis=1) for at in range(0, 4, columns)]
+    grid = _joined(rows, axis=0)
+    seen = np.union1d(np.unique(truth), np.unique(prediction)).astype(np.uint8)
+    return _joined([grid, legend(labels, seen, width=grid.shape[1], font_size=14)], axis=0)
+
+
+def _entries(
+    labels: LabelTable, present: np.ndarray | None
+) -> list[tuple[str, tuple[int, int, int]]]:
+    """Name and colour of each legend line, in the order of the ids."""
+    ids = range(labels.num_classes) if present is None else np.unique(present).tolist()
+    entries = []
+    for index in ids:
+        known = index < labels.num_classes
+        name = " ".join(labels.names[index].split()) if known else "no label"
+        if len(name) > _LONGEST_NAME:
+            name = name[: _LONGEST_NAME - 1] + "…"
+        red, green, blue = labels.palette[index] if known else IGNORE_COLOR
+        entries.append((name, (int(red), int(green), int(blue))))
+    return entries
+
+
+@lru_cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """matplotlib's DejaVu Sans, which has the letters of most languages; found without importing
+    matplotlib."""
+    spec = find_spec("matplotlib")
+    assert spec is not None
+    assert spec.origin is not None
+    file = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(str(file), size)
+
+
+def _paper(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+    panel = Image.new("RGB", (width, height), _PAPER)
+    return panel, ImageDraw.Draw(panel)
+
+
+def _titled(picture: np.ndarray, title: str, font_size: int = 15) -> np.ndarray:
+    """The picture under one line of text, on paper at least as wide as the text."""
+    font = _font(font_size)
+    text = round(font.getlength(title)) + font_size
+    bar, draw = _paper(max(text, picture.shape[1]), font_size + 10)
+    draw.text((4, (font_size + 10) // 2), title, _INK, font, anchor="lm")
+    return _joined([np.asarray(bar), picture], axis=0, gap=0)
+
+
+def _joined(pictures: Sequence[np.ndarray], axis: int, gap: int = 6) -> np.ndarray:
+    """Pictures one below the other (axis 0) or side by side (axis 1), on white paper."""
+    across = max(picture.shape[1 - axis] for picture in pictures)
+    along = sum(picture.shape[axis] for picture in pictures) + gap * (len(pictures) - 1)
+    shape = (along, across, 3) if axis == 0 else (across, along, 3)
+    canvas = np.full(shape, _PAPER, dtype=np.uint8)
+    start = 0
+    for picture in pictures:
+        y, x = (start, 0) if axis == 0 else (0, start)
+        canvas[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
+        start += picture.shape[axis] + gap
+    return canvas
+
+
+def _into_view(picture: np.ndarray, longest: int, shortest: int = 240) -> np.ndarray:
+    """The picture, shrunk to `longest` or magnified by a whole factor to about `shortest`."""
+    height, width = picture.shape[:2]
+    side = max(height, width)
+    if side > longest:
+        height, width = (max(1, round(length * longest / side)) for length in (height, width))
+        return resize_image(picture, (height, width))
+    factor = max(1, min(shortest, longest) // side)
+    return picture.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else picture
+
+
+def _size(picture: np.ndarray) -> str:
+    return f"{picture.shape[1]} x {picture.shape[0]}"
