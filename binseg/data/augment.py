@@ -68,7 +68,7 @@ class TrainTransform:
     def __init__(self, config: AugmentConfig, crop: tuple[int, int], mean: Sequence[float]) -> None:
         # else importing albumentations asks the network for a newer version
         os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-        import albumentations as A  # noqa: N812 (its users' own name for it)
+        import albumentations as A
 
         steps: list[Any] = []
         if (config.scale_min, config.scale_max) != (1, 1):

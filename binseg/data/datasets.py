@@ -57,6 +57,8 @@ class Pair(NamedTuple):
 class PairedFiles:
     """A data set of picture files and mask files; base of the readers below."""
 
+    faults: Sequence[str]
+
     def __init__(
         self, pairs: Sequence[Pair], labels: LabelTable, faults: Sequence[str], strict: bool
     ) -> None:

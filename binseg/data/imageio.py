@@ -77,14 +77,13 @@ def _opened(path: Path, max_pixels: int) -> Iterator[tuple[str, ImageFile.ImageF
         with path.open("rb") as file:
             head = file.read(16)
             file.seek(0)
-            for name, fits, opener in _FORMATS:
-                if fits(head):
-                    break
-            else:
+            known = [(name, opener) for name, fits, opener in _FORMATS if fits(head)]
+            if not known:
                 raise BinsegError(
                     f"{path}: {'empty file' if not head else 'not a picture that binseg reads'}; "
                     "use JPEG, PNG, BMP, TIFF or WebP"
                 )
+            name, opener = known[0]
             with opener(file, str(path)) as image:
                 width, height = image.size
                 if width * height > max_pixels:

@@ -304,9 +304,10 @@ def _camvid() -> LabelTable:
 
 
 _VOC_NAMES = (
-    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse "
-    "motorbike person pottedplant sheep sofa train tvmonitor"
-).split()
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
+    *("cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep"),
+    *("sofa", "train", "tvmonitor"),
+)
 
 
 def _voc() -> LabelTable:
@@ -319,7 +320,7 @@ def _voc_animals() -> LabelTable:
     names = ("background", "cat", "cow", "dog", "horse", "sheep", "person")
     raw = [_VOC_NAMES.index(name) for name in names]
     colors = voc_palette(21)
-    ids = {index: IGNORE for index in range(21)} | {255: IGNORE}
+    ids = dict.fromkeys(range(21), IGNORE) | {255: IGNORE}
     ids |= {index: train for train, index in enumerate(raw)}
     return LabelTable("voc_animals", names, tuple(colors[index] for index in raw), ids)
 
@@ -347,7 +348,7 @@ def _cityscapes() -> LabelTable:
         "motorcycle": (32, (0, 0, 230)),
         "bicycle": (33, (119, 11, 32)),
     }
-    ids = {raw: IGNORE for raw in range(34)} | {255: IGNORE}
+    ids = dict.fromkeys(range(34), IGNORE) | {255: IGNORE}
     ids |= {raw: train for train, (raw, _) in enumerate(classes.values())}
     colors = tuple(color for _, color in classes.values())
     return LabelTable("cityscapes", tuple(classes), colors, ids)

@@ -26,7 +26,7 @@ class Batch(TypedDict):
 
 
 class _Fault(NamedTuple):
-    """A BinsegError on its way out of a worker: DataLoader would bury the message in a traceback."""
+    """A BinsegError on its way out of a worker; DataLoader would bury it in a traceback."""
 
     message: str
 

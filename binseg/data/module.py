@@ -86,11 +86,16 @@ class SegmentationData(lightning.LightningDataModule):
         """Training batches finished since the run began; a checkpoint restores the count."""
         if self.trainer is None:
             return 0
-        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        # of ready, started, processed and completed, this one counts exactly the optimised batches,
+        # whichever hook writes the checkpoint
+        return vars(self.trainer.fit_loop.epoch_loop.batch_progress.total)["processed"]
 
     def position(self) -> tuple[int, int]:
         """(epoch, batch in it) of the next training batch, from what the trainer has finished."""
         batches, epoch = self._anchor
+        if self.trainer is None:  # a loop of somebody's own: each pass over the loader is an epoch
+            self._anchor = batches, epoch + 1
+            return epoch, 0
         epochs, batch = divmod(self._finished_batches() - batches, self._epoch_length())
         return epoch + epochs, batch
 

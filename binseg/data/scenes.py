@@ -1,6 +1,7 @@
 """placeholder"""
 
 import numpy as np
+
 from binseg.data.samples import Sample
 
 

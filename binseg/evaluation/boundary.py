@@ -12,12 +12,11 @@ a contour does. Intersections and unions are added up over the set before they a
 
 import math
 
+import cv2
 import numpy as np
-import torch
-from torch import Tensor
-from torchmetrics import Metric
 
 from binseg.data.labels import IGNORE
+from binseg.errors import BinsegError
 
 DISTANCE = 0.02  # share of the diagonal; section 5 of the paper
 
@@ -36,8 +35,6 @@ def inner_boundary(class_map: np.ndarray, distance: int) -> np.ndarray:
     Returns:
         HW bool.
     """
-    import cv2
-
     square = np.ones((2 * distance + 1, 2 * distance + 1), dtype=np.uint8)
     left_out = class_map == IGNORE
     # 255 never is the smallest id, and as 0 never the largest: left-out pixels decide nothing
@@ -49,11 +46,8 @@ def inner_boundary(class_map: np.ndarray, distance: int) -> np.ndarray:
     return near & ~left_out
 
 
-class BoundaryIoU(Metric):
-    """Boundary IoU of each class over a whole set, added up over pictures and processes.
-
-    `compute()` gives float64 (num_classes,): the IoU of each class, nan for a class that is in
-    neither truth nor prediction.
+class BoundaryIoU:
+    """Boundary IoU of each class over a whole set, added up over pictures.
 
     Args:
         num_classes: number of classes, at most 255.
@@ -61,51 +55,37 @@ class BoundaryIoU(Metric):
             rounded to whole pixels, at least one.
     """
 
-    full_state_update = False
-    higher_is_better = True
-    is_differentiable = False
-    intersection: Tensor
-    union: Tensor
-
     def __init__(self, num_classes: int, distance: float = DISTANCE) -> None:
-        super().__init__()
         if not 0.0 < distance <= 1.0:
-            raise ValueError(f"distance must be a share of the diagonal in (0, 1], not {distance}")
-        self.num_classes = num_classes
+            raise BinsegError(
+                f"boundary distance must be a share of the diagonal in (0, 1], not {distance}"
+            )
         self.distance = distance
-        for state in ("intersection", "union"):
-            empty = torch.zeros(num_classes, dtype=torch.int64)
-            self.add_state(state, default=empty, dist_reduce_fx="sum")
+        self._intersection = np.zeros(num_classes, dtype=np.int64)
+        self._union = np.zeros(num_classes, dtype=np.int64)
 
-    def update(self, prediction: Tensor, truth: Tensor) -> None:
-        """Add the boundaries of one picture or batch.
+    def update(self, prediction: np.ndarray, truth: np.ndarray) -> None:
+        """Add the boundaries of one picture.
 
         Args:
-            prediction: integer class ids in [0, num_classes), HW or NHW.
-            truth: integer train ids, 255 for no label, of the prediction's shape.
+            prediction: HW uint8 class ids in [0, num_classes).
+            truth: HW uint8 train ids, 255 for no label, of the prediction's size.
         """
-        for predicted, true in zip(
-            prediction.reshape(-1, *prediction.shape[-2:]).to("cpu", torch.uint8).numpy(),
-            truth.reshape(-1, *truth.shape[-2:]).to("cpu", torch.uint8).numpy(),
-            strict=True,
-        ):
-            self._add(predicted, true)
-
-    def _add(self, predicted: np.ndarray, true: np.ndarray) -> None:
-        distance = max(1, round(self.distance * math.hypot(*true.shape)))
+        distance = max(1, round(self.distance * math.hypot(*truth.shape)))
         # what a model says of pixels without a label must not make a contour beside them
-        predicted = np.where(true == IGNORE, np.uint8(IGNORE), predicted)
-        true_boundary = inner_boundary(true, distance)
-        predicted_boundary = inner_boundary(predicted, distance)
-        both = self._count(true[true_boundary & predicted_boundary & (true == predicted)])
-        either = self._count(true[true_boundary]) + self._count(predicted[predicted_boundary])
-        self.intersection += both
-        self.union += either - both
+        prediction = np.where(truth == IGNORE, np.uint8(IGNORE), prediction)
+        true_boundary = inner_boundary(truth, distance)
+        predicted_boundary = inner_boundary(prediction, distance)
+        both = self._count(truth[true_boundary & predicted_boundary & (truth == prediction)])
+        either = self._count(truth[true_boundary]) + self._count(prediction[predicted_boundary])
+        self._intersection += both
+        self._union += either - both
 
-    def _count(self, ids: np.ndarray) -> Tensor:
-        counts = np.bincount(ids, minlength=self.num_classes)
-        return torch.from_numpy(counts).to(self.intersection.device)
+    def compute(self) -> tuple[float, ...]:
+        """Boundary IoU of each class over everything seen, in the order of the ids; nan for a
+        class that is in neither truth nor prediction."""
+        with np.errstate(invalid="ignore"):
+            return tuple((self._intersection / self._union).tolist())
 
-    def compute(self) -> Tensor:
-        """Boundary IoU of each class over everything seen since the last reset."""
-        return self.intersection.double() / self.union.double()
+    def _count(self, ids: np.ndarray) -> np.ndarray:
+        return np.bincount(ids, minlength=len(self._union))

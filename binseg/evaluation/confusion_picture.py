@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from binseg.atomic import atomic_path
-from binseg.evaluation.confusion import Scores
+from binseg.evaluation.scores import Scores
 
 _LONGEST_NAME = 22
 _CELL = 0.42  # inches: room for "100" in the smallest type that can be read

@@ -1,8 +1,10 @@
 """Scoring a whole data set, from whatever gives a class map for a picture.
 
-    predictions = network_predictions(network, preprocessing, protocol)
-    evaluation = score(predictions, dataset)
-    print(evaluation.scores.mean_iou)
+```python
+predictions = network_predictions(network, preprocessing)
+evaluation = score(predictions, dataset)
+print(evaluation.scores.mean_iou)
+```
 """
 
 import heapq
@@ -26,8 +28,8 @@ from binseg.data.preprocess import Preprocessing
 from binseg.data.samples import Sample
 from binseg.errors import BinsegError
 from binseg.evaluation.boundary import DISTANCE, BoundaryIoU
-from binseg.evaluation.confusion import Scores, confusion, without_nan
-from binseg.evaluation.protocols import Network, Protocol, segment
+from binseg.evaluation.protocols import WHOLE, Network, Protocol, segment
+from binseg.evaluation.scores import Scores, confusion, without_nan
 
 Predictions = Callable[[Sample], np.ndarray]
 """The predicted HW uint8 train ids of a sample, of its labels' size."""
@@ -41,12 +43,17 @@ class PictureScore(NamedTuple):
     pixel_accuracy: float
     iou: tuple[float, ...]
 
+    def to_dict(self, labels: LabelTable) -> dict[str, Any]:
+        """Plain values; `iou` by name, without the classes that the picture does not have."""
+        iou = zip(labels.names, self.iou, strict=True)
+        return {**self._asdict(), "iou": {name: v for name, v in iou if not math.isnan(v)}}
+
 
 class WorstPicture(NamedTuple):
     """One of the pictures with the lowest mean IoU."""
 
-    index: int
-    """Its place in the data set."""
+    place: int
+    """Its index in the data set."""
     score: PictureScore
     prediction: np.ndarray
     """HW uint8 train ids."""
@@ -91,14 +98,10 @@ class Evaluation:
             scores["boundary_distance"] = self.boundary_distance
             for name, iou in zip(self.labels.names, self.boundary_iou, strict=True):
                 scores["classes"][name]["boundary_iou"] = iou
-        pictures = [score._asdict() for score in self.pictures]
-        for picture in pictures:
-            iou = zip(self.labels.names, picture["iou"], strict=True)
-            picture["iou"] = {name: value for name, value in iou if not math.isnan(value)}
         found = {
             **self.about,
             "scores": scores,
-            "pictures": pictures,
+            "pictures": [picture.to_dict(self.labels) for picture in self.pictures],
             "seconds": round(self.seconds, 3),
         }
         plain: dict[str, Any] = without_nan(found)
@@ -108,7 +111,7 @@ class Evaluation:
 def network_predictions(
     network: Network,
     preprocessing: Preprocessing,
-    protocol: Protocol | None = None,
+    protocol: Protocol = WHOLE,
     device: torch.device | str = "cpu",
 ) -> Predictions:
     """Predictions that a network makes, at the label's own resolution; see `segment`."""
@@ -218,7 +221,7 @@ def score(
             raise BinsegError(f"{sample.name}: {error}") from error
         total += matrix
         if boundary is not None:
-            boundary.update(predicted, truth)
+            boundary.update(prediction.astype(np.uint8), sample.labels)
         alone = Scores.of(matrix, labels.names)
         picture = PictureScore(sample.name, alone.mean_iou, alone.pixel_accuracy, alone.iou)
         pictures.append(picture)
@@ -230,7 +233,7 @@ def score(
     return Evaluation(
         labels=labels,
         scores=Scores.of(total, labels.names),
-        boundary_iou=None if boundary is None else tuple(boundary.compute().tolist()),
+        boundary_iou=None if boundary is None else boundary.compute(),
         boundary_distance=boundary_distance,
         pictures=tuple(pictures),
         worst=tuple(kept for _, _, kept in sorted(heap, reverse=True, key=lambda item: item[:2])),

@@ -9,7 +9,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from binseg.data.labels import IGNORE
 from binseg.data.preprocess import Preprocessing, resize_image
-from binseg.errors import BinsegError
+from binseg.errors import BinsegError, unknown_name
 from binseg.evaluation.upsample import ArgmaxRows, upsampled_argmax
 
 Network = Callable[[Tensor], Tensor]
@@ -27,6 +27,10 @@ Network = Callable[[Tensor], Tensor]
 LARGEST_ENLARGED = 1 << 26
 """Pixels that enlarging a picture to the network's short side may give; a 1 x 5000 strip for a
 network with a short side of 360 would become 648 megapixels."""
+
+
+ProtocolName = Literal["whole", "sliding", "multi_scale"]
+Precision = Literal["fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -46,22 +50,23 @@ class Protocol:
         BinsegError: a value makes no sense.
     """
 
-    name: Literal["whole", "sliding", "multi_scale"] = "whole"
+    name: ProtocolName = "whole"
     window: int = 512
     stride: int = 341
     scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
     flip: bool = True
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
-        if self.name not in _PROTOCOLS:
-            known = ", ".join(_PROTOCOLS)
-            raise BinsegError(f"unknown protocol '{self.name}' (known: {known})")
-        if self.precision not in ("fp32", "bf16"):
-            raise BinsegError(f"unknown precision '{self.precision}' (known: fp32, bf16)")
+        for kind, value, options in (
+            ("protocol", self.name, get_args(ProtocolName)),
+            ("precision", self.precision, get_args(Precision)),
+        ):
+            if value not in options:
+                raise unknown_name(kind, value, options)
         if not 1 <= self.stride <= self.window:
             raise BinsegError(
-                f"protocol: stride {self.stride} must be from 1 to the window's {self.window} pixels"
+                f"protocol: stride {self.stride} must be 1 to {self.window} (the window)"
             )
         if not self.scales or not all(0 < scale <= 8 for scale in self.scales):
             raise BinsegError(f"protocol: scales {self.scales} must be numbers above 0, at most 8")
@@ -77,12 +82,16 @@ class Protocol:
         return f"{words}, {self.precision}"
 
 
+WHOLE = Protocol()
+"""The picture in one go, in fp32: what scores are meant by when nothing else is said."""
+
+
 @torch.inference_mode()
 def segment(
     network: Network,
     image: np.ndarray,
     preprocessing: Preprocessing,
-    protocol: Protocol | None = None,
+    protocol: Protocol = WHOLE,
     size: tuple[int, int] | None = None,
     *,
     device: torch.device | str = "cpu",
@@ -93,7 +102,7 @@ def segment(
         network: any callable from normalised float32 N3HW to logits NCHW, N = 1, on `device`.
         image: HWC uint8 RGB in [0, 255], of any size.
         preprocessing: how the network wants pictures resized and normalised.
-        protocol: whole, sliding or multi-scale; whole in fp32 if None.
+        protocol: whole, sliding or multi-scale, and the precision.
         size: (height, width) of the class map, for example the label's; the picture's if None.
         device: where the network runs.
 
@@ -107,7 +116,6 @@ def segment(
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(f"a picture is HWC uint8 RGB, not {image.dtype} {image.shape}")
-    protocol = protocol or Protocol()
     height, width = image.shape[:2]
     base = preprocessing.target_size(height, width)
     if base[0] * base[1] > max(height * width, LARGEST_ENLARGED):
@@ -129,7 +137,15 @@ def segment(
             )
         return logits[0].float()
 
-    return _PROTOCOLS[protocol.name](forward, image, base, protocol, size or (height, width))
+    try:
+        return _PROTOCOLS[protocol.name](forward, image, base, protocol, size or (height, width))
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise BinsegError(
+            f"not enough memory for a picture of {width} x {height} pixels with protocol "
+            f"{protocol}; use sliding windows, bf16 or a smaller picture"
+        ) from error
 
 
 _Forward = Callable[[Tensor], Tensor]
@@ -193,10 +209,14 @@ def _multi_scale(
 
 _PROTOCOLS: dict[
     str,
-    Callable[
-        [_Forward, np.ndarray, tuple[int, int], Protocol, tuple[int, int]], np.ndarray
-    ],
+    Callable[[_Forward, np.ndarray, tuple[int, int], Protocol, tuple[int, int]], np.ndarray],
 ] = {"whole": _whole, "sliding": _sliding, "multi_scale": _multi_scale}
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch has a class of its own for GPUs only; its CPU allocator raises a plain RuntimeError
+    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return known or "allocate memory" in str(error)
 
 
 def _pixels(image: np.ndarray) -> Tensor:

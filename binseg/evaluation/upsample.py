@@ -92,7 +92,9 @@ class ArgmaxRows:
 
     def _finish(self, known: Tensor, strip: slice) -> None:
         device = known.device
-        above, below = ((rows[strip] - self._first).to(device) for rows in (self._above, self._below))
+        above, below = (
+            (rows[strip] - self._first).to(device) for rows in (self._above, self._below)
+        )
         weight = self._weight[strip].to(device)[:, None]
         # mul, mul and add round one by one, so that a row's value does not depend on its strip
         scores = known[:, above].mul_(1 - weight).add_(known[:, below].mul_(weight))

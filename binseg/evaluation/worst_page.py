@@ -76,7 +76,7 @@ def _figure(
     dataset: SegmentationDataset,
     folder: Path,
 ) -> str:
-    sample = dataset[kept.index]
+    sample = dataset[kept.place]
     # files are numbered, not named: a picture's name may hold what a URL or a disk does not allow
     strip, thumbnail = f"{number:03d}.jpg", f"{number:03d}_small.jpg"
     for file, panel in ((strip, 960), (thumbnail, 320)):

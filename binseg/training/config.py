@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from binseg.data.module import DataConfig
+from binseg.data.config import DataConfig
 from binseg.nn.backbones.groupnet import Atrous, Downsample, Gates, Merge, Nonlinearity, Shortcut
 from binseg.nn.backbones.stems import Stem
 from binseg.nn.binarize import ActivationGradient, WeightGradient, WeightScale

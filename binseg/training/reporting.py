@@ -1,0 +1,219 @@
+"""What a person sees of a run: lines, a progress bar, curves, and overlays of val pictures."""
+
+import itertools
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from torch import Tensor
+
+from binseg.atomic import atomic_path
+from binseg.data.imageio import write_image
+from binseg.data.module import Batch
+from binseg.data.preprocess import resize_image
+from binseg.training.checkpoints import Checkpoints
+from binseg.training.module import SegmentationModule
+from binseg.visualize import comparison
+
+HISTORY = "history.json"
+
+
+class Reporter(Callback):
+    """Writes a line an epoch to the screen and `train.log`, and keeps the run folder's pictures.
+
+    The run folder gets `history.json` (one entry an epoch), `curves.png` and
+    `overlays/NAME.png` (picture, truth, prediction and errors of the first val pictures).
+
+    Args:
+        folder: of the run.
+        overlays: how many val pictures are drawn.
+        console: where lines and progress go.
+    """
+
+    def __init__(self, folder: Path, overlays: int, console: Console | None = None) -> None:
+        self.folder = folder
+        self.overlays = overlays
+        self.console = console or Console(soft_wrap=True, highlight=False)
+        self.history: list[dict[str, Any]] = []
+        self._drawn = 0
+        self._validated = False
+        self._steps_done = 0
+        self._started = self._epoch_started = time.monotonic()
+        self._progress: Progress | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = state_dict["history"]
+
+    # --- progress ---
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._started = time.monotonic()
+        self._steps_done = 0
+        if trainer.is_global_zero and self.console.is_terminal:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed}/{task.total} steps, {task.fields[left]} left"),
+                console=self.console,
+                transient=True,
+            )
+            self._progress.start()
+            self._progress.add_task("", total=int(trainer.estimated_stepping_batches), left="?")
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._epoch_started = time.monotonic()
+        self._validated = False
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
+    ) -> None:
+        self._steps_done += 1
+        if self._progress is not None:
+            self._progress.update(
+                self._progress.task_ids[0],
+                completed=trainer.global_step,
+                description=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
+                left=duration(self._seconds_left(trainer)),
+            )
+
+    def _seconds_left(self, trainer: L.Trainer) -> float:
+        """At this session's pace, validations included; unknown before the first step."""
+        total = trainer.num_training_batches * (trainer.max_epochs or 0)
+        done = trainer.current_epoch * trainer.num_training_batches + (
+            trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        )
+        if not self._steps_done:
+            return math.nan
+        pace = (time.monotonic() - self._started) / self._steps_done
+        return pace * max(0, total - done)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    # --- figures and pictures ---
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._drawn = 0
+
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if trainer.is_global_zero and self._drawn < self.overlays:
+            assert isinstance(pl_module, SegmentationModule)
+            self._draw(batch, outputs, pl_module)
+
+    def _draw(self, batch: Batch, class_maps: list[Tensor], module: SegmentationModule) -> None:
+        for image, truth, prediction, name in zip(
+            batch["image"], batch["label"], class_maps, batch["name"], strict=True
+        ):
+            if self._drawn >= self.overlays:
+                return
+            size = (truth.shape[0], truth.shape[1])
+            picture = comparison(
+                resize_image(image.permute(1, 2, 0).contiguous().cpu().numpy(), size),
+                truth.cpu().numpy(),
+                prediction.numpy(),
+                module.labels,
+            )
+            write_image(self.folder / "overlays" / f"{Path(name).stem}.png", picture)
+            self._drawn += 1
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._validated = True
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, SegmentationModule)
+        assert pl_module.step is not None
+        entry: dict[str, Any] = {
+            "epoch": trainer.current_epoch + 1,
+            "step": pl_module.step.name,
+            "loss": pl_module.mean_loss,
+            "lr": max(group["lr"] for group in trainer.optimizers[0].param_groups),
+            "seconds": round(time.monotonic() - self._epoch_started, 2),
+        }
+        if self._validated and pl_module.scores is not None:
+            entry["val_miou"] = pl_module.scores.mean_iou
+            entry["val_pixel_accuracy"] = pl_module.scores.pixel_accuracy
+        self.history.append(entry)
+        if trainer.is_global_zero:
+            self._write(trainer, entry)
+
+    def _write(self, trainer: L.Trainer, entry: dict[str, Any]) -> None:
+        parts = [
+            f"epoch {entry['epoch']}/{trainer.max_epochs}",
+            f"loss {entry['loss']:.3f}",
+            f"lr {entry['lr']:.2e}",
+        ]
+        if "val_miou" in entry:
+            best = next(c for c in trainer.callbacks if isinstance(c, Checkpoints)).best  # type: ignore[attr-defined]
+            parts.append(f"val mIoU {entry['val_miou']:.3f}")
+            if best >= 0:
+                parts.append(f"best {best:.3f}")
+        if entry["step"] != "binary":
+            parts.append(f"step '{entry['step']}'")
+        parts += [f"{entry['seconds']:.0f} s", f"{duration(self._seconds_left(trainer))} left"]
+        self.say("  ".join(parts))
+        with atomic_path(self.folder / HISTORY) as temporary:
+            temporary.write_text(json.dumps(self.history, indent=1) + "\n")
+        if "val_miou" in entry:
+            draw_curves(self.history, self.folder / "curves.png")
+
+    def say(self, line: str) -> None:
+        """Print a line and add it to `train.log`."""
+        self.console.print(line, markup=False)
+        with (self.folder / "train.log").open("a") as log:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
+
+
+def draw_curves(history: list[dict[str, Any]], path: Path) -> None:
+    """Draw loss and val mIoU over the epochs into a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    left = figure.add_subplot()
+    left.plot([e["epoch"] for e in history], [e["loss"] for e in history], color="tab:gray")
+    left.set(xlabel="epoch", ylabel="training loss")
+    right = left.twinx()
+    validated = [e for e in history if "val_miou" in e]
+    right.plot(
+        [e["epoch"] for e in validated],
+        [e["val_miou"] for e in validated],
+        color="tab:blue",
+        marker="." if len(validated) < 60 else None,
+    )
+    right.set_ylabel("val mIoU", color="tab:blue")
+    right.set_ylim(0, 1)
+    for entry, following in itertools.pairwise(history):
+        if entry["step"] != following["step"]:
+            left.axvline(entry["epoch"] + 0.5, color="tab:red", linestyle=":")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: "40 s", "12 min", "3 h 20 min"; "?" for nan."""
+    if math.isnan(seconds):
+        return "?"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
