@@ -195,6 +195,16 @@ def comparison(
     return _joined([grid, legend(labels, seen, width=grid.shape[1], font_size=14)], axis=0)
 
 
+def shortened(name: str, longest: int) -> str:
+    """The name on one line, of at most `longest` characters; its middle gives way to "…", because
+    names that begin alike often end differently."""
+    name = " ".join(name.split())
+    if len(name) <= longest:
+        return name
+    tail = (longest - 1) // 2
+    return f"{name[: longest - 1 - tail]}…{name[-tail:]}"
+
+
 def _entries(
     labels: LabelTable, present: np.ndarray | None
 ) -> list[tuple[str, tuple[int, int, int]]]:
@@ -203,9 +213,7 @@ def _entries(
     entries = []
     for index in ids:
         known = index < labels.num_classes
-        name = " ".join(labels.names[index].split()) if known else "no label"
-        if len(name) > _LONGEST_NAME:
-            name = name[: _LONGEST_NAME - 1] + "…"
+        name = shortened(labels.names[index], _LONGEST_NAME) if known else "no label"
         red, green, blue = labels.palette[index] if known else IGNORE_COLOR
         entries.append((name, (int(red), int(green), int(blue))))
     return entries

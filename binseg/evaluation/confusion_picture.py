@@ -6,6 +6,7 @@ import numpy as np
 
 from binseg.atomic import atomic_path
 from binseg.evaluation.scores import Scores
+from binseg.visualize import shortened
 
 _LONGEST_NAME = 22
 _CELL = 0.42  # inches: room for "100" in the smallest type that can be read
@@ -28,7 +29,8 @@ def draw_confusion(scores: Scores, path: str | Path, title: str = "") -> None:
     counts = np.asarray(scores.matrix, dtype=np.float64)
     pixels = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, pixels, out=np.full_like(counts, np.nan), where=pixels > 0)
-    names = [_shortened(name) for name in scores.names]
+    # matplotlib reads $…$ as mathematics
+    names = [shortened(name, _LONGEST_NAME).replace("$", r"\$") for name in scores.names]
     rows = [f"{name}  {_percent(iou)}" for name, iou in zip(names, scores.iou, strict=True)]
     size = max(2.4, _CELL * len(names))
     figure = Figure(figsize=(size + 3.6, size + 2.6), dpi=120, layout="constrained")
@@ -47,7 +49,8 @@ def draw_confusion(scores: Scores, path: str | Path, title: str = "") -> None:
         share = shares[row, column]
         ink = "white" if share > 0.55 else "black"
         axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", color=ink, size=8)
-    axes.set_title(f"{title}\n" * bool(title) + f"mIoU {_percent(scores.mean_iou)} %", fontsize=11)
+    lines = [title.replace("$", r"\$")] * bool(title) + [f"mIoU {_percent(scores.mean_iou)} %"]
+    axes.set_title("\n".join(lines), fontsize=11)
     figure.colorbar(shown, ax=axes, shrink=0.6, label="share of the true class's pixels")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
@@ -55,8 +58,3 @@ def draw_confusion(scores: Scores, path: str | Path, title: str = "") -> None:
 
 def _percent(value: float) -> str:
     return "–" if np.isnan(value) else f"{100 * value:.1f}"
-
-
-def _shortened(name: str) -> str:
-    name = " ".join(name.split()).replace("$", r"\$")  # matplotlib reads $…$ as mathematics
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"

@@ -85,8 +85,9 @@ class ArgmaxRows:
             self._finish(known, slice(start, min(start + step, ready)))
         self._done = ready
         if ready < len(self._above):
-            needed = int(self._above[ready]) - self._first
-            self._kept, self._first = known[:, needed:].clone(), self._first + needed
+            # a strong shrinking skips rows, also some that are yet to come
+            passed = min(int(self._above[ready]) - self._first, known.shape[1])
+            self._kept, self._first = known[:, passed:].clone(), self._first + passed
         else:
             self._kept = None
 

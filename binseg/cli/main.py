@@ -1,0 +1,181 @@
+"""Finds the sub-command, builds its parser from its function, and words its errors."""
+
+import contextlib
+import errno
+import importlib
+import importlib.metadata
+import inspect
+import itertools
+import os
+import re
+import sys
+import typing
+from argparse import ArgumentError
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from binseg.errors import BinsegError, unknown_name
+
+INTERRUPTED = 130
+USAGE = 2
+
+
+@dataclass(frozen=True)
+class _Command:
+    """Where a sub-command lives, and which of its parameters are positional, with their nargs."""
+
+    function: str
+    summary: str
+    positional: dict[str, str | None] = field(default_factory=dict)
+
+
+COMMANDS = {
+    "quickstart": _Command(
+        "quickstart:quickstart", "train, score and compare two networks on built-in scenes"
+    ),
+    "train": _Command("train:train", "train a network"),
+    "evaluate": _Command("evaluate:evaluate", "score a model on labelled pictures", {"model": "?"}),
+    "predict": _Command("predict:predict", "segment pictures", {"model": None, "pictures": "+"}),
+    "data check": _Command("data_check:data_check", "look for faults in a data set"),
+    "models": _Command("models:models", "list the networks that can be trained"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `binseg ARGUMENTS`; returns the exit status.
+
+    0 done, 1 a fault that one line on stderr explains, 2 wrong usage, 130 Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(arguments)
+    except BinsegError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        # whoever read the output has gone; nothing more may be written to it
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        return _fail(f"{error.filename or 'disk'}: no space left; free some and run again")
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if arguments else USAGE
+    if arguments[0] == "--version":
+        print(f"binseg {importlib.metadata.version('binseg')}")
+        return 0
+    words = 2 if " ".join(arguments[:2]) in COMMANDS else 1
+    name = " ".join(arguments[:words])
+    if name not in COMMANDS:
+        raise unknown_name("command", name, COMMANDS)
+    command = COMMANDS[name]
+    module, function_name = command.function.split(":")
+    function = getattr(importlib.import_module(f"binseg.cli.{module}"), function_name)
+    return _call(function, command, f"binseg {name}", arguments[words:])
+
+
+def _call(function: Callable[..., int], command: _Command, prog: str, arguments: list[str]) -> int:
+    from jsonargparse import ActionYesNo, ArgumentParser
+
+    parser = ArgumentParser(
+        prog=prog, description=(function.__doc__ or "").split("\n\n")[0], exit_on_error=False
+    )
+    parser.add_argument("--config", action="config", help="YAML file with values for the options")
+    hints = typing.get_type_hints(function)
+    for parameter, nargs in command.positional.items():
+        hint = hints[parameter]
+        kind = typing.get_args(hint)[0] if nargs in ("+", "?") else hint
+        settings: dict[str, Any] = {} if nargs is None else {"nargs": nargs}
+        parser.add_argument(parameter, type=kind, help=_help(function, parameter), **settings)
+    switches = {
+        name: parameter.default
+        for name, parameter in inspect.signature(function).parameters.items()
+        if isinstance(parameter.default, bool)
+    }
+    for name, default in switches.items():
+        parser.add_argument(
+            f"--{name}",
+            action=ActionYesNo(no_prefix="no_"),
+            default=default,
+            help=_help(function, name),
+        )
+    skip = set(command.positional) | set(switches)
+    parser.add_function_arguments(function, skip=skip, fail_untyped=True)
+    try:
+        values = parser.instantiate(parser.parse_args(arguments))
+    except ArgumentError as error:
+        message = _explained(str(error), parser.get_defaults().keys(), arguments)
+        return _fail(f"{message} (see {prog} --help)", USAGE)
+    except SystemExit as error:  # --help
+        return int(error.code or 0)
+    return function(
+        **{k: v for k, v in values.items(branches=True) if "." not in k and k != "config"}
+    )
+
+
+def _help(function: Callable[..., int], parameter: str) -> str:
+    """What the docstring says of a parameter."""
+    found = re.search(
+        rf"^ *{parameter}: (.*?)(?:\n *\w+: |\n\n|\Z)", function.__doc__ or "", re.S | re.M
+    )
+    return " ".join(found[1].split()) if found else ""
+
+
+def _explained(message: str, known: Iterable[str], arguments: Sequence[str]) -> str:
+    """The parser's complaint in one line, with the nearest name and the file it is about."""
+    patterns = (
+        r"unrecognized arguments: --([^\s=]+)",
+        r"Group '(?P<group>[^']+)' does not accept option '(?P<option>[^']+)'",
+        r"Option '([^']+)' is not accepted",
+    )
+    for pattern in patterns:
+        if found := re.search(pattern, message):
+            key = ".".join(found.groups())
+            near = get_close_matches(key, [k for k in known if k != "config"], n=1, cutoff=0.5)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            source = _file_with(key, arguments)
+            return f"{f'{source}: ' if source else ''}unknown option '{key}'{hint}"
+    return " ".join(message.split())
+
+
+def _file_with(key: str, arguments: Sequence[str]) -> str | None:
+    """The --config file among the arguments that has `key`, if any."""
+    import yaml
+
+    for before, path in itertools.pairwise(arguments):
+        if before == "--config" and Path(path).is_file():
+            with contextlib.suppress(yaml.YAMLError, KeyError, TypeError):
+                tree = yaml.safe_load(Path(path).read_text())
+                for part in key.split("."):
+                    tree = tree[part]
+                return path
+    return None
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: binseg COMMAND …   (binseg COMMAND --help says what it takes)",
+            "",
+            "Semantic segmentation with 1-bit weights and activations.",
+            "",
+            *lines,
+        ]
+    )
+
+
+def _fail(message: str, status: int = 1) -> int:
+    print(f"binseg: error: {message}", file=sys.stderr)
+    return status

@@ -1,0 +1,60 @@
+"""`binseg train`: one experiment into one run folder."""
+
+from pathlib import Path
+
+from binseg.data.config import DataConfig
+from binseg.errors import BinsegError
+from binseg.training.config import (
+    BinarizationConfig,
+    DistillationConfig,
+    Experiment,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainerConfig,
+)
+
+
+def train(
+    out: Path,
+    data: DataConfig = DataConfig(),  # noqa: B008 - the parser only reads its fields
+    model: ModelConfig = ModelConfig(),  # noqa: B008
+    optimizer: OptimizerConfig = OptimizerConfig(),  # noqa: B008
+    loss: LossConfig = LossConfig(),  # noqa: B008
+    binarization: BinarizationConfig = BinarizationConfig(),  # noqa: B008
+    distillation: DistillationConfig = DistillationConfig(),  # noqa: B008
+    trainer: TrainerConfig = TrainerConfig(),  # noqa: B008
+    resume: bool = False,
+) -> int:
+    """Train a network: `binseg train --config configs/camvid/groupnet18_bpac.yaml --out runs/a`.
+
+    The run folder holds config.yaml, train.log, history.json, curves.png, overlays/, last.ckpt and
+    best.safetensors. Ctrl-C stops after the step at hand; --resume goes on from there.
+
+    Args:
+        out: run folder, new or empty unless --resume.
+        data: the data set.
+        model: the network.
+        optimizer: the optimizer and its schedule.
+        loss: the loss.
+        binarization: steps to the binary network.
+        distillation: teacher.
+        trainer: how long and on what.
+        resume: go on with the run in --out.
+    """
+    # seconds of imports that --help does not need
+    from binseg.training.checkpoints import StopRequestedError
+    from binseg.training.run import train as run
+
+    experiment = Experiment(data, model, optimizer, loss, binarization, distillation, trainer)
+    try:
+        result = run(experiment, out, resume=resume)
+    except StopRequestedError:
+        raise BinsegError(
+            f"stopped; nothing is lost: go on with `binseg train --resume --out {out}`"
+        ) from None
+    print(
+        f"best val mIoU {result.best_miou:.4f} (epoch {result.best_epoch}); "
+        f"the network is {result.model}"
+    )
+    return 0

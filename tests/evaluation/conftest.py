@@ -1,0 +1,67 @@
+"""A data set in memory and a network that reads classes off a picture's grey value."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from binseg.data.labels import LabelTable, auto_palette
+from binseg.data.preprocess import Preprocessing
+from binseg.data.samples import Sample
+
+PLAIN = Preprocessing(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+def table(count: int) -> LabelTable:
+    names = tuple(f"class {index}" for index in range(count))
+    ids = {index: index for index in range(count)} | {255: 255}
+    return LabelTable("test", names, auto_palette(count), ids)
+
+
+class Pictures:
+    """Samples in memory, with the interface of a data set."""
+
+    def __init__(self, samples: Sequence[Sample], labels: LabelTable) -> None:
+        self.samples = list(samples)
+        self.labels = labels
+        self.faults: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.samples[index]
+
+
+class GreyNet(nn.Module):
+    """Class c where the picture is nearest to grey value c / (C − 1): logits −(x − grey_c)²."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.register_buffer("greys", torch.linspace(0, 1, num_classes).view(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -((x[:, :1] - self.greys) ** 2)
+
+
+def picture_of(class_map: np.ndarray, num_classes: int) -> np.ndarray:
+    """The picture that `GreyNet` sees `class_map` in; 255 is black."""
+    known = np.where(class_map == 255, 0, class_map)
+    grey = np.round(known * 255 / (num_classes - 1)).astype(np.uint8)
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
+@pytest.fixture
+def make_pictures() -> Callable[..., Pictures]:
+    """Pictures whose labels are `maps` and which show them without error."""
+
+    def make(*maps: np.ndarray, num_classes: int = 4) -> Pictures:
+        samples = [
+            Sample(picture_of(ids, num_classes), ids.astype(np.uint8), f"picture{number}")
+            for number, ids in enumerate(maps)
+        ]
+        return Pictures(samples, table(num_classes))
+
+    return make
