@@ -1,0 +1,48 @@
+"""Semantic segmentation with 1-bit weights and activations.
+
+The names below load on first use, so that `import binseg` costs next to nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from binseg.errors import BinsegError
+    from binseg.nn.segmenter import create_model, list_models
+    from binseg.packed.file import load, save
+    from binseg.predictor import Predictor, Segmentation, evaluate
+    from binseg.training.run import train
+
+_HOMES = {
+    "BinsegError": "binseg.errors",
+    "Predictor": "binseg.predictor",
+    "Segmentation": "binseg.predictor",
+    "create_model": "binseg.nn.segmenter",
+    "evaluate": "binseg.predictor",
+    "list_models": "binseg.nn.segmenter",
+    "load": "binseg.packed.file",
+    "save": "binseg.packed.file",
+    "train": "binseg.training.run",
+}
+
+__all__ = [
+    "BinsegError",
+    "Predictor",
+    "Segmentation",
+    "create_model",
+    "evaluate",
+    "list_models",
+    "load",
+    "save",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'binseg' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

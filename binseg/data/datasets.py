@@ -47,6 +47,10 @@ class SegmentationDataset(Protocol):
         """The files (picture, mask); None if the sample has none."""
 
 
+class MissingSplitError(BinsegError):
+    """A data set has no such split at all, as opposed to a faulty one."""
+
+
 class Pair(NamedTuple):
     """A picture and the mask that belongs to it."""
 
@@ -118,7 +122,8 @@ class CamVidDataset(PairedFiles):
         images, masks = root / split, root / f"{split}annot"
         for folder in (images, masks):
             if not folder.is_dir():
-                raise BinsegError(
+                kind = MissingSplitError if folder == images else BinsegError
+                raise kind(
                     f"{folder}: missing; CamVid needs train/, trainannot/, val/ and valannot/ "
                     "in its root (set --data.root to the folder that holds them)"
                 )
@@ -164,14 +169,15 @@ class FolderDataset(PairedFiles):
             images, masks = images / split, masks / split
             for folder in (images, masks):
                 if not folder.is_dir():
-                    raise BinsegError(f"{folder}: missing, though images/ has split folders")
+                    kind = MissingSplitError if folder == images else BinsegError
+                    raise kind(f"{folder}: missing, though images/ has folders for splits; add it")
             chosen = list_images(images)
         elif any((root / f"{name}.txt").is_file() for name in SPLITS):
             chosen = _listed(root / f"{split}.txt", images, faults)
         else:
             chosen = [path for path in list_images(images) if _hashed_split(path.stem) == split]
             if not chosen:
-                raise BinsegError(
+                raise MissingSplitError(
                     f"{images}: no picture falls into split '{split}'; write train.txt and "
                     f"{'val' if split == 'train' else split}.txt with one name a line into {root}"
                 )
@@ -296,7 +302,8 @@ def _listed(path: Path, images: Path, faults: list[str]) -> list[Path]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise BinsegError(
+        kind = MissingSplitError if isinstance(error, FileNotFoundError) else BinsegError
+        raise kind(
             f"{path}: cannot be read; write one picture name without suffix a line"
         ) from error
     by_stem = _by_stem(list_images(images))

@@ -2,19 +2,25 @@
 
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from binseg.errors import BinsegError, unknown_name
 from binseg.nn.backbones import Backbone, create_backbone, list_backbones
 from binseg.nn.heads import HEADS, create_head, resize_logits
 
+_SMP_MODELS = {
+    "smp_deeplabv3plus": "deeplabv3plus",
+    "smp_fpn": "fpn",
+    "smp_unet": "unet",
+    "smp_upernet": "upernet",
+}
+
 
 class Segmenter(nn.Module):
     """A semantic segmentation network.
 
     Args:
-        backbone: see `binseg.nn.backbones.Backbone`.
-        head: from the backbone's maps to logits on one of their grids.
         architecture: the arguments of `create_model` that build it again; JSON values only.
 
     Shapes:
@@ -22,10 +28,8 @@ class Segmenter(nn.Module):
         returns logits (N, num_classes, H, W).
     """
 
-    def __init__(self, backbone: Backbone, head: nn.Module, architecture: dict[str, Any]) -> None:
+    def __init__(self, architecture: dict[str, Any]) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.head = head
         self.architecture = architecture
 
     @property
@@ -34,12 +38,43 @@ class Segmenter(nn.Module):
         return int(self.architecture["num_classes"])
 
     def forward(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class BackboneSegmenter(Segmenter):
+    """A backbone, a head on its maps, and bilinear upsampling to the picture's size."""
+
+    def __init__(self, backbone: Backbone, head: nn.Module, architecture: dict[str, Any]) -> None:
+        super().__init__(architecture)
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
         return resize_logits(self.head(self.backbone(x)), x.shape[-2:])
+
+
+class SmpSegmenter(Segmenter):
+    """A full-precision network of segmentation-models-pytorch: a teacher or a baseline.
+
+    Pictures are padded at the right and the bottom to the multiple of the encoder's stride that
+    these networks ask for, by repeating their border.
+    """
+
+    _MULTIPLE = 32
+
+    def __init__(self, network: nn.Module, architecture: dict[str, Any]) -> None:
+        super().__init__(architecture)
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        padding = (0, -width % self._MULTIPLE, 0, -height % self._MULTIPLE)
+        return self.network(F.pad(x, padding, mode="replicate"))[..., :height, :width]
 
 
 def list_models() -> list[str]:
     """Names that `create_model` takes."""
-    return list_backbones()
+    return sorted([*list_backbones(), *_SMP_MODELS])
 
 
 def create_model(
@@ -54,7 +89,8 @@ def create_model(
     """Build a network from names and numbers.
 
     Args:
-        name: one of `list_models()`, e.g. "groupnet18".
+        name: one of `list_models()`, e.g. "groupnet18"; the smp_ models are full-precision networks
+            of segmentation-models-pytorch, which take `encoder` and `encoder_weights` only.
         num_classes: channels of the logits.
         head: "fcn" (dilated), "fcn32s", "fcn16s" or "fcn8s".
         output_stride: 8, 16 or 32 input pixels to one of the last stage; None for what the head
@@ -66,14 +102,18 @@ def create_model(
     Raises:
         BinsegError: an unknown name or option (with the nearest one), or a value out of range.
     """
-    if head not in HEADS:
-        raise unknown_name("head", head, HEADS)
     if not 2 <= num_classes <= 255:
         raise BinsegError(f"a network separates 2 to 255 classes, not {num_classes}")
+    if name in _SMP_MODELS:
+        return _create_smp(name, num_classes, **options)
+    if name not in list_backbones():
+        raise unknown_name("model", name, list_models())
+    if head not in HEADS:
+        raise unknown_name("head", head, HEADS)
     stride = HEADS[head].output_stride if output_stride is None else output_stride
     backbone = create_backbone(name, output_stride=stride, **options)
     head_options = dict(head_options or {})
-    return Segmenter(
+    return BackboneSegmenter(
         backbone,
         create_head(head, backbone.channels, num_classes, **head_options),
         {
@@ -85,3 +125,30 @@ def create_model(
             **options,
         },
     )
+
+
+def _create_smp(
+    name: str,
+    num_classes: int,
+    *,
+    encoder: str = "resnet34",
+    encoder_weights: str | None = None,
+    **options: Any,
+) -> SmpSegmenter:
+    for option in options:
+        raise unknown_name(f"option of {name}", option, ["encoder", "encoder_weights"])
+    # seconds to import, and not every machine that trains has it
+    import segmentation_models_pytorch as smp
+
+    try:
+        network = smp.create_model(
+            _SMP_MODELS[name],
+            encoder_name=encoder,
+            encoder_weights=encoder_weights,
+            classes=num_classes,
+        )
+    except (KeyError, ValueError) as error:
+        message = " ".join(str(error).split())[:200]
+        raise BinsegError(f"segmentation-models-pytorch refuses '{encoder}': {message}") from error
+    # the trained weights are in the file, so opening it must not download others
+    return SmpSegmenter(network, {"name": name, "num_classes": num_classes, "encoder": encoder})

@@ -10,7 +10,6 @@ from binseg.nn.backbones.stems import Stem
 from binseg.nn.binarize import ActivationGradient, WeightGradient, WeightScale
 
 _HEAD_OPTIONS = {"head_kernel": "kernel_size", "dropout": "dropout"}
-_NOT_ARCHITECTURE = {"name", "weights", "head", "output_stride", *_HEAD_OPTIONS}
 
 
 @dataclass
@@ -23,7 +22,7 @@ class ModelConfig:
         precision: binary, or full for the full-precision twin.
         bases: K, 1 to 8.
         width: channels of the first stage; 64 in the paper.
-        head: fcn, fcn32s, fcn16s or fcn8s.
+        head: fcn (default), fcn32s, fcn16s or fcn8s.
         head_kernel: kernel size of the head's first convolution, 3 or 1.
         dropout: probability in the head, 0 to 1.
         output_stride: input pixels to one of the last stage, 8, 16 or 32.
@@ -48,7 +47,7 @@ class ModelConfig:
     precision: Literal["binary", "full"] | None = None
     bases: int | None = None
     width: int | None = None
-    head: str = "fcn"
+    head: str | None = None
     head_kernel: int | None = None
     dropout: float | None = None
     output_stride: int | None = None
@@ -70,18 +69,10 @@ class ModelConfig:
     def arguments(self, num_classes: int) -> dict[str, Any]:
         """Keyword arguments of `binseg.create_model`: only what was set."""
         given = {f.name: getattr(self, f.name) for f in fields(self)}
-        options = {k: v for k, v in given.items() if k not in _NOT_ARCHITECTURE and v is not None}
-        head_options = {
-            theirs: given[ours] for ours, theirs in _HEAD_OPTIONS.items() if given[ours] is not None
-        }
-        return {
-            "name": self.name,
-            "num_classes": num_classes,
-            "head": self.head,
-            "output_stride": self.output_stride,
-            "head_options": head_options,
-            **options,
-        }
+        del given["weights"]
+        head_options = {theirs: given.pop(ours) for ours, theirs in _HEAD_OPTIONS.items()}
+        given["head_options"] = {k: v for k, v in head_options.items() if v is not None} or None
+        return {"num_classes": num_classes, **{k: v for k, v in given.items() if v is not None}}
 
 
 @dataclass

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import PLAIN, GreyNet, picture_of
+from grey_pictures import PLAIN, GreyNet, picture_of
 from torch import Tensor, nn
 
 from binseg.data.preprocess import Preprocessing

@@ -1,9 +1,8 @@
 """A data set in memory and a network that reads classes off a picture's grey value."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -49,19 +48,14 @@ class GreyNet(nn.Module):
 def picture_of(class_map: np.ndarray, num_classes: int) -> np.ndarray:
     """The picture that `GreyNet` sees `class_map` in; 255 is black."""
     known = np.where(class_map == 255, 0, class_map)
-    grey = np.round(known * 255 / (num_classes - 1)).astype(np.uint8)
+    grey = np.round(known * (255 / (num_classes - 1))).astype(np.uint8)
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
-@pytest.fixture
-def make_pictures() -> Callable[..., Pictures]:
+def make_pictures(*maps: np.ndarray, num_classes: int = 4) -> Pictures:
     """Pictures whose labels are `maps` and which show them without error."""
-
-    def make(*maps: np.ndarray, num_classes: int = 4) -> Pictures:
-        samples = [
-            Sample(picture_of(ids, num_classes), ids.astype(np.uint8), f"picture{number}")
-            for number, ids in enumerate(maps)
-        ]
-        return Pictures(samples, table(num_classes))
-
-    return make
+    samples = [
+        Sample(picture_of(ids, num_classes), ids.astype(np.uint8), f"picture{number}")
+        for number, ids in enumerate(maps)
+    ]
+    return Pictures(samples, table(num_classes))

@@ -1,0 +1,224 @@
+"""`binseg predict` and `binseg evaluate` on files, broken ones among them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from binseg.cli.evaluate import evaluate
+from binseg.cli.predict import RECORDS, output_names, predict
+from binseg.data.config import DataConfig
+from binseg.data.imageio import read_image, read_mask, write_image, write_mask
+from binseg.data.labels import LabelTable
+from binseg.data.preprocess import Preprocessing
+from binseg.errors import BinsegError
+from binseg.nn.segmenter import create_model
+from binseg.packed.file import save
+from binseg.predictor import Predictor
+
+LABELS = LabelTable(
+    "rooms",
+    ("floor", "wall", "<b>lamp</b>"),
+    ((200, 0, 0), (0, 200, 0), (0, 0, 200)),
+    {0: 0, 1: 1, 2: 2, 255: 255},
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    network = create_model("groupnet18", num_classes=3, bases=1, width=8)
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    save(path, network, LABELS, Preprocessing(short_side=32), training={"epochs": 3})
+    return path
+
+
+def noise(height: int = 20, width: int = 30, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    write_image(folder / "a.png", noise(20, 30))
+    write_image(folder / "b.jpg", noise(7, 41))
+    write_image(folder / "d.bmp", noise(33, 5))
+    return folder
+
+
+class TestPredict:
+    def test_folder_with_a_broken_file(self, model, pictures, tmp_path, capsys):
+        (pictures / "c.jpg").write_bytes(read_bytes := (pictures / "b.jpg").read_bytes()[:300])
+        out = tmp_path / "out"
+        assert predict(model, [pictures], out) == 1
+        printed = capsys.readouterr()
+        assert str(pictures / "c.jpg") in printed.err
+        assert printed.err.count("c.jpg") == 1
+        assert {path.name for path in out.iterdir()} == {
+            RECORDS,
+            *(f"{stem}{end}" for stem in "abd" for end in (".png", "_overlay.jpg")),
+        }
+        assert (pictures / "c.jpg").read_bytes() == read_bytes
+        assert (out / RECORDS).read_text() == printed.out
+        records = [json.loads(line) for line in printed.out.splitlines()]
+        assert [Path(record["file"]).name for record in records] == ["a.png", "b.jpg", "d.bmp"]
+        predictor = Predictor(model, device="cpu")
+        for record in records:
+            found = predictor(record["file"])
+            ids = read_mask(record["outputs"][0])
+            assert ids.shape == (record["height"], record["width"])
+            assert read_image(record["file"]).shape[:2] == ids.shape
+            assert np.array_equal(ids, found.class_map)
+            assert record["shares"] == pytest.approx(found.shares(), abs=1e-5)
+            assert record["seconds"] > 0
+            assert Path(record["outputs"][1]).is_file()
+
+    def test_all_is_well(self, model, pictures, tmp_path, capsys):
+        assert predict(model, [pictures / "*.png"], tmp_path / "out", overlay=False) == 0
+        assert capsys.readouterr().err == ""
+        assert {path.name for path in (tmp_path / "out").iterdir()} == {RECORDS, "a.png"}
+
+    def test_missing_inputs_do_not_stop_the_others(self, model, pictures, tmp_path, capsys):
+        inputs = [pictures / "none.jpg", tmp_path / "*.gif", pictures / "a.png", pictures]
+        assert predict(model, inputs, tmp_path / "out") == 1
+        printed = capsys.readouterr()
+        assert "none.jpg" in printed.err
+        assert "*.gif" in printed.err
+        assert len(printed.out.splitlines()) == 3  # a.png comes once
+
+    def test_same_stems_and_own_inputs_are_kept(self, model, pictures, tmp_path):
+        other = tmp_path / "other"
+        write_image(other / "a.bmp", noise(11, 13))
+        before = {path: path.read_bytes() for path in pictures.iterdir()}
+        assert predict(model, [pictures, other], pictures) == 0
+        assert all(path.read_bytes() == content for path, content in before.items())
+        records = [json.loads(line) for line in (pictures / RECORDS).read_text().splitlines()]
+        written = [name for record in records for name in record["outputs"]]
+        assert len(written) == len(set(written)) == 8
+        sizes = {Path(r["file"]): read_mask(r["outputs"][0]).shape for r in records}
+        assert sizes[other / "a.bmp"] == (11, 13)
+        assert sizes[pictures / "a.png"] == (20, 30)
+
+    def test_a_full_disk_ends_the_run(self, model, pictures, tmp_path, monkeypatch):
+        def fails(*_, **__):
+            raise BinsegError("x.png: no space left on the disk")
+
+        monkeypatch.setattr("binseg.predictor.write_mask", fails)
+        with pytest.raises(BinsegError, match="no space left"):
+            predict(model, [pictures], tmp_path / "out")
+
+    def test_out_is_a_file(self, model, pictures, tmp_path):
+        (tmp_path / "out").write_text("x")
+        with pytest.raises(BinsegError, match="cannot be written"):
+            predict(model, [pictures], tmp_path / "out")
+
+    def test_interrupted(self, model, pictures, tmp_path):
+        """Ctrl-C in the middle: whole files and whole lines only, and no temporary ones."""
+        for number in range(300):
+            write_image(pictures / f"n{number:03d}.bmp", noise(30, 40, number))
+        out = tmp_path / "out"
+        code = (
+            "import sys; from pathlib import Path; from binseg.cli.predict import predict\n"
+            "predict(*map(Path, sys.argv[1:2]), [Path(sys.argv[2])], Path(sys.argv[3]))"
+        )
+        arguments = [sys.executable, "-c", code, str(model), str(pictures), str(out)]
+        process = subprocess.Popen(
+            arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        os.kill(process.pid, signal.SIGINT)
+        process.communicate(timeout=60)
+        assert process.returncode != 0
+        lines = (out / RECORDS).read_text().splitlines(keepends=True)
+        assert lines[0] == first
+        assert 0 < len(lines) < 300
+        assert all(line.endswith("\n") and json.loads(line) for line in lines)
+        for path in out.iterdir():
+            assert not path.name.startswith(".")
+            if path.suffix == ".png":
+                read_mask(path)
+            elif path.suffix == ".jpg":
+                read_image(path)
+
+
+def test_output_names(tmp_path):
+    def touch(name: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name)
+        return path
+
+    first, second, third = touch("x/a.jpg"), touch("y/A.jpg"), touch("y/a_2.jpg")
+    # letter case is no difference on some disks
+    assert list(output_names([first, second, third], tmp_path / "o").values()) == [
+        "a",
+        "A_2",
+        "a_2_2",
+    ]
+    overlay = touch("o/a_overlay.jpg")  # an input that a's overlay would replace
+    assert output_names([first, overlay], tmp_path / "o")[first] == "a_2"
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "o")
+    assert output_names([first, link / "a_overlay.jpg"], tmp_path / "o")[first] == "a_2"
+    assert output_names([first], tmp_path / "o") == {first: "a"}  # an earlier run's output
+
+
+class TestEvaluate:
+    @pytest.fixture
+    def data(self, tmp_path: Path) -> DataConfig:
+        root = tmp_path / "data"
+        for number in range(3):
+            write_image(root / f"images/val/{number}.png", noise(20, 30, number))
+            ids = np.random.default_rng(number).integers(0, 3, (20, 30)).astype(np.uint8)
+            ids[:3] = 255
+            write_mask(root / f"masks/val/{number}.png", ids)
+        classes = [
+            {"name": n, "color": list(c)} for n, c in zip(LABELS.names, LABELS.palette, strict=True)
+        ]
+        (root / "labels.yaml").write_text(json.dumps({"classes": classes}))
+        return DataConfig(name="folder", root=str(root))
+
+    def test_table_and_report(self, model, data, tmp_path, capsys):
+        out = tmp_path / "report"
+        assert evaluate(model, data=data, out=out, worst=2, device="cpu") == 0
+        printed = capsys.readouterr().out
+        saved = json.loads((out / "scores.json").read_text())
+        assert f"{100 * saved['scores']['mean_iou']:.1f}" in printed
+        assert saved["model"]["training"] == {"epochs": 3}
+        assert saved["data"] == {
+            "name": "folder",
+            "root": data.root,
+            "split": "val",
+            "pictures": 3,
+        }
+        assert sum(map(sum, saved["scores"]["matrix"])) == 3 * 17 * 30
+        assert (out / "worst/index.html").is_file()
+        assert len(list((out / "worst").glob("*_small.jpg"))) == 2
+
+    def test_what_predict_wrote_scores_the_same(self, model, data, tmp_path):
+        masks = tmp_path / "masks"
+        predict(model, [Path(str(data.root)) / "images/val"], masks, overlay=False, device="cpu")
+        evaluate(model, data=data, out=tmp_path / "a", device="cpu")
+        evaluate(data=data, predictions=masks, out=tmp_path / "b", worst=0)
+        by_model, by_masks = (
+            json.loads((tmp_path / name / "scores.json").read_text()) for name in "ab"
+        )
+        assert by_model["scores"] == by_masks["scores"]
+        assert by_model["pictures"] == by_masks["pictures"]
+        assert not (tmp_path / "b/worst").exists()
+
+    def test_model_or_predictions(self, model, data, tmp_path):
+        for arguments in ({}, {"model": model, "predictions": tmp_path}):
+            with pytest.raises(BinsegError, match="one of the two"):
+                evaluate(data=data, **arguments)
+
+    def test_checkpoint_of_other_classes(self, model):
+        with pytest.raises(BinsegError, match="only in the model: floor, wall"):
+            evaluate(model, data=DataConfig(name="scenes", scenes_val=1), device="cpu")

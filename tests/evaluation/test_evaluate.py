@@ -1,0 +1,147 @@
+"""Scoring a data set: from a network, and from masks on the disk."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from grey_pictures import PLAIN, GreyNet, Pictures, make_pictures, table
+
+from binseg.data.imageio import write_mask
+from binseg.errors import BinsegError
+from binseg.evaluation.evaluate import (
+    check_same_classes,
+    folder_predictions,
+    network_predictions,
+    score,
+)
+from binseg.evaluation.scores import Scores, confusion
+
+
+def maps(count: int = 6, classes: int = 4) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    sizes = [(20, 30), (17, 23), (31, 8)]
+    found = [rng.integers(0, classes, sizes[index % 3]) for index in range(count)]
+    found[1][3:6] = 255
+    return found
+
+
+def test_a_network_that_is_right_scores_one():
+    dataset = make_pictures(*maps())
+    found = score(network_predictions(GreyNet(4), PLAIN), dataset)
+    assert found.scores.iou == (1.0,) * 4
+    assert found.boundary_iou == (1.0,) * 4
+    assert found.mean_boundary_iou == 1.0
+    assert [picture.name for picture in found.pictures] == [f"picture{i}" for i in range(6)]
+    assert all(picture.mean_iou == 1.0 for picture in found.pictures)
+
+
+def test_figures_are_those_of_one_matrix_over_the_set():
+    dataset = make_pictures(*maps())
+    wrong = {sample.name: np.roll(sample.labels, 1, axis=1) for sample in dataset}
+    for ids in wrong.values():
+        ids[ids == 255] = 0
+    found = score(lambda sample: wrong[sample.name], dataset, worst=2)
+    matrices = [
+        confusion(torch.from_numpy(wrong[s.name]), torch.from_numpy(s.labels), 4) for s in dataset
+    ]
+    assert found.scores == Scores.of(sum(matrices), dataset.labels.names)
+    alone = [Scores.of(matrix, dataset.labels.names).mean_iou for matrix in matrices]
+    assert [picture.mean_iou for picture in found.pictures] == pytest.approx(alone)
+    assert [kept.place for kept in found.worst] == np.argsort(alone)[:2].tolist()
+    for kept in found.worst:
+        assert kept.score == found.pictures[kept.place]
+        assert np.array_equal(kept.prediction, wrong[kept.score.name])
+
+
+def test_a_picture_without_labels_is_never_among_the_worst():
+    dataset = make_pictures(np.full((4, 4), 255), np.ones((4, 4), dtype=int))
+    found = score(lambda sample: np.zeros((4, 4), np.uint8), dataset, worst=5)
+    assert [kept.place for kept in found.worst] == [1]
+    assert math.isnan(found.pictures[0].mean_iou)
+
+
+def test_json_names_classes_and_keeps_what_was_said():
+    found = score(
+        network_predictions(GreyNet(4), PLAIN), make_pictures(np.zeros((5, 5))), about={"data": "x"}
+    )
+    plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert plain["data"] == "x"
+    assert plain["scores"]["classes"]["class 0"]["boundary_iou"] == 1.0
+    assert plain["scores"]["classes"]["class 1"]["boundary_iou"] is None
+    assert plain["pictures"] == [
+        {"name": "picture0", "mean_iou": 1.0, "pixel_accuracy": 1.0, "iou": {"class 0": 1.0}}
+    ]
+
+
+def test_boundary_iou_can_be_left_out():
+    found = score(
+        network_predictions(GreyNet(4), PLAIN), make_pictures(*maps()), boundary_distance=None
+    )
+    assert found.boundary_iou is None
+    assert found.mean_boundary_iou is None
+    assert "mean_boundary_iou" not in found.to_dict()["scores"]
+
+
+class TestFolder:
+    @pytest.fixture
+    def dataset(self):
+        return make_pictures(*maps(3))
+
+    def test_scores_masks(self, tmp_path, dataset):
+        for sample in dataset:
+            write_mask(tmp_path / f"{sample.name}.png", sample.labels, dataset.labels.palette)
+        found = score(folder_predictions(tmp_path, dataset.labels), dataset)
+        assert found.scores.mean_iou == 1.0
+
+    def test_missing_mask_and_folder(self, tmp_path, dataset):
+        with pytest.raises(BinsegError, match=r"picture0\.png: missing"):
+            score(folder_predictions(tmp_path, dataset.labels), dataset)
+        with pytest.raises(BinsegError, match="no such folder"):
+            folder_predictions(tmp_path / "no", dataset.labels)
+
+    def test_other_size(self, tmp_path, dataset):
+        write_mask(tmp_path / "picture0.png", np.zeros((3, 3), np.uint8))
+        with pytest.raises(BinsegError, match=r"picture0: .*shape \(3, 3\)"):
+            score(folder_predictions(tmp_path, dataset.labels), dataset)
+
+    def test_unknown_ids(self, tmp_path, dataset):
+        ids = dataset[0].labels.copy()
+        ids[0, :2] = 9, 200
+        write_mask(tmp_path / "picture0.png", ids)
+        with pytest.raises(BinsegError, match="picture0: predicted ids 9, 200"):
+            score(folder_predictions(tmp_path, dataset.labels), dataset)
+
+
+def test_a_faulty_picture_ends_the_evaluation_with_its_name():
+    class Faulty(Pictures):
+        def __getitem__(self, index):
+            if index == 1:
+                raise BinsegError("b.jpg: damaged")
+            return super().__getitem__(index)
+
+    dataset = Faulty(make_pictures(*maps()).samples, table(4))
+    with pytest.raises(BinsegError, match=r"b\.jpg"):
+        score(network_predictions(GreyNet(4), PLAIN), dataset)
+
+
+class TestClasses:
+    def test_the_same(self):
+        check_same_classes(table(3), dataclasses.replace(table(3), name="other"), "m")
+
+    def test_the_difference_is_listed(self):
+        other = dataclasses.replace(table(3), name="roads", names=("class 0", "road", "class 2"))
+        with pytest.raises(BinsegError) as caught:
+            check_same_classes(other, table(4), "model.safetensors")
+        text = str(caught.value)
+        assert text.startswith("model.safetensors: a model of other classes ('roads', 3)")
+        assert "only in the model: road;" in text
+        assert "only in the data: class 1, class 3;" in text
+        assert "\n" not in text
+
+    def test_another_order(self):
+        other = dataclasses.replace(table(3), names=("class 1", "class 0", "class 2"))
+        with pytest.raises(BinsegError, match="another order"):
+            check_same_classes(other, table(3), "m")

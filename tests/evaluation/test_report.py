@@ -1,0 +1,109 @@
+"""The files of a report exist and hold the true figures."""
+
+import io
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from grey_pictures import make_pictures
+from rich.console import Console
+
+from binseg.data.imageio import read_image
+from binseg.evaluation.evaluate import Evaluation, score
+from binseg.evaluation.report import score_table, write_report
+from binseg.evaluation.scores import Scores
+
+HOSTILE = '<script>"x" & $y$</script> [bold]'
+
+
+@pytest.fixture
+def found():
+    rng = np.random.default_rng(1)
+    dataset = make_pictures(*(rng.integers(0, 3, (40, 60)) for _ in range(3)))
+    dataset.samples[1] = dataset.samples[1]._replace(name=HOSTILE)
+
+    places = {sample.name: place for place, sample in enumerate(dataset.samples)}
+
+    def predictions(sample):
+        ids = sample.labels.copy()
+        ids[: 10 * (1 + places[sample.name])] = 0
+        return ids
+
+    return score(predictions, dataset, worst=2), dataset
+
+
+def as_text(evaluation: Evaluation, title: str = "") -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=80).print(score_table(evaluation, title))
+    return stream.getvalue()
+
+
+def test_table_has_every_figure(found):
+    evaluation, _ = found
+    text = as_text(evaluation, "a [b] title")
+    assert "a [b] title" in text
+    scores = evaluation.scores
+    for value in (scores.mean_iou, scores.mean_accuracy, scores.pixel_accuracy, scores.iou[1]):
+        assert f"{100 * value:.1f}" in text
+    assert f"{100 * evaluation.mean_boundary_iou:.1f}" in text
+    absent = next(line for line in text.splitlines() if "class 3" in line)
+    assert absent.split() == ["class", "3", "–", "–", "–", "0.0"]
+
+
+def test_files(found, tmp_path):
+    evaluation, dataset = found
+    files = write_report(evaluation, dataset, tmp_path, f"model {HOSTILE}")
+    assert [file.relative_to(tmp_path).as_posix() for file in files] == [
+        "scores.json",
+        "confusion.png",
+        "worst/index.html",
+    ]
+    saved = json.loads(files[0].read_text())
+    assert saved["scores"]["mean_iou"] == evaluation.scores.mean_iou
+    assert saved["scores"]["matrix"] == [list(row) for row in evaluation.scores.matrix]
+    assert saved["scores"]["classes"]["class 3"]["iou"] is None
+    assert saved["versions"]["torch"]
+    assert read_image(files[1]).std() > 0
+    assert not list(tmp_path.rglob(".*"))  # no temporary files
+
+
+def test_page_of_the_worst(found, tmp_path):
+    evaluation, dataset = found
+    page = write_report(evaluation, dataset, tmp_path, HOSTILE)[-1]
+    text = page.read_text()
+
+    class Reader(HTMLParser):
+        words = ""
+        links: list[str] = []  # noqa: RUF012
+
+        def handle_starttag(self, tag, attributes):
+            assert tag != "script"
+            self.links += [value for key, value in attributes if key in ("src", "href")]
+
+        def handle_data(self, data):
+            self.words += data
+
+    reader = Reader()
+    reader.feed(text)
+    assert HOSTILE in reader.words
+    assert len(reader.links) == 4
+    for link in reader.links:
+        assert read_image(page.parent / link).ndim == 3
+    # picture 2 is the worst, picture 1 (the hostile one) the next
+    assert reader.words.index("picture2") < reader.words.index(f"2. {HOSTILE}")
+    for kept in evaluation.worst:
+        assert f"mIoU {100 * kept.score.mean_iou:.1f} %" in reader.words
+
+
+@pytest.mark.parametrize("classes", [2, 30])
+def test_confusion_picture_of_few_and_many_classes(classes, tmp_path):
+    import torch
+
+    from binseg.evaluation.confusion_picture import draw_confusion
+
+    names = [f"a class of a long name number {index} $x_" for index in range(classes)]
+    matrix = torch.eye(classes, dtype=torch.int64) * 5
+    matrix[0, 0] = 0  # a class that is nowhere
+    draw_confusion(Scores.of(matrix, names), tmp_path / "m.png", "title $")
+    assert min(read_image(tmp_path / "m.png").shape[:2]) > 400
