@@ -181,18 +181,19 @@ def comparison(
     share = wrong.sum() / counted.sum() if counted.any() else 0.0
     maps = (resize_labels(ids, (height, width)) for ids in (truth, prediction))
     true_colors, predicted_colors = (colorize(ids, labels.palette) for ids in maps)
+    font_size = max(14, panel // 32)
     panels = [
-        _titled(small, "picture"),
-        _titled(true_colors, "truth"),
-        _titled(predicted_colors, "prediction"),
-        _titled(grey, f"errors {share:.1%}"),
+        _titled(small, "picture", font_size),
+        _titled(true_colors, "truth", font_size),
+        _titled(predicted_colors, "prediction", font_size),
+        _titled(grey, f"errors {share:.1%}", font_size),
     ]
     if columns is None:
         columns = 4 if width < 1.7 * height else 2 if width < 4 * height else 1
     rows = [_joined(panels[at : at + columns], axis=1) for at in range(0, 4, columns)]
     grid = _joined(rows, axis=0)
     seen = np.union1d(np.unique(truth), np.unique(prediction)).astype(np.uint8)
-    return _joined([grid, legend(labels, seen, width=grid.shape[1], font_size=14)], axis=0)
+    return _joined([grid, legend(labels, seen, width=grid.shape[1], font_size=font_size)], axis=0)
 
 
 def shortened(name: str, longest: int) -> str:
@@ -235,7 +236,7 @@ def _paper(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
     return panel, ImageDraw.Draw(panel)
 
 
-def _titled(picture: np.ndarray, title: str, font_size: int = 15) -> np.ndarray:
+def _titled(picture: np.ndarray, title: str, font_size: int) -> np.ndarray:
     """The picture under one line of text, on paper at least as wide as the text."""
     font = _font(font_size)
     text = round(font.getlength(title)) + font_size

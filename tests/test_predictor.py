@@ -133,11 +133,11 @@ class TestModelFile:
         torch.manual_seed(0)
         model = create_model("groupnet18", num_classes=8, bases=2, width=8).eval()
         path = tmp_path / "model.safetensors"
-        save(path, model, SCENES, Preprocessing(short_side=48), training={"val_miou": 0.5})
+        save(path, model, SCENES, Preprocessing(short_side=32), training={"val_miou": 0.5})
         return path
 
     def test_evaluating_and_predicting_are_one_way(self, path):
-        dataset = ScenesDataset("val", 2, (48, 64))
+        dataset = ScenesDataset("val", 2, (32, 48))
         predictor = Predictor(path, device="cpu")
         result = evaluate(predictor, dataset, worst=2)
         for kept in result.worst:
@@ -146,17 +146,17 @@ class TestModelFile:
         assert evaluate(path, dataset, device="cpu").scores == result.scores
 
     def test_report_says_what_was_scored_and_how(self, path):
-        protocol = Protocol("sliding", window=32, stride=20)
-        result = evaluate(path, ScenesDataset("val", 1, (48, 64)), protocol=protocol, device="cpu")
+        protocol = Protocol("sliding", window=24, stride=20)
+        result = evaluate(path, ScenesDataset("val", 1, (32, 48)), protocol=protocol, device="cpu")
         plain = json.loads(json.dumps(result.to_dict(), allow_nan=False))
         assert plain["model"]["file"] == str(path)
         assert plain["model"]["training"] == {"val_miou": 0.5}
         assert plain["model"]["architecture"]["name"] == "groupnet18"
         assert plain["protocol"]["name"] == "sliding"
-        assert plain["protocol"]["window"] == 32
+        assert plain["protocol"]["window"] == 24
 
     def test_other_classes(self, path):
-        dataset = ScenesDataset("val", 1, (48, 64))
+        dataset = ScenesDataset("val", 1, (32, 48))
         dataset.labels = get_label_table("camvid")
         with pytest.raises(BinsegError, match="of other classes"):
             evaluate(path, dataset, device="cpu")

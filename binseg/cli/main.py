@@ -80,8 +80,11 @@ def _run(arguments: list[str]) -> int:
         raise unknown_name("command", name, COMMANDS)
     command = COMMANDS[name]
     module, function_name = command.function.split(":")
-    function = getattr(importlib.import_module(f"binseg.cli.{module}"), function_name)
-    return _call(function, command, f"binseg {name}", arguments[words:])
+    home = importlib.import_module(f"binseg.cli.{module}")
+    rest = arguments[words:]
+    if name == "train":
+        rest = home.with_config_of_resumed_run(rest)
+    return _call(getattr(home, function_name), command, f"binseg {name}", rest)
 
 
 def _call(function: Callable[..., int], command: _Command, prog: str, arguments: list[str]) -> int:

@@ -26,8 +26,9 @@ def predict(
 
     For each picture NAME.* it writes NAME.png (a palette PNG whose pixels are class ids, of the
     picture's own size) and NAME_overlay.jpg. A JSON line with file, size, seconds, class shares
-    and outputs goes to stdout and to predictions.jsonl. Pictures that cannot be read are named
-    on stderr and skipped; the exit status is then 1. No input is ever overwritten.
+    and outputs goes to stdout and to predictions.jsonl (an earlier one is replaced). Pictures that
+    cannot be read are named on stderr and skipped; the exit status is then 1. No input is ever
+    overwritten.
 
     Args:
         model: model file (.safetensors).
@@ -127,7 +128,9 @@ def _complain(error: BinsegError, path: Path) -> None:
 
 
 def _as_json(record: dict[str, Any]) -> bytes:
-    return (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    # bytes of a file's name that are no UTF-8 become \udc…, which JSON reads as what they were
+    text = json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode(errors="backslashreplace")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`binseg train`: one experiment into one run folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from binseg.data.config import DataConfig
@@ -58,3 +59,13 @@ def train(
         f"the network is {result.model}"
     )
     return 0
+
+
+def with_config_of_resumed_run(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the run's own config.yaml in front, if --resume comes without --config."""
+    if "--resume" not in arguments or "--config" in arguments or "--out" not in arguments[:-1]:
+        return list(arguments)
+    config = Path(arguments[list(arguments).index("--out") + 1]) / "config.yaml"
+    if not config.exists():
+        raise BinsegError(f"{config}: there is no run to resume; check --out")
+    return ["--config", str(config), *arguments]

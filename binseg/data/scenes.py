@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from binseg.data.samples import Sample
+from binseg.data.scene_parts import building, car, hedge, person, pole, tree
 from binseg.data.scenery import (
     BUILDING,
     PAVEMENT,
@@ -20,14 +21,8 @@ from binseg.data.scenery import (
     Camera,
     Canvas,
     Rgb,
-    building,
-    car,
-    hedge,
-    person,
     pick,
-    pole,
     shade,
-    tree,
 )
 
 _FAR = 90.0  # metres; where the street ends
@@ -86,13 +81,13 @@ class _Street:
     def __init__(self, rng: np.random.Generator) -> None:
         left, right = rng.uniform(1.6, 5.5), rng.uniform(1.6, 5.5)
         self.kerbs = (-left, right)
-        self.fronts = (-left - rng.uniform(1.5, 4.5), right + rng.uniform(1.5, 4.5))
+        self.fronts = (-left - rng.uniform(2, 5), right + rng.uniform(2, 5))
         self.near = 0.8
         crossing = rng.uniform(9, 40)
         self.crossing = (crossing, crossing + rng.uniform(5, 9)) if rng.random() < 0.35 else None
         self.sun = rng.choice((-1.0, 1.0))  # the side that the light comes from
         self.sunny = rng.random() < 0.6
-        self.bare = rng.random() < 0.15  # winter
+        self.bare = rng.random() < 0.08  # winter
 
 
 def _sky(canvas: Canvas, camera: Camera, rng: np.random.Generator) -> None:
@@ -120,8 +115,8 @@ def _skyline(canvas: Canvas, camera: Camera, rng: np.random.Generator) -> None:
     x = -z * (camera.center[0] / camera.focal + camera.bend * z) - rng.uniform(0, 20)
     end = x + 20 + z * canvas.labels.shape[1] / camera.focal
     while x < end:
-        wide = rng.uniform(8, 40)
-        tall = rng.uniform(2, 24)
+        wide = rng.uniform(15, 50)
+        tall = rng.uniform(4, 22)
         corners = [camera(x, -3, z), camera(x + wide, -3, z)]
         if rng.random() < 0.55:
             corners += [camera(x + wide, tall, z), camera(x, tall, z)]
@@ -257,19 +252,19 @@ def _things(canvas: Canvas, camera: Camera, rng: np.random.Generator, street: _S
         kerb, front = street.kerbs[side], street.fronts[side]
         return kerb + (front - kerb) * rng.uniform(inner, outer)
 
+    for _ in range(int(rng.integers(1, 5))):
+        things.append((rng.uniform(5, 30), "tree", beside(0.2, 1.0)))
+    for _ in range(int(rng.integers(1, 5))):
+        things.append((rng.uniform(3, 11), "pole", beside(0.05, 0.35)))
     for _ in range(int(rng.integers(1, 6))):
-        things.append((rng.uniform(6, 45), "tree", beside(0.2, 1.0)))
-    for _ in range(int(rng.integers(2, 6))):
-        things.append((rng.uniform(4, 26), "pole", beside(0.05, 0.3)))
-    for _ in range(int(rng.integers(2, 8))):
-        things.append((rng.uniform(3.2, 16), "person", beside(0.15, 0.95)))
+        things.append((rng.uniform(3, 9), "person", beside(0.15, 0.95)))
     if rng.random() < 0.35:
-        things.append((rng.uniform(5, 16), "person", rng.uniform(left, right)))
+        things.append((rng.uniform(4, 9), "person", rng.uniform(left, right)))
     lanes = [left + 1.0, right - 1.0]
     for _ in range(int(rng.integers(1, 5))):
-        things.append((rng.uniform(4.5, 34), "car", lanes[rng.integers(2)]))
+        things.append((rng.uniform(4.5, 22), "car", lanes[rng.integers(2)]))
     if rng.random() < 0.5:
-        things.append((rng.uniform(8, 30), "car", (left + right) / 2 + rng.uniform(-1, 1)))
+        things.append((rng.uniform(7, 20), "car", (left + right) / 2 + rng.uniform(-1, 1)))
     if street.crossing:
         middle = sum(street.crossing) / 2
         things.append((middle, "across", rng.uniform(-9, 9)))
@@ -292,20 +287,20 @@ def _photograph(canvas: Canvas, camera: Camera, rng: np.random.Generator) -> np.
     image *= _texture(canvas.labels, rng)[..., None]
     if rng.random() < 0.35:  # fog hides what is near the horizon
         rows = np.abs(np.arange(height, dtype=np.float32) - camera.center[1]) / height
-        amount = np.float32(rng.uniform(0.15, 0.6)) * np.exp(-rows * rng.uniform(5, 12))
+        amount = np.float32(rng.uniform(0.1, 0.45)) * np.exp(-rows * rng.uniform(5, 12))
         fog = np.float32(rng.uniform(150, 220))
         image += amount[:, None, None] * (fog - image)
     across = np.linspace(-1, 1, width, dtype=np.float32) * np.float32(rng.normal(0, 0.12))
-    gains = (rng.normal(1, 0.07, 3) * np.exp(rng.normal(0, 0.28))).astype(np.float32)
+    gains = (rng.normal(1, 0.07, 3) * np.exp(rng.normal(0, 0.2))).astype(np.float32)
     image *= (1 + across)[None, :, None] * gains
     sharp = rng.random()
     scale = height / 144
     if sharp < 0.2:  # camera or car in motion
-        length = max(2, round(rng.uniform(2, 5) * scale))
+        length = max(2, round(rng.uniform(2, 3.5) * scale))
         image = np.asarray(cv2.blur(image, (length, 1)))
     else:
-        image = np.asarray(cv2.GaussianBlur(image, (0, 0), scale * rng.uniform(0.35, 1.1)))
-    grain = np.float32(rng.uniform(1, 11))
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), scale * rng.uniform(0.35, 0.8)))
+    grain = np.float32(rng.uniform(1, 7))
     image += rng.standard_normal((height, width, 1), np.float32) * grain
     blotches: np.ndarray = rng.standard_normal((height // 2, width // 2, 3), np.float32)
     blotches *= grain * np.float32(0.6)
@@ -324,8 +319,8 @@ def _texture(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     fine = rng.standard_normal((height, width), np.float32)
     coarse: np.ndarray = rng.standard_normal((max(4, height // 5), max(4, width // 5)), np.float32)
     coarse = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
-    rough = rng.uniform(0.02, 0.1, 8).astype(np.float32)  # by class, another in each scene
-    spots = rng.uniform(0.02, 0.12, 8).astype(np.float32)
+    rough = rng.uniform(0.02, 0.07, 8).astype(np.float32)  # by class, another in each scene
+    spots = rng.uniform(0.02, 0.08, 8).astype(np.float32)
     rough[SKY], spots[SKY] = 0, 0
-    rough[TREE], spots[TREE] = rng.uniform(0.12, 0.3), rng.uniform(0.1, 0.3)
+    rough[TREE], spots[TREE] = rng.uniform(0.1, 0.25), rng.uniform(0.1, 0.25)
     return np.clip(1 + rough[labels] * fine + spots[labels] * coarse, 0.2, 1.8)

@@ -77,7 +77,8 @@ def write_report(
     files = [folder / "scores.json", folder / "confusion.png"]
     text = json.dumps(report_dict(evaluation), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_path(files[0]) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        # a file's name may hold bytes that are no UTF-8; JSON reads their escapes back
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     draw_confusion(evaluation.scores, files[1], title)
     if evaluation.worst:
         page_title = f"Worst pictures: {title}" if title else "Worst pictures"

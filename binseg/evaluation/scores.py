@@ -38,11 +38,14 @@ def confusion(prediction: Tensor, truth: Tensor, num_classes: int) -> Tensor:
             f"the prediction's shape {tuple(prediction.shape)} is not the label's "
             f"{tuple(truth.shape)}; score at the label's own resolution"
         )
-    counted = truth != IGNORE
-    rows, columns = truth[counted].long(), prediction[counted].long()
+    ignored = truth == IGNORE
+    rows = truth.long().masked_fill(ignored, 0)
+    columns = prediction.long().masked_fill(ignored, 0)
     _check_range("label", rows, num_classes, " or 255")
     _check_range("predicted", columns, num_classes)
-    pairs = torch.bincount(rows * num_classes + columns, minlength=num_classes**2)
+    # ignored pixels go into one bin more: cheaper than picking out the others
+    bins = (rows * num_classes + columns).masked_fill_(ignored, num_classes**2)
+    pairs = torch.bincount(bins.flatten(), minlength=num_classes**2 + 1)[:-1]
     return pairs.reshape(num_classes, num_classes)
 
 
@@ -125,7 +128,10 @@ def without_nan(value: Any) -> Any:
 
 
 def _check_range(what: str, ids: Tensor, num_classes: int, also: str = "") -> None:
-    if ids.numel() == 0 or (int(ids.min()) >= 0 and int(ids.max()) < num_classes):
+    if ids.numel() == 0:
+        return
+    low, high = ids.aminmax()
+    if low >= 0 and high < num_classes:
         return
     bad = [str(i) for i in ids.unique().tolist() if not 0 <= i < num_classes]
     some = ", ".join(bad[:10]) + (" …" if len(bad) > 10 else "")

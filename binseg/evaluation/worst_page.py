@@ -65,7 +65,7 @@ def write_worst_page(
     )
     path = folder / "index.html"
     with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path
 
 

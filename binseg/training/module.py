@@ -119,11 +119,14 @@ class SegmentationModule(L.LightningModule):
         self.loss_steps += 1
         return loss
 
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        # here and not at the batch's end, which comes after callbacks have written checkpoints
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         last = self.trainer.is_last_batch
-        stepped = last or (batch_idx + 1) % self.experiment.trainer.accumulate == 0
-        if self.average is not None and stepped:
-            self.average.update_parameters(self.network)
         # asking a GPU for a number makes it wait, so not at every step
         if (self.device.type == "cpu" or last or batch_idx % 50 == 0) and not bool(
             torch.isfinite(self.loss_sum)

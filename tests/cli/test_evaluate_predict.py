@@ -105,6 +105,18 @@ class TestPredict:
         assert sizes[other / "a.bmp"] == (11, 13)
         assert sizes[pictures / "a.png"] == (20, 30)
 
+    def test_names_that_are_no_utf8(self, model, tmp_path, capsys):
+        path = tmp_path / os.fsdecode(b"caf\xe9 \xc3\xa9.png")
+        write_image(tmp_path / "a.png", noise())
+        try:
+            (tmp_path / "a.png").rename(path)
+        except OSError:
+            pytest.skip("this disk takes UTF-8 names only")
+        assert predict(model, [tmp_path], tmp_path / "out") == 0
+        record = json.loads(capsys.readouterr().out)
+        assert record["file"] == str(path)
+        assert all(Path(name).is_file() for name in record["outputs"])
+
     def test_a_full_disk_ends_the_run(self, model, pictures, tmp_path, monkeypatch):
         def fails(*_, **__):
             raise BinsegError("x.png: no space left on the disk")

@@ -1,5 +1,6 @@
 """The reader against odd, damaged and hostile files that the tests write themselves."""
 
+import contextlib
 import struct
 import warnings
 import zlib
@@ -151,20 +152,18 @@ def test_garbage_after_a_right_beginning(tmp_path: Path, suffix: str) -> None:
         for at in rng.integers(12, len(whole), 20):
             broken[at] = rng.integers(256)
         path.write_bytes(bytes(broken))
-        try:
+        with contextlib.suppress(BinsegError):  # any other error fails the test
             assert read_image(path).shape[2] == 3
-        except BinsegError as error:
-            assert str(error).startswith(str(path))
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """One chunk of a PNG file."""
+    checksum = struct.pack(">I", zlib.crc32(kind + data))
+    return struct.pack(">I", len(data)) + kind + data + checksum
 
 
 def huge_png(path: Path, side: int) -> None:
     """A PNG of a few bytes whose header promises side² pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000)))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b""))
@@ -219,10 +218,7 @@ def test_masks_keep_ids(tmp_path: Path, mode: str, bits: int) -> None:
 
 
 def grey_png(path: Path, ids: np.ndarray, depth: int) -> None:
-    """A grey PNG of 1, 2, 4 or 16 bits, which Pillow does not write (or not so)."""
-    import cv2
-
-    assert depth in (1, 2, 4)
+    """A grey PNG of 1, 2 or 4 bits, which Pillow does not write."""
     per_byte = 8 // depth
     rows = b""
     for row in ids:
@@ -233,12 +229,6 @@ def grey_png(path: Path, ids: np.ndarray, depth: int) -> None:
             for item in padded[start : start + per_byte]:
                 value = value << depth | item
             rows += bytes([value])
-    assert cv2 is not None
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
 
     header = struct.pack(">IIBBBBB", ids.shape[1], ids.shape[0], depth, 0, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows))

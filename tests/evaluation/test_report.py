@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from html.parser import HTMLParser
 
 import numpy as np
@@ -15,6 +16,7 @@ from binseg.evaluation.report import score_table, write_report
 from binseg.evaluation.scores import Scores
 
 HOSTILE = '<script>"x" & $y$</script> [bold]'
+NOT_UTF8 = os.fsdecode(b"caf\xe9")
 
 
 @pytest.fixture
@@ -23,6 +25,8 @@ def found():
     dataset = make_pictures(*(rng.integers(0, 3, (40, 60)) for _ in range(3)))
     dataset.samples[1] = dataset.samples[1]._replace(name=HOSTILE)
 
+    dataset.samples[0] = dataset.samples[0]._replace(name=NOT_UTF8)
+
     places = {sample.name: place for place, sample in enumerate(dataset.samples)}
 
     def predictions(sample):
@@ -30,7 +34,7 @@ def found():
         ids[: 10 * (1 + places[sample.name])] = 0
         return ids
 
-    return score(predictions, dataset, worst=2), dataset
+    return score(predictions, dataset, worst=3), dataset
 
 
 def as_text(evaluation: Evaluation, title: str = "") -> str:
@@ -64,6 +68,7 @@ def test_files(found, tmp_path):
     assert saved["scores"]["matrix"] == [list(row) for row in evaluation.scores.matrix]
     assert saved["scores"]["classes"]["class 3"]["iou"] is None
     assert saved["versions"]["torch"]
+    assert [picture["name"] for picture in saved["pictures"]] == [NOT_UTF8, HOSTILE, "picture2"]
     assert read_image(files[1]).std() > 0
     assert not list(tmp_path.rglob(".*"))  # no temporary files
 
@@ -87,7 +92,7 @@ def test_page_of_the_worst(found, tmp_path):
     reader = Reader()
     reader.feed(text)
     assert HOSTILE in reader.words
-    assert len(reader.links) == 4
+    assert len(reader.links) == 6
     for link in reader.links:
         assert read_image(page.parent / link).ndim == 3
     # picture 2 is the worst, picture 1 (the hostile one) the next

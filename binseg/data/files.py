@@ -1,0 +1,152 @@
+"""Picture files and mask files that belong together, and which split they are in."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from binseg.data.imageio import (
+    IMAGE_SUFFIXES,
+    MASK_SUFFIXES,
+    image_size,
+    list_images,
+    read_image,
+    read_mask,
+)
+from binseg.data.labels import LabelTable
+from binseg.data.samples import Sample
+from binseg.errors import BinsegError
+
+
+class MissingSplitError(BinsegError):
+    """A data set has no such split at all, as opposed to a faulty one."""
+
+
+class Pair(NamedTuple):
+    """A picture and the mask that belongs to it."""
+
+    image: Path
+    mask: Path
+
+
+class PairedFiles:
+    """A data set of picture files and mask files; base of the readers below."""
+
+    faults: Sequence[str]
+
+    def __init__(
+        self, pairs: Sequence[Pair], labels: LabelTable, faults: Sequence[str], strict: bool
+    ) -> None:
+        if strict and faults:
+            more = f" (and {len(faults) - 1} more: see `binseg data check`)" * (len(faults) > 1)
+            raise BinsegError(faults[0] + more)
+        self.pairs = tuple(pairs)
+        self.labels = labels
+        self.faults = tuple(faults)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read picture and mask.
+
+        Raises:
+            BinsegError: an unreadable file, unknown ids, or a mask of another size.
+        """
+        pair = self.pairs[index]
+        image, labels = read_image(pair.image), self.read_labels(index)
+        if image.shape[:2] != labels.shape:
+            raise BinsegError(
+                f"{pair.mask}: the mask has {labels.shape[1]} × {labels.shape[0]} pixels, its "
+                f"picture {pair.image.name} {image.shape[1]} × {image.shape[0]}; make them equal"
+            )
+        return Sample(image, labels, self.sample_name(index))
+
+    def read_labels(self, index: int) -> np.ndarray:
+        mask = self.pairs[index].mask
+        return self.labels.encode(read_mask(mask), mask)
+
+    def sample_name(self, index: int) -> str:
+        return self.pairs[index].image.stem
+
+    def sample_size(self, index: int) -> tuple[int, int]:
+        return image_size(self.pairs[index].image)
+
+    def sample_paths(self, index: int) -> tuple[Path, Path] | None:
+        return self.pairs[index]
+
+
+def existing_root(root: str | Path) -> Path:
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise BinsegError(
+            f"{root}: no such folder; set --data.root to the data set's folder (unpack it first)"
+        )
+    return root
+
+
+def hashed_split(stem: str) -> str:
+    digest = hashlib.sha256(stem.encode()).digest()
+    return "val" if int.from_bytes(digest[:4], "big") % 5 == 0 else "train"
+
+
+def listed(path: Path, images: Path, faults: list[str]) -> list[Path]:
+    """The pictures whose stems a split's text file names; missing ones go to `faults`."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        kind = MissingSplitError if isinstance(error, FileNotFoundError) else BinsegError
+        raise kind(
+            f"{path}: cannot be read; write one picture name without suffix a line"
+        ) from error
+    by_stem = _by_stem(list_images(images))
+    chosen: list[Path] = []
+    seen: set[str] = set()
+    for number, line in enumerate(lines, 1):
+        name = line.split("#", 1)[0].strip()
+        stem = Path(name).stem if Path(name).suffix.lower() in IMAGE_SUFFIXES else name
+        if not stem:
+            continue
+        if stem in seen:
+            faults.append(f"{path}: line {number}: '{stem}' is listed twice; delete one")
+        elif stem not in by_stem:
+            faults.append(f"{path}: line {number}: no picture '{stem}' in {images}; add or delete")
+        else:
+            chosen.extend(by_stem[stem])
+        seen.add(stem)
+    return chosen
+
+
+def _by_stem(paths: Sequence[Path]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        found.setdefault(path.stem, []).append(path)
+    return found
+
+
+def pair_up(images: Sequence[Path], masks: Path) -> tuple[list[Pair], list[str]]:
+    """Pictures with the masks of the same stem in folder `masks`, and what is wrong with them."""
+    mask_files = _by_stem(list_images(masks, MASK_SUFFIXES))
+    pairs: list[Pair] = []
+    faults: list[str] = []
+    for stem, pictures in _by_stem(images).items():
+        if len(pictures) > 1:
+            names = " and ".join(path.name for path in pictures)
+            faults.append(f"{pictures[0].parent}: {names} share one name; rename one")
+            continue
+        found = mask_files.get(stem, [])
+        if not found:
+            faults.append(
+                f"{pictures[0]}: its mask {masks / stem}.png is missing; add it or remove the "
+                "picture"
+            )
+        elif len(found) > 1:
+            names = " and ".join(path.name for path in found)
+            faults.append(f"{masks}: {names} are masks of one picture; delete one")
+        else:
+            pairs.append(Pair(pictures[0], found[0]))
+    if not images:
+        faults.append(f"{masks.parent}: no pictures for {masks.name}; add some or check the root")
+    return pairs, faults

@@ -1,0 +1,105 @@
+"""Augmentation: exact by seed, picture and labels in step, padding that never counts."""
+
+import numpy as np
+import pytest
+
+from binseg.data.augment import AugmentConfig, train_transform
+from binseg.errors import BinsegError
+
+
+def striped() -> tuple[np.ndarray, np.ndarray]:
+    """Class by column and by row in the label; the same pattern in the picture."""
+    y, x = np.mgrid[:60, :80]
+    labels = ((x // 16) % 3 + 3 * ((y // 15) % 2)).astype(np.uint8)
+    return np.repeat(labels[:, :, None] * 40 + 20, 3, axis=2), labels
+
+
+def test_the_seed_fixes_the_result_whatever_came_before() -> None:
+    image, labels = striped()
+    config = AugmentConfig(hue=0.1, blur=0.5, noise=0.5)
+    first, second = (train_transform(config, (48, 48)) for _ in range(2))
+    for index in range(5):
+        second(image, labels, (9, 9, index))
+    different = set()
+    for seed in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]:
+        a, b = first(image, labels, seed), second(image, labels, seed)
+        np.testing.assert_array_equal(a[0], b[0])
+        np.testing.assert_array_equal(a[1], b[1])
+        different.add(a[0].tobytes())
+    assert len(different) == 4
+
+
+def test_result_has_the_crop_size_and_the_input_stays() -> None:
+    image, labels = striped()
+    before = image.copy(), labels.copy()
+    image.flags.writeable = labels.flags.writeable = False  # as the cache gives them
+    transform = train_transform(AugmentConfig(blur=1, noise=1, hue=0.2), (33, 57))
+    for index in range(10):
+        out_image, out_labels = transform(image, labels, (0, 0, index))
+        assert (out_image.shape, out_image.dtype) == ((33, 57, 3), np.uint8)
+        assert (out_labels.shape, out_labels.dtype) == ((33, 57), np.uint8)
+    np.testing.assert_array_equal(image, before[0])
+    np.testing.assert_array_equal(labels, before[1])
+
+
+def test_picture_and_labels_move_together() -> None:
+    image, labels = striped()
+    plain = AugmentConfig(brightness=0, contrast=0, saturation=0)
+    transform = train_transform(plain, (40, 40))
+    agreement = []
+    for index in range(20):
+        out_image, out_labels = transform(image, labels, (0, 0, index))
+        inside = out_labels != 255
+        expected = out_labels[inside].astype(int) * 40 + 20
+        agreement.append(np.mean(np.abs(out_image[..., 0][inside] - expected) < 20))
+    assert min(agreement) > 0.85  # all but blended edges
+
+
+def test_padding_has_the_mean_colour_and_is_ignored() -> None:
+    image, labels = striped()
+    config = AugmentConfig(scale_min=0.5, scale_max=0.5, brightness=0, contrast=0, saturation=0)
+    out_image, out_labels = train_transform(config, (100, 100), (0.2, 0.4, 0.6))(
+        image, labels, (0, 0, 0)
+    )
+    outside = out_labels == 255
+    assert outside.sum() == 100 * 100 - 30 * 40
+    assert (out_image[outside] == (51, 102, 153)).all()
+
+
+def test_draws_cover_their_range_and_are_independent() -> None:
+    """Scale, place and flip must not follow from one another (one seed for all would do that)."""
+    y, x = np.mgrid[:64, :64]
+    image = np.stack([x * 4, y * 4, np.zeros_like(x)], axis=-1).astype(np.uint8)
+    labels = np.zeros((64, 64), np.uint8)
+    plain = AugmentConfig(scale_min=1, scale_max=2, brightness=0, contrast=0, saturation=0)
+    transform = train_transform(plain, (32, 32))
+    scale, place, flip = [], [], []
+    for index in range(200):
+        out, _ = transform(image, labels, (0, 0, index))
+        across = out[16, :, 0].astype(float)
+        slope = (across[-1] - across[0]) / 31
+        flip.append(float(slope < 0))
+        scale.append(4 / abs(slope))
+        room = 64 * 4 * (1 - 32 / (64 * scale[-1]))
+        place.append(out[0, :, 1].astype(float).mean() / max(room, 1))
+    assert min(scale) < 1.15
+    assert max(scale) > 1.85
+    assert 0.35 < np.mean(flip) < 0.65
+    correlation = np.abs(np.corrcoef([scale, place, flip]) - np.eye(3))
+    assert correlation.max() < 0.3, correlation
+
+
+def test_nothing_to_do_is_the_identity() -> None:
+    image, labels = striped()
+    still = AugmentConfig(scale_min=1, scale_max=1, flip=0, brightness=0, contrast=0, saturation=0)
+    out_image, out_labels = train_transform(still, labels.shape)(image, labels, (0,))
+    np.testing.assert_array_equal(out_image, image)
+    np.testing.assert_array_equal(out_labels, labels)
+
+
+@pytest.mark.parametrize(
+    "change", [{"scale_min": 0}, {"scale_min": 3}, {"flip": 1.5}, {"hue": 0.7}, {"noise": -1}]
+)
+def test_impossible_settings(change: dict) -> None:
+    with pytest.raises(BinsegError, match="augment"):
+        AugmentConfig(**change)

@@ -1,0 +1,100 @@
+"""Losses against formulas worked by hand."""
+
+import math
+
+import pytest
+import torch
+
+from binseg.training.config import LossConfig
+from binseg.training.losses import (
+    SegmentationLoss,
+    distillation_loss,
+    median_frequency_weights,
+    ohem_cross_entropy,
+)
+
+PROBABILITIES = [0.9, 0.5, 0.2, 0.6]
+
+
+def two_class_logits(probabilities=PROBABILITIES):
+    """(1, 2, 1, n): pixel i gives class 0 the probability p_i."""
+    p = torch.tensor(probabilities)
+    return torch.stack([p.log(), (1 - p).log()]).view(1, 2, 1, -1)
+
+
+def labels(*values):
+    return torch.tensor(values, dtype=torch.uint8).view(1, 1, -1)
+
+
+def test_cross_entropy_leaves_255_out():
+    loss = SegmentationLoss(LossConfig())(two_class_logits(), labels(0, 1, 255, 0))
+    expected = -(math.log(0.9) + math.log(0.5) + math.log(0.6)) / 3
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_class_weights_weigh_the_mean():
+    weighted = SegmentationLoss(LossConfig(), torch.tensor([1.0, 4.0]))
+    loss = weighted(two_class_logits(), labels(0, 1, 255, 0))
+    expected = -(math.log(0.9) + 4 * math.log(0.5) + math.log(0.6)) / 6
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("config", [LossConfig(), LossConfig(name="ohem"),
+                                    LossConfig(dice=1.0, lovasz=1.0)])  # fmt: skip
+def test_a_batch_without_labels_gives_a_zero_that_can_be_derived(config):
+    logits = two_class_logits().requires_grad_()
+    loss = SegmentationLoss(config)(logits, labels(255, 255, 255, 255))
+    loss.backward()
+    assert loss.item() == 0
+    assert not logits.grad.any()
+
+
+def test_ohem_counts_pixels_below_the_threshold():
+    # true-class probabilities .9 .5 .2 and, with label 1, 1 − .6 = .4
+    loss = ohem_cross_entropy(
+        two_class_logits(), labels(0, 0, 0, 1).long(), threshold=0.45, keep=0.0
+    )
+    assert loss.item() == pytest.approx(-(math.log(0.2) + math.log(0.4)) / 2, rel=1e-6)
+
+
+def test_ohem_keeps_the_hardest_share():
+    loss = ohem_cross_entropy(
+        two_class_logits(), labels(0, 0, 255, 0).long(), threshold=0.01, keep=0.67
+    )
+    assert loss.item() == pytest.approx(-(math.log(0.5) + math.log(0.6)) / 2, rel=1e-6)
+
+
+def test_region_terms_are_added_with_their_weights():
+    logits, target = torch.randn(2, 3, 5, 5), torch.randint(0, 3, (2, 5, 5))
+    target[0, 0] = 255
+
+    def value(**terms):
+        return SegmentationLoss(LossConfig(**terms))(logits, target).item()
+
+    plain = value()
+    for term in ("dice", "lovasz"):
+        once, thrice = value(**{term: 1.0}) - plain, value(**{term: 3.0}) - plain
+        assert once > 0
+        assert thrice == pytest.approx(3 * once, rel=1e-5)
+
+
+def test_distillation_is_zero_for_equals_and_right_by_hand():
+    student, teacher = torch.randn(1, 3, 2, 2), torch.randn(1, 3, 2, 2)
+    target = torch.zeros(1, 2, 2, dtype=torch.long)
+    target[0, 0, 0] = 255
+    assert distillation_loss(student, student, target, 4.0).item() == pytest.approx(0, abs=1e-6)
+    p = (teacher / 4).softmax(1)
+    q = (student / 4).softmax(1)
+    divergence = (p * (p / q).log()).sum(1)[0]
+    expected = 16 * (divergence.sum() - divergence[0, 0]) / 3
+    assert distillation_loss(student, teacher, target, 4.0).item() == pytest.approx(
+        expected.item(), rel=1e-4
+    )
+
+
+def test_median_frequency_by_hand():
+    # frequencies .5, .1, .2 and a class that never occurs: the median is .2
+    weights = median_frequency_weights(
+        torch.tensor([500, 10, 40, 0]), torch.tensor([1000, 100, 200, 0])
+    )
+    assert weights.tolist() == pytest.approx([0.4, 2.0, 1.0, 0.0])
