@@ -23,6 +23,7 @@ from binseg.data.scenery import (
     Camera,
     Canvas,
     Rgb,
+    depths,
     pick,
     shade,
 )
@@ -49,7 +50,7 @@ def building(
     end, outer = max(near, 0.6), x + side * 12
     front = [camera(x, 0, end), camera(outer, 0, end), camera(outer, height, end)]
     canvas.polygon([*front, camera(x, height, end)], shade(color, 1.55 - light * 0.75), BUILDING)
-    zs = np.linspace(end, far, 4).tolist()
+    zs = depths(end, far, 4)
     bottom = [camera(x, 0, z) for z in zs]
     top = [camera(x, height, z) for z in zs[::-1]]
     canvas.polygon([*bottom, *top], shade(color, light), BUILDING)
@@ -168,7 +169,7 @@ def hedge(
 ) -> None:
     """A wall of shrubs and trees along one side of the street."""
     leaf = pick(rng, LEAVES)
-    zs = np.geomspace(max(near, 0.6), far, 8).tolist()
+    zs = depths(max(near, 0.6), far, 8)
     tops = (height * rng.uniform(0.65, 1.2, len(zs))).tolist()
     side = math.copysign(12.0, x)
     corners = [camera(x, 0, z) for z in zs]

@@ -101,6 +101,13 @@ class Canvas:
             cv2.ellipse(self.labels, center, axes, 0, 0, 360, kind, -1)
 
 
+def depths(near: float, far: float, count: int) -> list[float]:
+    """`count` depths from near to far, each a fixed factor behind the last, so evenly apart as
+    seen; corners between them follow the bend of the street."""
+    factor = (far / near) ** (1 / (count - 1))
+    return [near * factor**step for step in range(count)]
+
+
 def shade(color: Sequence[float], factor: float) -> Rgb:
     """A colour made lighter or darker."""
     red, green, blue = color

@@ -21,6 +21,7 @@ from binseg.data.scenery import (
     Camera,
     Canvas,
     Rgb,
+    depths,
     pick,
     shade,
 )
@@ -91,7 +92,9 @@ class _Street:
 
 
 def _sky(canvas: Canvas, camera: Camera, rng: np.random.Generator) -> None:
-    height, width = canvas.labels.shape
+    width = canvas.labels.shape[1]
+    # the ground hides the rest; the margin is for a tilted camera
+    height = min(canvas.labels.shape[0], round(camera.center[1] + 0.1 * width) + 2)
     above, below = (np.array(c, np.float32) for c in _SKIES[rng.integers(len(_SKIES))])
     rows = np.linspace(0, 1, height, dtype=np.float32) * height / camera.center[1]
     ramp = np.clip(rows, 0, 1)[:, None]
@@ -103,7 +106,7 @@ def _sky(canvas: Canvas, camera: Camera, rng: np.random.Generator) -> None:
         cover = np.clip((clouds - rng.uniform(0.35, 0.6)) * 3, 0, rng.uniform(0.4, 1))[..., None]
         tone = np.float32(rng.uniform(0.75, 1.15)) * (0.4 * below + 0.6 * 225)
         sky += cover * (tone - sky)
-    canvas.image[:] = np.clip(sky, 0, 255)
+    canvas.image[:height] = np.clip(sky, 0, 255)
     canvas.labels[:] = SKY
 
 
@@ -129,7 +132,7 @@ def _skyline(canvas: Canvas, camera: Camera, rng: np.random.Generator) -> None:
 
 
 def _ground(canvas: Canvas, camera: Camera, rng: np.random.Generator, street: _Street) -> None:
-    zs = np.geomspace(street.near, _FAR, 9).tolist()
+    zs = depths(street.near, _FAR, 9)
 
     def strip(left: float, right: float, color: Rgb, kind: int | None, y: float = 0) -> None:
         edge = [camera(left, y, z) for z in zs] + [camera(right, y, z) for z in zs[::-1]]
@@ -246,18 +249,19 @@ def _things(canvas: Canvas, camera: Camera, rng: np.random.Generator, street: _S
     left, right = street.kerbs
     things: list[tuple[float, str, float]] = []  # depth, what, x
 
-    def beside(inner: float, outer: float) -> float:
-        """x on one of the pavements, between shares `inner` and `outer` of its width."""
+    def put(what: str, z: float, inner: float, outer: float) -> None:
+        """On one of the pavements, between shares `inner` and `outer` of its width."""
         side = int(rng.integers(2))
         kerb, front = street.kerbs[side], street.fronts[side]
-        return kerb + (front - kerb) * rng.uniform(inner, outer)
+        x = kerb + (front - kerb) * rng.uniform(inner, outer)
+        things.append((max(z, 1.4 * abs(x)), what, x))  # nearer, it would be beside the picture
 
     for _ in range(int(rng.integers(1, 5))):
-        things.append((rng.uniform(5, 30), "tree", beside(0.2, 1.0)))
+        put("tree", rng.uniform(5, 30), 0.2, 1.0)
     for _ in range(int(rng.integers(1, 5))):
-        things.append((rng.uniform(3, 11), "pole", beside(0.05, 0.35)))
+        put("pole", rng.uniform(3, 11), 0.05, 0.35)
     for _ in range(int(rng.integers(1, 6))):
-        things.append((rng.uniform(3, 9), "person", beside(0.15, 0.95)))
+        put("person", rng.uniform(3, 9), 0.15, 0.95)
     if rng.random() < 0.35:
         things.append((rng.uniform(4, 9), "person", rng.uniform(left, right)))
     lanes = [left + 1.0, right - 1.0]

@@ -1,0 +1,124 @@
+"""How the command line answers."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from binseg.cli import main
+from binseg.cli.main import COMMANDS
+
+
+def run(capsys, *arguments):
+    """(exit status, stdout, stderr)."""
+    status = main(list(arguments))
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_without_arguments_it_lists_the_commands(capsys):
+    status, out, _ = run(capsys)
+    assert status == 2
+    assert all(name in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_defaults(capsys, name):
+    status, out, _ = run(capsys, *name.split(), "--help")
+    assert status == 0
+    assert f"usage: binseg {name}" in out
+
+
+def test_train_help_tells_defaults_and_meanings(capsys):
+    _, out, _ = run(capsys, "train", "--help")
+    assert "default: 0.001" in out
+    assert "peak learning rate" in " ".join(out.split())
+
+
+def test_an_unknown_command_is_answered_with_the_nearest(capsys):
+    status, _, err = run(capsys, "trian")
+    assert status == 1
+    assert "did you mean 'train'" in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "nearest"),
+    [({"optimizer": {"lrr": 1}}, "optimizer.lr"), ({"optimiser": {"lr": 1}}, "optimizer.lr"),
+     ({"model": {"bass": 2}}, "model.bases")],
+)  # fmt: skip
+def test_an_unknown_key_in_a_config_names_file_and_nearest(capsys, tmp_path, content, nearest):
+    config = tmp_path / "mine.yaml"
+    config.write_text(yaml.safe_dump(content))
+    status, _, err = run(capsys, "train", "--config", str(config), "--out", str(tmp_path / "run"))
+    assert status == 2
+    assert "mine.yaml: unknown option" in err
+    assert f"did you mean '{nearest}'" in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--optimizer.lrr", "1"], "did you mean 'optimizer.lr'"),
+        (["--optimizer.lr", "fast"], "optimizer.lr"),
+        (["--config", "nothing.yaml"], "nothing.yaml"),
+        (["--trainer.precision", "16"], "trainer.precision"),
+    ],
+)
+def test_wrong_usage_is_one_line(capsys, tmp_path, arguments, message):
+    status, _, err = run(capsys, "train", "--out", str(tmp_path / "run"), *arguments)
+    assert status == 2
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_missing_data_set_is_one_line(capsys, tmp_path):
+    status, _, err = run(
+        capsys, "train", "--out", str(tmp_path / "run"), "--data.root", str(tmp_path / "none")
+    )
+    assert status == 1
+    assert "none" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_resume_without_a_run_is_one_line(capsys, tmp_path):
+    status, _, err = run(capsys, "train", "--resume", "--out", str(tmp_path / "run"))
+    assert status == 1
+    assert "no run to resume" in err
+
+
+def test_models_lists_names(capsys):
+    status, out, _ = run(capsys, "models")
+    assert status == 0
+    assert {"groupnet18", "groupnet18_star", "smp_unet"} <= set(out.split())
+
+
+CONFIGS = sorted(Path(__file__).parents[2].glob("configs/**/*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_every_shipped_config_builds_its_network(capsys, path):
+    """`--print_config` runs the whole parser; the network is built from what it prints."""
+    from binseg.nn.segmenter import create_model
+    from binseg.training.config import ModelConfig
+
+    status, out, err = run(
+        capsys, "train", "--config", str(path), "--out", "somewhere", "--print_config"
+    )
+    assert status == 0, err
+    settings = yaml.safe_load(out)["model"]
+    model = create_model(**ModelConfig(**settings).arguments(num_classes=5))
+    assert model.num_classes == 5
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_every_key_of_a_shipped_config_has_a_comment(path):
+    for line in path.read_text().splitlines():
+        if line.startswith(" ") and not line.strip().startswith("#"):
+            assert "#" in line, line
+
+
+def test_there_are_configs():
+    assert CONFIGS
