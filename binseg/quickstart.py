@@ -13,6 +13,7 @@ from binseg.atomic import atomic_path
 from binseg.data.config import DataConfig
 from binseg.data.imageio import write_image
 from binseg.errors import BinsegError
+from binseg.nn.backbones.groupnet import Precision
 from binseg.packed.file import load
 from binseg.predictor import Predictor, evaluate
 from binseg.summary import Size, measure_size
@@ -102,10 +103,11 @@ def run_quickstart(out: Path) -> list[Row]:
     _clear(out)
     experiment = quickstart_experiment()
     rows = []
-    for name, folder, precision in (
-        ("1-bit", out / "binary", None),
+    networks: list[tuple[str, Path, Precision]] = [
+        ("1-bit", out / "binary", "binary"),
         ("full-precision twin", out / "twin", "full"),
-    ):
+    ]
+    for name, folder, precision in networks:
         own = replace(experiment, model=replace(experiment.model, precision=precision))
         started = time.monotonic()
         result = train(own, folder)

@@ -112,7 +112,7 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
             default=default,
             help=_help(function, name),
         )
-    skip = set(command.positional) | set(switches)
+    skip: set[str | int] = {*command.positional, *switches}
     parser.add_function_arguments(function, skip=skip, fail_untyped=True)
     try:
         values = parser.instantiate(parser.parse_args(arguments))

@@ -29,7 +29,7 @@ class _SignSTE(torch.autograd.Function):
         return sign(x)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
         (inside,) = ctx.saved_tensors
         return grad * inside, None
 
@@ -41,7 +41,7 @@ class _SignApprox(torch.autograd.Function):
         return sign(x)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
         (x,) = ctx.saved_tensors
         return grad * x.abs().mul_(-2).add_(2).clamp_(min=0)
 
@@ -54,7 +54,7 @@ class _SignEDE(torch.autograd.Function):
         return sign(x)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
         (x,) = ctx.saved_tensors
         t = ctx.temperature
         k = max(1.0 / t, 1.0)
@@ -143,7 +143,7 @@ class _BinarizeWeight(torch.autograd.Function):
         return sign(weight) if scale is None else sign(weight) * scale
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def]
         if ctx.clip is None:
             return grad, None, None
         (weight,) = ctx.saved_tensors

@@ -41,6 +41,9 @@ class SegmentationModule(L.LightningModule):
         step: the binarization step in force.
     """
 
+    loss_sum: Tensor
+    loss_steps: Tensor
+
     def __init__(
         self,
         network: Segmenter,
@@ -181,8 +184,8 @@ class SegmentationModule(L.LightningModule):
             )
         self.evaluated.eval()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> list[Tensor]:
-        """Score a batch; returns the class maps, uint8 (H, W), at the labels' resolution."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Score a batch; "class_maps" are uint8 (H, W), at the labels' resolution."""
         with torch.autocast(self.device.type, enabled=False):
             logits = self.evaluated(self.preprocessing.normalize(batch["image"]))
         maps = []
@@ -190,7 +193,7 @@ class SegmentationModule(L.LightningModule):
             size = (label.shape[0], label.shape[1])
             maps.append(torch.from_numpy(upsampled_argmax(scores, size)))
             self.matrix.update(maps[-1], label.cpu())
-        return maps
+        return {"class_maps": maps}
 
     def on_validation_epoch_end(self) -> None:
         self.scores = Scores.of(self.matrix.compute(), self.labels.names)

@@ -43,7 +43,7 @@ class Reporter(Callback):
         self.history: list[dict[str, Any]] = []
         self._drawn = 0
         self._validated = False
-        self._steps_done = 0
+        self._first_step = 0
         self._started = self._epoch_started = time.monotonic()
         self._progress: Progress | None = None
 
@@ -57,7 +57,7 @@ class Reporter(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._started = time.monotonic()
-        self._steps_done = 0
+        self._first_step = trainer.global_step
         if trainer.is_global_zero and self.console.is_terminal:
             self._progress = Progress(
                 TextColumn("{task.description}"),
@@ -76,7 +76,6 @@ class Reporter(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
     ) -> None:
-        self._steps_done += 1
         if self._progress is not None:
             self._progress.update(
                 self._progress.task_ids[0],
@@ -87,14 +86,11 @@ class Reporter(Callback):
 
     def _seconds_left(self, trainer: L.Trainer) -> float:
         """At this session's pace, validations included; unknown before the first step."""
-        total = trainer.num_training_batches * (trainer.max_epochs or 0)
-        done = trainer.current_epoch * trainer.num_training_batches + (
-            trainer.fit_loop.epoch_loop.batch_progress.current.processed
-        )
-        if not self._steps_done:
+        done = trainer.global_step - self._first_step
+        if not done:
             return math.nan
-        pace = (time.monotonic() - self._started) / self._steps_done
-        return pace * max(0, total - done)
+        pace = (time.monotonic() - self._started) / done
+        return pace * max(0, int(trainer.estimated_stepping_batches) - trainer.global_step)
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if self._progress is not None:
@@ -117,7 +113,7 @@ class Reporter(Callback):
     ) -> None:
         if trainer.is_global_zero and self._drawn < self.overlays:
             assert isinstance(pl_module, SegmentationModule)
-            self._draw(batch, outputs, pl_module)
+            self._draw(batch, outputs["class_maps"], pl_module)
 
     def _draw(self, batch: Batch, class_maps: list[Tensor], module: SegmentationModule) -> None:
         for image, truth, prediction, name in zip(

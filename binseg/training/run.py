@@ -81,7 +81,7 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
     network = create_model(**experiment.model.arguments(data.labels.num_classes))
     if experiment.model.weights is not None:
         _start_from(network, data.labels, experiment.model.weights)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)
     if config.compile:
         network.compile()
     weights = None
