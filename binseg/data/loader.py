@@ -76,14 +76,20 @@ def _size(sample: Sample) -> str:
 class _Checked(Iterator[Batch]):
     """A loader's iterator that raises the faults among its values."""
 
-    def __init__(self, batches: Iterator[Any]) -> None:
-        self._batches = batches
+    def __init__(self, loader: "Loader", batches: Iterator[Any]) -> None:
+        self._loader, self._batches = loader, batches
 
     def __next__(self) -> Batch:
-        batch = next(self._batches)
-        if isinstance(batch, _Fault):
-            raise BinsegError(batch.message)
-        return batch
+        try:
+            batch = next(self._batches)
+            if isinstance(batch, _Fault):
+                raise BinsegError(batch.message)
+            return batch
+        except StopIteration:
+            raise
+        except BaseException:
+            self._loader.stop_workers(self._batches)
+            raise
 
 
 class Loader(DataLoader[Any]):
@@ -119,7 +125,18 @@ class Loader(DataLoader[Any]):
         )
 
     def __iter__(self) -> Any:
-        return _Checked(super().__iter__())
+        return _Checked(self, super().__iter__())
+
+    def stop_workers(self, batches: Iterator[Any]) -> None:
+        """End the processes behind an iterator of this loader at once.
+
+        Left to the garbage collector, an iterator that is tied up with the traceback of its own
+        error waits five seconds for each of them.
+        """
+        shut_down = getattr(batches, "_shutdown_workers", None)
+        if shut_down is not None:
+            shut_down()
+        self._iterator = None
 
 
 class ResumableLoader(Loader):

@@ -99,7 +99,7 @@ def _windows(
                 break
             z2 = min(z1, z0 + rng.uniform(1.2, 4))
             door = [camera(x, 0.1, z0), camera(x, 0.1, z2), camera(x, 2.3, z2), camera(x, 2.3, z0)]
-            canvas.polygon(door, pick(rng, (*PAINTS, (40, 48, 58)), 0.4), None)
+            canvas.polygon(door, shade(pick(rng, (*PAINTS, (40, 48, 58)), 0.4), 0.7), None)
             z0 = z2 + rng.uniform(0.5, 3)
 
 

@@ -28,10 +28,10 @@ from binseg.data.scenery import (
 
 _FAR = 90.0  # metres; where the street ends
 _GREYS: tuple[Rgb, ...] = (
-    *((92, 92, 96), (118, 116, 114), (70, 72, 78), (140, 136, 130), (104, 98, 92)),
+    *((82, 82, 86), (104, 102, 100), (64, 66, 72), (118, 114, 110), (92, 86, 82)),
 )
 _PAVINGS: tuple[Rgb, ...] = (
-    *((150, 146, 140), (124, 122, 122), (172, 160, 144), (150, 116, 100), (104, 102, 102)),
+    *((164, 160, 154), (144, 142, 142), (184, 172, 156), (164, 126, 108), (126, 124, 124)),
 )
 _SKIES: tuple[tuple[Rgb, Rgb], ...] = (  # above, at the horizon
     ((70, 120, 190), (176, 204, 230)),
@@ -82,7 +82,7 @@ class _Street:
     def __init__(self, rng: np.random.Generator) -> None:
         left, right = rng.uniform(1.6, 5.5), rng.uniform(1.6, 5.5)
         self.kerbs = (-left, right)
-        self.fronts = (-left - rng.uniform(2, 5), right + rng.uniform(2, 5))
+        self.fronts = (-left - rng.uniform(2.5, 5), right + rng.uniform(2.5, 5))
         self.near = 0.8
         crossing = rng.uniform(9, 40)
         self.crossing = (crossing, crossing + rng.uniform(5, 9)) if rng.random() < 0.35 else None
@@ -119,7 +119,7 @@ def _skyline(canvas: Canvas, camera: Camera, rng: np.random.Generator) -> None:
     end = x + 20 + z * canvas.labels.shape[1] / camera.focal
     while x < end:
         wide = rng.uniform(15, 50)
-        tall = rng.uniform(4, 22)
+        tall = rng.uniform(6, 20)
         corners = [camera(x, -3, z), camera(x + wide, -3, z)]
         if rng.random() < 0.55:
             corners += [camera(x + wide, tall, z), camera(x, tall, z)]
@@ -239,7 +239,7 @@ def _shadows(canvas: Canvas, camera: Camera, rng: np.random.Generator, street: _
         cv2.ellipse(mask, at, (max(1, round(radius * 2)), max(1, round(radius * 0.6))), 0, 0, 360,
                     255, -1)  # fmt: skip
     mask[(canvas.labels != ROAD) & (canvas.labels != PAVEMENT)] = 0
-    dark = rng.uniform(0.35, 0.65)
+    dark = rng.uniform(0.5, 0.75)
     tint = np.array([dark * 0.95, dark, min(1.0, dark * 1.1)], np.float32)
     canvas.image[mask > 0] = canvas.image[mask > 0] * tint
 
@@ -258,17 +258,17 @@ def _things(canvas: Canvas, camera: Camera, rng: np.random.Generator, street: _S
 
     for _ in range(int(rng.integers(1, 5))):
         put("tree", rng.uniform(5, 30), 0.2, 1.0)
+    for _ in range(int(rng.integers(1, 4))):
+        put("pole", rng.uniform(3, 8), 0.05, 0.35)
     for _ in range(int(rng.integers(1, 5))):
-        put("pole", rng.uniform(3, 11), 0.05, 0.35)
-    for _ in range(int(rng.integers(1, 6))):
-        put("person", rng.uniform(3, 9), 0.15, 0.95)
+        put("person", rng.uniform(2.6, 6), 0.1, 0.8)
     if rng.random() < 0.35:
-        things.append((rng.uniform(4, 9), "person", rng.uniform(left, right)))
+        things.append((rng.uniform(4, 7), "person", rng.uniform(left, right)))
     lanes = [left + 1.0, right - 1.0]
     for _ in range(int(rng.integers(1, 5))):
-        things.append((rng.uniform(4.5, 22), "car", lanes[rng.integers(2)]))
+        things.append((rng.uniform(4.5, 17), "car", lanes[rng.integers(2)]))
     if rng.random() < 0.5:
-        things.append((rng.uniform(7, 20), "car", (left + right) / 2 + rng.uniform(-1, 1)))
+        things.append((rng.uniform(7, 15), "car", (left + right) / 2 + rng.uniform(-1, 1)))
     if street.crossing:
         middle = sum(street.crossing) / 2
         things.append((middle, "across", rng.uniform(-9, 9)))
@@ -289,13 +289,13 @@ def _photograph(canvas: Canvas, camera: Camera, rng: np.random.Generator) -> np.
     height, width = canvas.labels.shape
     image: np.ndarray = canvas.image.astype(np.float32)
     image *= _texture(canvas.labels, rng)[..., None]
-    if rng.random() < 0.35:  # fog hides what is near the horizon
+    if rng.random() < 0.3:  # fog hides what is near the horizon
         rows = np.abs(np.arange(height, dtype=np.float32) - camera.center[1]) / height
-        amount = np.float32(rng.uniform(0.1, 0.45)) * np.exp(-rows * rng.uniform(5, 12))
+        amount = np.float32(rng.uniform(0.1, 0.35)) * np.exp(-rows * rng.uniform(5, 12))
         fog = np.float32(rng.uniform(150, 220))
         image += amount[:, None, None] * (fog - image)
-    across = np.linspace(-1, 1, width, dtype=np.float32) * np.float32(rng.normal(0, 0.12))
-    gains = (rng.normal(1, 0.07, 3) * np.exp(rng.normal(0, 0.2))).astype(np.float32)
+    across = np.linspace(-1, 1, width, dtype=np.float32) * np.float32(rng.normal(0, 0.08))
+    gains = (rng.normal(1, 0.045, 3) * np.exp(rng.normal(0, 0.16))).astype(np.float32)
     image *= (1 + across)[None, :, None] * gains
     sharp = rng.random()
     scale = height / 144
@@ -304,7 +304,7 @@ def _photograph(canvas: Canvas, camera: Camera, rng: np.random.Generator) -> np.
         image = np.asarray(cv2.blur(image, (length, 1)))
     else:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), scale * rng.uniform(0.35, 0.8)))
-    grain = np.float32(rng.uniform(1, 7))
+    grain = np.float32(rng.uniform(1, 5))
     image += rng.standard_normal((height, width, 1), np.float32) * grain
     blotches: np.ndarray = rng.standard_normal((height // 2, width // 2, 3), np.float32)
     blotches *= grain * np.float32(0.6)

@@ -113,6 +113,8 @@ class LossConfig:
         ohem_keep: share of the pixels that count at least.
         dice: weight of the Dice term.
         lovasz: weight of the Lovasz-softmax term.
+        region_stride: those two look at every n-th pixel in both directions; Lovasz sorts all
+            pixels for each class, which on a CPU can cost more than the network.
     """
 
     name: Literal["ce", "ohem"] = "ce"
@@ -121,6 +123,7 @@ class LossConfig:
     ohem_keep: float = 0.1
     dice: float = 0.0
     lovasz: float = 0.0
+    region_stride: int = 1
 
 
 @dataclass

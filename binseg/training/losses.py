@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from binseg.data.labels import IGNORE
+from binseg.errors import BinsegError
 from binseg.training.config import LossConfig
 
 
@@ -25,6 +26,8 @@ class SegmentationLoss(nn.Module):
 
     def __init__(self, config: LossConfig, class_weights: Tensor | None = None) -> None:
         super().__init__()
+        if config.region_stride < 1:
+            raise BinsegError(f"loss.region_stride must be at least 1, not {config.region_stride}")
         self.config = config
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.regions = nn.ModuleList()
@@ -55,6 +58,8 @@ class SegmentationLoss(nn.Module):
             )
         else:
             loss = F.cross_entropy(logits, labels, self.class_weights, ignore_index=IGNORE)
+        stride = self.config.region_stride
+        logits, labels = logits[..., ::stride, ::stride], labels[..., ::stride, ::stride]
         for weight, region in zip(self.region_weights, self.regions, strict=True):
             loss = loss + weight * region(logits, labels)
         return loss

@@ -1,6 +1,7 @@
 """Loaders: layout of batches, workers, processes, calibration, class counts, readable errors."""
 
 import functools
+import multiprocessing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -232,6 +233,19 @@ def test_faulty_mask_comes_out_of_a_worker_as_one_line(camvid: Path, workers: in
     assert str(caught.value).startswith(str(bad))
     assert "77" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_workers_end_with_the_error_and_the_loader_goes_on(camvid: Path) -> None:
+    bad = camvid / "trainannot/train4.png"
+    good = bad.read_bytes()
+    bad.write_bytes(good[:40])
+    config = DataConfig("camvid", str(camvid), batch_size=2, crop=(16, 16), workers=2)
+    loader = SegmentationData(config).train_dataloader()
+    with pytest.raises(BinsegError):
+        list(loader)
+    assert multiprocessing.active_children() == []
+    bad.write_bytes(good)
+    assert len(list(loader)) == 3
 
 
 def test_other_errors_in_a_worker_stay_what_they_are() -> None:

@@ -78,6 +78,18 @@ def test_region_terms_are_added_with_their_weights():
         assert thrice == pytest.approx(3 * once, rel=1e-5)
 
 
+def test_region_terms_can_look_at_every_third_pixel():
+    logits, target = torch.randn(2, 3, 7, 8), torch.randint(0, 3, (2, 7, 8))
+    cross_entropy = SegmentationLoss(LossConfig())
+
+    def region_term(stride, logits, target):
+        loss = SegmentationLoss(LossConfig(lovasz=1.0, region_stride=stride))
+        return (loss(logits, target) - cross_entropy(logits, target)).item()
+
+    every_third = region_term(1, logits[:, :, ::3, ::3], target[:, ::3, ::3])
+    assert region_term(3, logits, target) == pytest.approx(every_third, rel=1e-4)
+
+
 def test_distillation_is_zero_for_equals_and_right_by_hand():
     student, teacher = torch.randn(1, 3, 2, 2), torch.randn(1, 3, 2, 2)
     target = torch.zeros(1, 2, 2, dtype=torch.long)

@@ -41,7 +41,7 @@ class GroupNetOptions:
     Attributes:
         depth: 18 or 34 (basic blocks), 50 (bottlenecks).
         precision: "binary", or "full" for the twin: the same topology, one branch, real weights
-            and activations, ReLU, zero padding, ordinary dilation.
+            and activations, ReLU for tanh, zero padding, ordinary dilation.
         bases: K, 1 to 8.
         width: channels of the first stage; 64 in the paper.
         output_stride: input pixels to one pixel of the last stage, 8, 16 or 32.
@@ -349,7 +349,9 @@ class GroupNet(Backbone):
     def __init__(self, options: GroupNetOptions) -> None:
         super().__init__()
         if options.precision == "full":
-            options = replace(options, bases=1, atrous="off", nonlinearity="relu")
+            # tanh serves binary branches; a real-valued network would only lose by it
+            real = "relu" if options.nonlinearity == "tanh" else options.nonlinearity
+            options = replace(options, bases=1, atrous="off", nonlinearity=real)
         self.options = options
         bottleneck = options.depth >= 50
         expansion = _BOTTLENECK_EXPANSION if bottleneck else 1
