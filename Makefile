@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint format clean
+.PHONY: quickstart test format clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/binseg quickstart --out quickstart

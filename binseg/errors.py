@@ -7,8 +7,10 @@ from collections.abc import Iterable
 class BinsegError(Exception):
     """A fault the user can mend: one line that names the file and the remedy.
 
-    The command line prints it without a traceback and exits with status 1.
+    The command line prints it without a traceback and exits with `status`.
     """
+
+    status = 1
 
 
 def unknown_name(kind: str, name: str, options: Iterable[str]) -> BinsegError:

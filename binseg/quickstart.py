@@ -17,7 +17,7 @@ from binseg.nn.backbones.groupnet import Precision
 from binseg.packed.file import load
 from binseg.predictor import Predictor, evaluate
 from binseg.summary import Size, measure_size
-from binseg.training.checkpoints import BEST
+from binseg.training.checkpoints import BEST, StopRequestedError
 from binseg.training.config import Experiment, ModelConfig, OptimizerConfig, TrainerConfig
 from binseg.training.run import train
 from binseg.visualize import comparison
@@ -78,11 +78,11 @@ def quickstart_experiment() -> Experiment:
     )
 
 
-def _fast_precision() -> Literal["32", "bf16"]:
+def _fast_precision() -> Literal["fp32", "bf16"]:
     """bfloat16 where the machine multiplies it, float32 elsewhere."""
     if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "32"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "32"
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
 
 
 def run_quickstart(out: Path) -> list[Row]:
@@ -110,7 +110,10 @@ def run_quickstart(out: Path) -> list[Row]:
     for name, folder, precision in networks:
         own = replace(experiment, model=replace(experiment.model, precision=precision))
         started = time.monotonic()
-        result = train(own, folder)
+        try:
+            result = train(own, folder)
+        except StopRequestedError as error:
+            raise StopRequestedError("stopped; start the quickstart again") from error
         seconds = time.monotonic() - started
         loaded = load(result.model)
         scores = evaluate(loaded, experiment.data.open("val"), boundary_distance=None).scores
@@ -126,6 +129,8 @@ def _clear(out: Path) -> None:
     """Make way for a new quickstart, touching nothing that an earlier one did not write."""
     if not out.exists():
         return
+    if not out.is_dir():
+        raise BinsegError(f"{out}: a file; choose another --out")
     foreign = sorted(path.name for path in out.iterdir() if path.name not in _OWN)
     if foreign:
         raise BinsegError(

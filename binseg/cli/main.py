@@ -17,6 +17,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from binseg.errors import BinsegError, unknown_name
 
 INTERRUPTED = 130
@@ -53,7 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except BinsegError as error:
-        return _fail(str(error))
+        return _fail(str(error), error.status)
+    except MemoryError as error:
+        return _fail(
+            f"not enough memory ({error}); lower the batch, the crop or the picture's size"
+        )
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
     except BrokenPipeError:
@@ -61,6 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" not in str(error):
+            raise
+        return _fail("not enough memory; lower the batch, the crop or the network's width")
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -91,7 +101,10 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
     from jsonargparse import ActionYesNo, ArgumentParser
 
     parser = ArgumentParser(
-        prog=prog, description=(function.__doc__ or "").split("\n\n")[0], exit_on_error=False
+        prog=prog,
+        description=(function.__doc__ or "").split("\n\n")[0],
+        exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", help="YAML file with values for the options")
     hints = typing.get_type_hints(function)
@@ -114,6 +127,8 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
         )
     skip: set[str | int] = {*command.positional, *switches}
     parser.add_function_arguments(function, skip=skip, fail_untyped=True)
+    for path in _config_files(arguments):
+        _check_yaml(path)
     try:
         values = parser.instantiate(parser.parse_args(arguments))
     except ArgumentError as error:
@@ -148,20 +163,60 @@ def _explained(message: str, known: Iterable[str], arguments: Sequence[str]) -> 
             hint = f"; did you mean '{near[0]}'?" if near else ""
             source = _file_with(key, arguments)
             return f"{f'{source}: ' if source else ''}unknown option '{key}'{hint}"
-    return " ".join(message.split())
+    return _simplified(" ".join(message.split()))
+
+
+def _simplified(message: str) -> str:
+    """jsonargparse's words for a value of a wrong type, without its Python."""
+    key = re.search(r'Parser key "([^"]+)"', message)
+    value = re.search(r"(?:Given value:|Got value:) (.*)$", message)
+    if key is None or value is None:
+        return message
+    choices = re.search(r"Literal\[([^\]]*)\]", message)
+    if choices:
+        wanted = f"one of {choices[1]}"
+    else:
+        kinds = {"float": "a number", "int": "a whole number", "bool": "true or false"}
+        kinds |= {"tuple[int, int]": "two whole numbers like [2,6]"}
+        kinds |= {"tuple[float, float]": "two numbers like [0.1,10]"}
+        found = next((text for name, text in kinds.items() if name in message), None)
+        wanted = found or "of another type"
+    return f"{key[1]} must be {wanted}, not {value[1]}"
+
+
+def _config_files(arguments: Sequence[str]) -> list[str]:
+    """The files given by --config, in either spelling."""
+    apart = [path for before, path in itertools.pairwise(arguments) if before == "--config"]
+    joined = [text.removeprefix("--config=") for text in arguments if text.startswith("--config=")]
+    return apart + joined
+
+
+def _check_yaml(path: str) -> dict[str, Any]:
+    """Read a configuration file, so that its faults are told with its name and the line."""
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BinsegError(f"{path}: cannot be read ({error.strerror}); check --config") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" near line {mark.line + 1}" if mark else ""
+        raise BinsegError(f"{path}: not valid YAML{where}; correct the file") from error
+    if not isinstance(tree, dict):
+        raise BinsegError(f"{path}: holds no options; it should say, for example, `model: {{…}}`")
+    empty = [key for key, value in tree.items() if value is None]
+    if empty:
+        raise BinsegError(f"{path}: '{empty[0]}' has nothing under it; remove it or fill it in")
+    return tree
 
 
 def _file_with(key: str, arguments: Sequence[str]) -> str | None:
-    """The --config file among the arguments that has `key`, if any."""
-    import yaml
-
-    for before, path in itertools.pairwise(arguments):
-        if before == "--config" and Path(path).is_file():
-            with contextlib.suppress(yaml.YAMLError, KeyError, TypeError):
-                tree = yaml.safe_load(Path(path).read_text())
-                for part in key.split("."):
-                    tree = tree[part]
-                return path
+    """The configuration file among the arguments that has `key`, if any."""
+    for path in _config_files(arguments):
+        with contextlib.suppress(KeyError, TypeError):
+            tree: Any = _check_yaml(path)
+            for part in key.split("."):
+                tree = tree[part]
+            return path
     return None
 
 

@@ -1,5 +1,6 @@
 """`binseg train`: one experiment into one run folder."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,20 +45,15 @@ def train(
         resume: go on with the run in --out.
     """
     # seconds of imports that --help does not need
-    from binseg.training.checkpoints import StopRequestedError
     from binseg.training.run import train as run
 
     experiment = Experiment(data, model, optimizer, loss, binarization, distillation, trainer)
-    try:
-        result = run(experiment, out, resume=resume)
-    except StopRequestedError:
-        raise BinsegError(
-            f"stopped; nothing is lost: go on with `binseg train --resume --out {out}`"
-        ) from None
-    print(
-        f"best val mIoU {result.best_miou:.4f} (epoch {result.best_epoch}); "
-        f"the network is {result.model}"
-    )
+    result = run(experiment, out, resume=resume)
+    if os.environ.get("RANK", "0") == "0":
+        print(
+            f"best val mIoU {result.best_miou:.4f} (epoch {result.best_epoch}); "
+            f"the network is {result.model}"
+        )
     return 0
 
 

@@ -269,7 +269,7 @@ def pole(canvas: Canvas, camera: Camera, rng: np.random.Generator, *, x: float, 
     kind = rng.integers(3)
     height = (rng.uniform(4.5, 8), rng.uniform(2.2, 3.2), rng.uniform(2.8, 4))[kind]
     foot, top = camera(x, 0, z), camera(x, height, z)
-    canvas.line(foot, top, metal, scale * rng.uniform(0.22, 0.36), POLE)
+    canvas.line(foot, top, metal, scale * rng.uniform(0.26, 0.42), POLE)
     inward = -math.copysign(1.0, x)
     if kind == 0:
         arm = camera(x + inward * rng.uniform(0.6, 2), height + 0.2, z)

@@ -80,9 +80,9 @@ class _Street:
     """Where things are, in metres from the camera's line: x of kerbs and house fronts, crossing."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        left, right = rng.uniform(1.6, 5.5), rng.uniform(1.6, 5.5)
+        left, right = rng.uniform(1.5, 3.8), rng.uniform(1.5, 3.8)
         self.kerbs = (-left, right)
-        self.fronts = (-left - rng.uniform(2.5, 5), right + rng.uniform(2.5, 5))
+        self.fronts = (-left - rng.uniform(2, 4), right + rng.uniform(2, 4))
         self.near = 0.8
         crossing = rng.uniform(9, 40)
         self.crossing = (crossing, crossing + rng.uniform(5, 9)) if rng.random() < 0.35 else None
@@ -259,11 +259,11 @@ def _things(canvas: Canvas, camera: Camera, rng: np.random.Generator, street: _S
     for _ in range(int(rng.integers(1, 5))):
         put("tree", rng.uniform(5, 30), 0.2, 1.0)
     for _ in range(int(rng.integers(1, 4))):
-        put("pole", rng.uniform(3, 8), 0.05, 0.35)
+        put("pole", rng.uniform(2.5, 6), 0.05, 0.35)
     for _ in range(int(rng.integers(1, 5))):
-        put("person", rng.uniform(2.6, 6), 0.1, 0.8)
+        put("person", rng.uniform(2.2, 4.6), 0.05, 0.6)
     if rng.random() < 0.35:
-        things.append((rng.uniform(4, 7), "person", rng.uniform(left, right)))
+        things.append((rng.uniform(2.8, 5), "person", rng.uniform(left, right) * 0.7))
     lanes = [left + 1.0, right - 1.0]
     for _ in range(int(rng.integers(1, 5))):
         things.append((rng.uniform(4.5, 17), "car", lanes[rng.integers(2)]))

@@ -81,7 +81,7 @@ def create_model(
     name: str,
     *,
     num_classes: int,
-    head: str = "fcn",
+    head: str | None = None,
     output_stride: int | None = None,
     head_options: dict[str, Any] | None = None,
     **options: Any,
@@ -92,7 +92,7 @@ def create_model(
         name: one of `list_models()`, e.g. "groupnet18"; the smp_ models are full-precision networks
             of segmentation-models-pytorch, which take `encoder` and `encoder_weights` only.
         num_classes: channels of the logits.
-        head: "fcn" (dilated), "fcn32s", "fcn16s" or "fcn8s".
+        head: "fcn" (dilated; the default), "fcn32s", "fcn16s" or "fcn8s".
         output_stride: 8, 16 or 32 input pixels to one of the last stage; None for what the head
             is meant for (8 for "fcn", 32 for the others).
         head_options: `kernel_size` and `dropout`, see `binseg.nn.heads.FCNHead`.
@@ -105,9 +105,13 @@ def create_model(
     if not 2 <= num_classes <= 255:
         raise BinsegError(f"a network separates 2 to 255 classes, not {num_classes}")
     if name in _SMP_MODELS:
-        return _create_smp(name, num_classes, **options)
+        for option, value in (("head", head), ("output_stride", output_stride)):
+            if value is not None:
+                options[option] = value
+        return _create_smp(name, num_classes, **options, **(head_options or {}))
     if name not in list_backbones():
         raise unknown_name("model", name, list_models())
+    head = "fcn" if head is None else head
     if head not in HEADS:
         raise unknown_name("head", head, HEADS)
     stride = HEADS[head].output_stride if output_stride is None else output_stride
@@ -147,8 +151,11 @@ def _create_smp(
             encoder_weights=encoder_weights,
             classes=num_classes,
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RuntimeError, OSError) as error:
         message = " ".join(str(error).split())[:200]
-        raise BinsegError(f"segmentation-models-pytorch refuses '{encoder}': {message}") from error
+        raise BinsegError(
+            f"segmentation-models-pytorch cannot build '{encoder}' with weights "
+            f"'{encoder_weights}': {message}"
+        ) from error
     # the trained weights are in the file, so opening it must not download others
     return SmpSegmenter(network, {"name": name, "num_classes": num_classes, "encoder": encoder})

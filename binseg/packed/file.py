@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor
 
 from binseg.atomic import atomic_path
@@ -76,12 +76,10 @@ def save(
         "training": training or {},
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    # into memory first: safetensors' own writer hides why the disk refused
+    content = serialize(tensors, metadata={_KEY: json.dumps(header)})
     with atomic_path(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata={_KEY: json.dumps(header)})
-        except SafetensorError as error:
-            # safetensors reports a full disk in words of its own
-            raise BinsegError(f"{path}: cannot be written ({error})") from error
+        temporary.write_bytes(content)
 
 
 def read_header(path: str | Path) -> dict[str, Any]:
@@ -143,6 +141,8 @@ def load_tensors(model: torch.nn.Module, tensors: dict[str, Tensor], *, source: 
 
 
 def _read(path: Path, *, tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if path.is_dir():
+        raise BinsegError(f"{path}: a folder; a run's network is {path / 'best.safetensors'}")
     if not path.is_file():
         raise BinsegError(f"{path}: there is no such model file")
     try:

@@ -1,10 +1,11 @@
 """What a run leaves on the disk, so that it can be killed at any moment and resumed."""
 
 import io
+import math
 import signal
+import sys
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,8 +24,10 @@ LAST = "last.ckpt"
 BEST = "best.safetensors"
 
 
-class StopRequestedError(Exception):
-    """The run was asked to stop (Ctrl-C or SIGTERM) and has written its checkpoint."""
+class StopRequestedError(BinsegError):
+    """The run was stopped by Ctrl-C or SIGTERM; the message says how to go on."""
+
+    status = 130
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -43,19 +46,27 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            missing = {"state_dict", "global_step", "loops", "callbacks"} - checkpoint.keys()
         except Exception as error:  # torch raises what the broken bytes happen to hit
             raise BinsegError(
-                f"{path}: not a readable checkpoint ({type(error).__name__}); remove the run "
-                "folder and train again"
+                f"{path}: not a readable checkpoint ({type(error).__name__}); train again into "
+                "another --out"
             ) from error
+        if missing:
+            raise BinsegError(
+                f"{path}: a checkpoint of something else (no {', '.join(sorted(missing))}); "
+                "train again into another --out"
+            )
+        return checkpoint
 
 
 class Checkpoints(Callback):
     """Writes `last.ckpt` at the end of every epoch and every few minutes, and `best.safetensors`.
 
     The best is by val mIoU among validations of the fully binary network, with the statistics that
-    were validated.
+    were validated. The first Ctrl-C or SIGTERM stops after the step at hand with a checkpoint, or
+    at once during a validation; a second one stops at once.
 
     Args:
         folder: of the run.
@@ -71,8 +82,9 @@ class Checkpoints(Callback):
         self.minutes = minutes
         self.best = -1.0
         self.best_epoch = 0
-        self.stop_requested = False
+        self._stop_requested = False
         self._saved_at = time.monotonic()
+        self._handlers: dict[int, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_epoch": self.best_epoch}
@@ -81,23 +93,42 @@ class Checkpoints(Callback):
         self.best = state_dict["best"]
         self.best_epoch = state_dict["best_epoch"]
 
+    # --- writing ---
+
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         if trainer.is_last_batch:
             return  # the end of the epoch saves, after its validation
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return  # a checkpoint holds no gradients
+        before_validation = batch_idx + 2 >= trainer.num_training_batches
+        pause = min(self.minutes, 0.5) if before_validation else self.minutes
         # processes must agree, or one would wait in the save for ever
-        stop = trainer.strategy.reduce_boolean_decision(self.stop_requested, all=False)
-        due = time.monotonic() - self._saved_at > 60 * self.minutes
-        if stop or trainer.strategy.reduce_boolean_decision(due, all=False):
+        stop = self._agreed(trainer, self._stop_requested)
+        if stop or self._agreed(trainer, time.monotonic() - self._saved_at > 60 * pause):
             self._save(trainer)
         if stop:
-            raise StopRequestedError
+            raise self.stopped()
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
+    ) -> None:
+        # not agreed upon: processes may have different numbers of val batches
+        if self._stop_requested and trainer.world_size == 1:
+            raise self.stopped()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module = pl_module
         assert isinstance(module, SegmentationModule)
         assert module.scores is not None
+        if math.isnan(module.scores.mean_iou):
+            raise BinsegError("the val split has no labelled pixel; see `binseg data check`")
         if not module.step or not module.step.final or not module.scores.mean_iou > self.best:
             return
         self.best = module.scores.mean_iou
@@ -119,27 +150,42 @@ class Checkpoints(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._save(trainer)
-        if trainer.strategy.reduce_boolean_decision(self.stop_requested, all=False):
-            raise StopRequestedError
+        if self._agreed(trainer, self._stop_requested):
+            raise self.stopped()
 
     def _save(self, trainer: L.Trainer) -> None:
         trainer.save_checkpoint(self.folder / LAST)
         self._saved_at = time.monotonic()
 
-    @contextmanager
-    def stopping_on_signals(self) -> Iterator[None]:
-        """Let the first Ctrl-C or SIGTERM stop after the step at hand, a second one at once."""
+    @staticmethod
+    def _agreed(trainer: L.Trainer, wish: bool) -> bool:
+        """Whether any process wishes it."""
+        return trainer.strategy.reduce_boolean_decision(wish, all=False)
 
-        def request(number: int, frame: FrameType | None) -> None:
-            if self.stop_requested:
-                raise KeyboardInterrupt
-            self.stop_requested = True
+    # --- stopping ---
 
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        for number in before:
-            signal.signal(number, request)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def stopped(self) -> StopRequestedError:
+        """The error that says how to go on."""
+        if (self.folder / LAST).exists():
+            advice = f"go on with `binseg train --resume --out {self.folder}`"
+        else:
+            advice = "nothing was written yet: start again"
+        return StopRequestedError(f"stopped; {advice}")
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take over the signals, after lightning has installed handlers of its own."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._stop_requested:
+            raise self.stopped()
+        self._stop_requested = True
+        print("stopping after this step; once more to stop at once", file=sys.stderr, flush=True)
+
+    def release_signals(self) -> None:
+        """Give the signals back to whoever had them."""
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())

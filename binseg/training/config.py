@@ -1,13 +1,26 @@
 """Everything an experiment is made of, as typed dataclasses that YAML and the command line fill."""
 
+import math
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from binseg.data.config import DataConfig
+from binseg.errors import BinsegError
 from binseg.nn.backbones.groupnet import Atrous, Downsample, Gates, Merge, Nonlinearity, Shortcut
 from binseg.nn.backbones.stems import Stem
 from binseg.nn.binarize import ActivationGradient, WeightGradient, WeightScale
+
+
+def _check(name: str, value: float | None, low: float, high: float = math.inf) -> None:
+    """Refuse a value outside [low, high], nan included; None passes."""
+    if value is None or low <= value <= high:
+        return
+    wanted = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+    raise BinsegError(f"{name} must be {wanted}, not {value:g}")
+
+
+_TINY = 1e-30  # stands for "above 0"
 
 _HEAD_OPTIONS = {"head_kernel": "kernel_size", "dropout": "dropout"}
 
@@ -101,6 +114,15 @@ class OptimizerConfig:
     warmup: float = 0.03
     clip_gradient: float | None = None
 
+    def __post_init__(self) -> None:
+        _check("optimizer.lr", self.lr, _TINY, 1e30)
+        _check("optimizer.weight_decay", self.weight_decay, 0)
+        _check("optimizer.momentum", self.momentum, 0, 1)
+        _check("optimizer.head_lr_scale", self.head_lr_scale, 0, 1e30)
+        _check("optimizer.power", self.power, 0)
+        _check("optimizer.warmup", self.warmup, 0, 1)
+        _check("optimizer.clip_gradient", self.clip_gradient, _TINY)
+
 
 @dataclass
 class LossConfig:
@@ -125,6 +147,13 @@ class LossConfig:
     lovasz: float = 0.0
     region_stride: int = 1
 
+    def __post_init__(self) -> None:
+        _check("loss.ohem_threshold", self.ohem_threshold, 0, 1)
+        _check("loss.ohem_keep", self.ohem_keep, 0, 1)
+        _check("loss.dice", self.dice, 0, 1e30)
+        _check("loss.lovasz", self.lovasz, 0, 1e30)
+        _check("loss.region_stride", self.region_stride, 1)
+
 
 @dataclass
 class BinarizationConfig:
@@ -144,6 +173,12 @@ class BinarizationConfig:
     restart_schedule: bool = True
     ede_temperature: tuple[float, float] = (0.1, 10.0)
 
+    def __post_init__(self) -> None:
+        _check("binarization.smooth_epochs", self.smooth_epochs, 0)
+        _check("binarization.activation_epochs", self.activation_epochs, 0)
+        for temperature in self.ede_temperature:
+            _check("binarization.ede_temperature", temperature, _TINY, 1e6)
+
 
 @dataclass
 class DistillationConfig:
@@ -159,6 +194,10 @@ class DistillationConfig:
     weight: float = 1.0
     temperature: float = 4.0
 
+    def __post_init__(self) -> None:
+        _check("distillation.weight", self.weight, 0, 1e30)
+        _check("distillation.temperature", self.temperature, 1e-3, 1e6)
+
 
 @dataclass
 class TrainerConfig:
@@ -166,7 +205,7 @@ class TrainerConfig:
 
     Args:
         epochs: passes over the training pictures.
-        precision: 32 (float32) or bf16 (bfloat16 autocast).
+        precision: fp32, or bf16 (bfloat16 autocast).
         accelerator: auto, cpu or cuda.
         devices: processes on this machine; under torchrun its own numbers are taken.
         accumulate: batches to one optimizer step.
@@ -176,11 +215,10 @@ class TrainerConfig:
         overlays: validation pictures drawn into the run folder.
         seed: of initial weights, order, augmentation and dropout.
         threads: CPU threads of PyTorch; null leaves it alone.
-        compile: compile the network with torch.compile.
     """
 
     epochs: int = 30
-    precision: Literal["32", "bf16"] = "32"
+    precision: Literal["fp32", "bf16"] = "fp32"
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = 1
     accumulate: int = 1
@@ -190,7 +228,17 @@ class TrainerConfig:
     overlays: int = 4
     seed: int = 0
     threads: int | None = None
-    compile: bool = False
+
+    def __post_init__(self) -> None:
+        _check("trainer.epochs", self.epochs, 1)
+        _check("trainer.devices", self.devices, 1)
+        _check("trainer.accumulate", self.accumulate, 1)
+        _check("trainer.ema", self.ema, 0, 0.999999)
+        _check("trainer.validate_every", self.validate_every, 1)
+        _check("trainer.checkpoint_minutes", self.checkpoint_minutes, 0)
+        _check("trainer.overlays", self.overlays, 0)
+        _check("trainer.seed", self.seed, 0, 2**31)
+        _check("trainer.threads", self.threads, 1, 4096)
 
 
 @dataclass

@@ -26,8 +26,6 @@ class SegmentationLoss(nn.Module):
 
     def __init__(self, config: LossConfig, class_weights: Tensor | None = None) -> None:
         super().__init__()
-        if config.region_stride < 1:
-            raise BinsegError(f"loss.region_stride must be at least 1, not {config.region_stride}")
         self.config = config
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.regions = nn.ModuleList()
@@ -60,6 +58,8 @@ class SegmentationLoss(nn.Module):
             loss = F.cross_entropy(logits, labels, self.class_weights, ignore_index=IGNORE)
         stride = self.config.region_stride
         logits, labels = logits[..., ::stride, ::stride], labels[..., ::stride, ::stride]
+        if not bool((labels != IGNORE).any()):
+            return loss
         for weight, region in zip(self.region_weights, self.regions, strict=True):
             loss = loss + weight * region(logits, labels)
         return loss
@@ -132,8 +132,13 @@ def median_frequency_weights(pixels: Tensor, pixels_where_present: Tensor) -> Te
 
     Returns:
         float32 (C,).
+
+    Raises:
+        BinsegError: no pixel is labelled.
     """
     present = pixels > 0
+    if not bool(present.any()):
+        raise BinsegError("the training split has no labelled pixel; see `binseg data check`")
     frequency = pixels[present].double() / pixels_where_present[present].double()
     weights = torch.zeros(len(pixels), dtype=torch.float32)
     weights[present] = (frequency.quantile(0.5) / frequency).float()

@@ -19,7 +19,11 @@ from binseg.training.batchnorm import reestimate_batchnorm
 from binseg.training.binarization import Step, plan_steps, set_temperature, step_at
 from binseg.training.config import BinarizationConfig, Experiment
 from binseg.training.losses import SegmentationLoss, distillation_loss
-from binseg.training.optimization import create_optimizer, learning_rate_factor
+from binseg.training.optimization import (
+    adopt_settings,
+    create_optimizer,
+    learning_rate_factor,
+)
 
 
 class SegmentationModule(L.LightningModule):
@@ -91,6 +95,10 @@ class SegmentationModule(L.LightningModule):
     def on_fit_start(self) -> None:
         for teacher in self._teacher:
             teacher.to(self.device)
+
+    def on_train_start(self) -> None:
+        optimizer = cast(torch.optim.Optimizer, self.optimizers(use_pl_optimizer=False))
+        adopt_settings(optimizer, self.network, self.experiment.optimizer)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         self._enter_step(self.current_epoch)

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from binseg.errors import BinsegError
 from binseg.nn.layers import BinaryConv2d
 from binseg.training.config import OptimizerConfig
+
+_HEADS = ("head.", "network.decoder.", "network.segmentation_head.")
 
 
 def parameter_groups(network: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
@@ -17,13 +18,13 @@ def parameter_groups(network: nn.Module, config: OptimizerConfig) -> list[dict[s
 
     Binary weights, BatchNorm, biases, gates and λ have none: decay pulls latent weights to the
     threshold where they flip at random, and the others are scales. Parameters under `head` get
-    `head_lr_scale`.
+    `head_lr_scale`; in networks of segmentation-models-pytorch, decoder and head do.
     """
     binary = {id(module.weight) for module in network.modules() if isinstance(module, BinaryConv2d)}
     groups: dict[tuple[bool, bool], dict[str, Any]] = {}
     for name, parameter in _trainable(network):
         decays = parameter.ndim >= 2 and id(parameter) not in binary
-        in_head = name.startswith("head.")
+        in_head = name.startswith(_HEADS)
         lr = config.lr * (config.head_lr_scale if in_head else 1.0)
         group = groups.setdefault(
             (decays, in_head),
@@ -43,16 +44,7 @@ def _trainable(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def create_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimizer that `config` names, over `parameter_groups`.
-
-    Raises:
-        BinsegError: a learning rate or weight decay below 0.
-    """
-    if config.lr <= 0 or config.weight_decay < 0:
-        raise BinsegError(
-            f"optimizer.lr must be above 0 and optimizer.weight_decay at least 0, "
-            f"not {config.lr} and {config.weight_decay}"
-        )
+    """The optimizer that `config` names, over `parameter_groups`."""
     groups = parameter_groups(network, config)
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
@@ -77,3 +69,14 @@ def learning_rate_factor(config: OptimizerConfig, step: int, steps: int) -> floa
     if config.schedule == "cosine":
         return 0.5 * (1.0 + math.cos(math.pi * progress))
     return 1.0
+
+
+def adopt_settings(
+    optimizer: torch.optim.Optimizer, network: nn.Module, config: OptimizerConfig
+) -> None:
+    """Put the configuration's settings into an optimizer whose state came from a checkpoint."""
+    fresh = create_optimizer(network, config).param_groups
+    for group, wanted in zip(optimizer.param_groups, fresh, strict=True):
+        for key in ("peak_lr", "weight_decay", "momentum"):
+            if key in wanted:
+                group[key] = wanted[key]

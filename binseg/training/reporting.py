@@ -22,6 +22,9 @@ from binseg.training.module import SegmentationModule
 from binseg.visualize import comparison
 
 HISTORY = "history.json"
+LOG = "train.log"
+CURVES = "curves.png"
+OVERLAYS = "overlays"
 
 
 class Reporter(Callback):
@@ -128,7 +131,7 @@ class Reporter(Callback):
                 prediction.numpy(),
                 module.labels,
             )
-            write_image(self.folder / "overlays" / f"{Path(name).stem}.png", picture)
+            write_image(self.folder / OVERLAYS / f"{Path(name).stem}.png", picture)
             self._drawn += 1
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -169,12 +172,12 @@ class Reporter(Callback):
         with atomic_path(self.folder / HISTORY) as temporary:
             temporary.write_text(json.dumps(self.history, indent=1) + "\n")
         if "val_miou" in entry:
-            draw_curves(self.history, self.folder / "curves.png")
+            draw_curves(self.history, self.folder / CURVES)
 
     def say(self, line: str) -> None:
         """Print a line and add it to `train.log`."""
         self.console.print(line, markup=False)
-        with (self.folder / "train.log").open("a") as log:
+        with (self.folder / LOG).open("a") as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
 
 

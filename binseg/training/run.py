@@ -4,6 +4,8 @@ import dataclasses
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -31,9 +33,10 @@ from binseg.training.checkpoints import (
 from binseg.training.config import Experiment
 from binseg.training.losses import median_frequency_weights
 from binseg.training.module import SegmentationModule
-from binseg.training.reporting import Reporter
+from binseg.training.reporting import CURVES, HISTORY, LOG, OVERLAYS, Reporter
 
 CONFIG = "config.yaml"
+_OWN = {CONFIG, BEST, LAST, HISTORY, LOG, CURVES, OVERLAYS}
 
 
 @dataclass(frozen=True)
@@ -64,26 +67,21 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
     Args:
         experiment: the configuration.
         folder: new or empty, unless `resume`.
-        resume: go on from `last.ckpt`, if the run got that far.
+        resume: go on from `last.ckpt`, or begin if the run did not get that far.
 
     Raises:
         BinsegError: bad data or settings, an existing run without `resume`, no space left.
-        StopRequestedError: Ctrl-C or SIGTERM; `last.ckpt` is written.
+        StopRequestedError: Ctrl-C or SIGTERM; the message says how to go on.
     """
-    _quieten()
     config = experiment.trainer
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    checkpoint = _prepare_folder(experiment, folder, resume)
+    checkpoint = _checkpoint_of(folder, resume=resume)
+    changes = _changes(experiment, folder / CONFIG) if checkpoint is not None else []
     L.seed_everything(config.seed, verbose=False)
 
     data = SegmentationData(experiment.data)
-    network = create_model(**experiment.model.arguments(data.labels.num_classes))
-    if experiment.model.weights is not None:
-        _start_from(network, data.labels, experiment.model.weights)
-    network.to(memory_format=torch.channels_last)
-    if config.compile:
-        network.compile()
+    network = _network(experiment, data.labels, from_checkpoint=checkpoint is not None)
     weights = None
     if experiment.loss.class_weights == "median_frequency":
         frequencies = data.class_frequencies()
@@ -101,34 +99,87 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
     checkpoints = Checkpoints(folder, config.checkpoint_minutes)
     reporter = Reporter(folder, config.overlays)
     trainer = _create_trainer(
-        experiment, folder, [reporter, checkpoints, _LastValidation(config.validate_every)]
+        experiment, folder, [_Begin(experiment, folder, changes), reporter, checkpoints]
     )
-    try:
-        with checkpoints.stopping_on_signals():
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except torch.OutOfMemoryError as error:
-        raise BinsegError(
-            "the GPU's memory is full; lower data.batch_size or data.crop, or set "
-            "trainer.precision=bf16"
-        ) from error
+    with _explained_errors(checkpoints), warnings.catch_warnings():
+        _quieten()
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     return TrainingResult(
         folder, folder / BEST, checkpoints.best, checkpoints.best_epoch, module.scores
     )
 
 
-class _LastValidation(L.Callback):
-    """Validates at the end of each binarization step too, whatever the interval."""
+def _network(experiment: Experiment, labels: LabelTable, *, from_checkpoint: bool) -> Segmenter:
+    arguments = experiment.model.arguments(labels.num_classes)
+    start = experiment.model.weights
+    if from_checkpoint:
+        # the weights are in the checkpoint: nothing to download, no first file to need again
+        arguments.pop("encoder_weights", None)
+        start = None
+    network = create_model(**arguments)
+    if start is not None:
+        loaded = file.load(start)
+        check_same_classes(loaded.labels, labels, str(start))
+        file.load_tensors(network, loaded.model.state_dict(), source=start)
+    return network.to(memory_format=torch.channels_last)
 
-    def __init__(self, every: int) -> None:
-        self.every = every
+
+@contextmanager
+def _explained_errors(checkpoints: Checkpoints) -> Iterator[None]:
+    """Say in the user's words what lightning and torch say in theirs."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise BinsegError(
+            "the GPU's memory is full; lower data.batch_size or data.crop, or set "
+            "trainer.precision to bf16"
+        ) from error
+    except SystemExit as error:
+        # lightning's answer to signals that come outside of training steps
+        raise checkpoints.stopped() from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise BinsegError(
+            "BatchNorm cannot learn from one pixel: raise data.batch_size or data.crop, or lower "
+            "model.output_stride"
+        ) from error
+    finally:
+        checkpoints.release_signals()
+
+
+class _Begin(L.Callback):
+    """Writes the configuration once training really begins, and plans its validations.
+
+    Args:
+        experiment: the configuration.
+        folder: of the run.
+        changes: keys whose values differ from those that the resumed run began with.
+    """
+
+    def __init__(self, experiment: Experiment, folder: Path, changes: list[str]) -> None:
+        self.experiment = experiment
+        self.folder = folder
+        self.changes = changes
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        for leftover in self.folder.glob(".*-*.*"):  # of a process killed while it wrote
+            leftover.unlink()
+        with atomic_path(self.folder / CONFIG) as temporary:
+            temporary.write_text(yaml.safe_dump(to_plain(self.experiment), sort_keys=False))
+        if self.changes:
+            reporter = next(c for c in trainer.callbacks if isinstance(c, Reporter))  # type: ignore[attr-defined]
+            reporter.say(f"resuming with other values of {', '.join(self.changes)}")
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
     ) -> None:
+        """Validate at the end of each binarization step too, whatever the interval."""
         assert isinstance(pl_module, SegmentationModule)
-        ends = {step.end for step in pl_module.steps}
-        last = trainer.current_epoch + 1 in ends
-        trainer.check_val_every_n_epoch = 1 if last else self.every
+        last = trainer.current_epoch + 1 in {step.end for step in pl_module.steps}
+        trainer.check_val_every_n_epoch = 1 if last else self.experiment.trainer.validate_every
 
 
 def _create_trainer(experiment: Experiment, folder: Path, callbacks: list[L.Callback]) -> L.Trainer:
@@ -165,34 +216,56 @@ def _create_trainer(experiment: Experiment, folder: Path, callbacks: list[L.Call
         raise BinsegError(f"trainer settings do not fit this machine: {error}") from error
 
 
-def _prepare_folder(experiment: Experiment, folder: Path, resume: bool) -> Path | None:
-    """Write the configuration; returns the checkpoint to go on from, if any."""
+def _checkpoint_of(folder: Path, *, resume: bool) -> Path | None:
+    """The checkpoint to go on from, None to begin; refuses to write over anything else.
+
+    A folder in which a run died before its first checkpoint may be begun anew.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise BinsegError(f"{folder}: a file; choose another --out")
     checkpoint = folder / LAST
-    resolved = to_plain(experiment)
-    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0:
-        existing = folder / CONFIG
-        if existing.exists() and not resume:
-            raise BinsegError(
-                f"{folder}: holds a run already; go on with it by --resume, or choose another --out"
-            )
-        if existing.exists():
-            _check_same_experiment(yaml.safe_load(existing.read_text()), resolved, existing)
-        with atomic_path(existing) as temporary:
-            temporary.write_text(yaml.safe_dump(resolved, sort_keys=False))
-    return checkpoint if resume and checkpoint.exists() else None
-
-
-def _check_same_experiment(before: Any, now: dict[str, Any], path: Path) -> None:
-    """Refuse to resume with another network or data set; warn of other differences."""
-    old, new = _flat(before), _flat(now)
-    changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    grave = [key for key in changed if key.startswith("model.") or key == "data.name"]
-    if grave:
+    if resume:
+        return checkpoint if checkpoint.exists() else None
+    if checkpoint.exists() or (folder / BEST).exists():
         raise BinsegError(
-            f"{path}: {', '.join(grave)} cannot change when a run is resumed; choose another --out"
+            f"{folder}: holds a run already; go on with it by --resume, or choose another --out"
         )
-    if changed:
-        warnings.warn(f"resuming with other values of {', '.join(changed)}", stacklevel=2)
+    foreign = sorted(path.name for path in folder.glob("[!.]*") if path.name not in _OWN)
+    if foreign:
+        raise BinsegError(f"{folder}: holds {foreign[0]}, which no run wrote; choose another --out")
+    return None
+
+
+def _changes(experiment: Experiment, path: Path) -> list[str]:
+    """Keys with other values than in the run's own configuration at `path`.
+
+    Raises:
+        BinsegError: one of them may not change, or the file cannot be read.
+    """
+    try:
+        before = _flat(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BinsegError(
+            f"{path}: cannot be read ({type(error).__name__}); train again into another --out"
+        ) from error
+    now = _flat(to_plain(experiment))
+    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    fixed = [key for key in changed if _must_stay(key, before.get(key), now.get(key))]
+    if fixed:
+        raise BinsegError(
+            f"{path}: {', '.join(fixed)} cannot change when a run is resumed; choose another --out"
+        )
+    return changed
+
+
+def _must_stay(key: str, before: Any, now: Any) -> bool:
+    """Whether a checkpoint means nothing to a run with another value of `key`."""
+    if key == "trainer.ema":
+        return 0 in (before, now)  # another decay is fine; there being an average is not
+    if key in ("model.weights", "model.encoder_weights"):
+        return False
+    steady = ("data.name", "data.scenes_size", "optimizer.name", "trainer.accumulate")
+    return key in steady or key.startswith(("model.", "binarization."))
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
@@ -212,12 +285,6 @@ def to_plain(experiment: Experiment) -> dict[str, Any]:
         return str(value) if isinstance(value, Path) else value
 
     return cast(dict[str, Any], plain(dataclasses.asdict(experiment)))
-
-
-def _start_from(network: Segmenter, labels: LabelTable, path: Path) -> None:
-    loaded = file.load(path)
-    check_same_classes(loaded.labels, labels, str(path))
-    file.load_tensors(network, loaded.model.state_dict(), source=path)
 
 
 def _teacher(experiment: Experiment, data: SegmentationData) -> nn.Module | None:

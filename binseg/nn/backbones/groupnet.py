@@ -87,8 +87,11 @@ class GroupNetOptions:
             raise BinsegError(f"Group-Net takes 1 to 8 bases, not {self.bases}")
         if self.output_stride not in (8, 16, 32):
             raise BinsegError(f"the output stride must be 8, 16 or 32, not {self.output_stride}")
-        if self.width < 4 or self.width % 4:
-            raise BinsegError(f"the width must be a positive multiple of 4, not {self.width}")
+        multiple = 16 if self.stem == "grouped3" else 4
+        if not multiple <= self.width <= 1024 or self.width % multiple:
+            raise BinsegError(
+                f"the width must be a multiple of {multiple} up to 1024, not {self.width}"
+            )
         if min(self.rates) < 1 or len(self.rates) != 2:
             raise BinsegError(f"two rates of at least 1 are needed, not {self.rates}")
         for kind, name, options in (
