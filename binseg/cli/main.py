@@ -176,9 +176,12 @@ def _simplified(message: str) -> str:
     if choices:
         wanted = f"one of {choices[1]}"
     else:
-        kinds = {"float": "a number", "int": "a whole number", "bool": "true or false"}
-        kinds |= {"tuple[int, int]": "two whole numbers like [2,6]"}
-        kinds |= {"tuple[float, float]": "two numbers like [0.1,10]"}
+        kinds = {
+            "tuple": "numbers in brackets like [2,6]",
+            "float": "a number",
+            "int": "a whole number",
+            "bool": "true or false",
+        }
         found = next((text for name, text in kinds.items() if name in message), None)
         wanted = found or "of another type"
     return f"{key[1]} must be {wanted}, not {value[1]}"

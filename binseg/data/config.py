@@ -47,15 +47,23 @@ class DataConfig:
     scenes_size: tuple[int, int] = (144, 192)
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("batch_size", 1),
-            ("val_batch_size", 1),
-            ("workers", 0),
-            ("seed", 0),
-            ("calibration_images", 1),
+        short_side = 16 if self.short_side is None else self.short_side
+        for name, values, least, most in (
+            ("batch_size", [self.batch_size], 1, 2**20),
+            ("val_batch_size", [self.val_batch_size], 1, 2**20),
+            ("workers", [self.workers], 0, 1024),
+            ("seed", [self.seed], 0, 2**63),
+            ("calibration_images", [self.calibration_images], 1, 2**40),
+            ("short_side", [short_side], 16, 16384),
+            ("crop", self.crop, 16, 16384),
+            ("scenes_train", [self.scenes_train], 1, 2**40),
+            ("scenes_val", [self.scenes_val], 1, 2**40),
+            ("scenes_size", self.scenes_size, 16, 4096),
         ):
-            if getattr(self, name) < least:
-                raise BinsegError(f"data.{name}: {getattr(self, name)} must be at least {least}")
+            for value in values:
+                if not least <= value <= most:
+                    wanted = f"at least {least}" if value < least else f"at most {most}"
+                    raise BinsegError(f"data.{name}: {value} must be {wanted}")
 
     def open(self, split: str, *, strict: bool = True) -> SegmentationDataset:
         """Open one split (train, val or test) of the data set.

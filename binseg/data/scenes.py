@@ -59,7 +59,7 @@ def draw_scene(seed: int, index: int, size: tuple[int, int] = (144, 192)) -> Sam
     height, width = size
     canvas = Canvas(size)
     camera = Camera(
-        focal=height * rng.uniform(0.75, 1.15),
+        focal=height * rng.uniform(1.0, 1.45),
         height=rng.uniform(1.4, 2.6),
         center=(width * rng.uniform(0.32, 0.68), height * rng.uniform(0.34, 0.52)),
         bend=rng.normal(0, 0.0012),
@@ -254,7 +254,7 @@ def _things(canvas: Canvas, camera: Camera, rng: np.random.Generator, street: _S
         side = int(rng.integers(2))
         kerb, front = street.kerbs[side], street.fronts[side]
         x = kerb + (front - kerb) * rng.uniform(inner, outer)
-        things.append((max(z, 1.4 * abs(x)), what, x))  # nearer, it would be beside the picture
+        things.append((max(z, 1.7 * abs(x)), what, x))  # nearer, it would be beside the picture
 
     for _ in range(int(rng.integers(1, 5))):
         put("tree", rng.uniform(5, 30), 0.2, 1.0)

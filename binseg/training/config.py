@@ -16,7 +16,9 @@ def _check(name: str, value: float | None, low: float, high: float = math.inf) -
     """Refuse a value outside [low, high], nan included; None passes."""
     if value is None or low <= value <= high:
         return
-    wanted = f"at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+    wanted = "above 0" if low == _TINY else f"at least {low:g}"
+    if low <= value or math.isnan(value):
+        wanted += f" and at most {high:g}"
     raise BinsegError(f"{name} must be {wanted}, not {value:g}")
 
 

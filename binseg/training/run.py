@@ -36,6 +36,12 @@ from binseg.training.module import SegmentationModule
 from binseg.training.reporting import CURVES, HISTORY, LOG, OVERLAYS, Reporter
 
 CONFIG = "config.yaml"
+_NOISE = (
+    ".*does not have many workers.*",
+    ".*`isinstance\\(treespec.*",
+    ".*GPU available but not used.*",
+    ".*number of training batches.*",
+)
 _OWN = {CONFIG, BEST, LAST, HISTORY, LOG, CURVES, OVERLAYS}
 
 
@@ -96,13 +102,16 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
         class_weights=weights,
         teacher=_teacher(experiment, data),
     )
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # hints about its own defaults
     checkpoints = Checkpoints(folder, config.checkpoint_minutes)
     reporter = Reporter(folder, config.overlays)
     trainer = _create_trainer(
         experiment, folder, [_Begin(experiment, folder, changes), reporter, checkpoints]
     )
     with _explained_errors(checkpoints), warnings.catch_warnings():
-        _quieten()
+        for message in _NOISE:
+            warnings.filterwarnings("ignore", message)
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     return TrainingResult(
         folder, folder / BEST, checkpoints.best, checkpoints.best_epoch, module.scores
@@ -299,16 +308,3 @@ def _teacher(experiment: Experiment, data: SegmentationData) -> nn.Module | None
             f"{path}: the teacher was trained with other means and deviations of the pictures"
         )
     return loaded.model
-
-
-def _quieten() -> None:
-    """Silence lightning's hints that are about its defaults and not about this run."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    for message in (
-        ".*does not have many workers.*",
-        ".*`isinstance\\(treespec.*",
-        ".*GPU available but not used.*",
-        ".*number of training batches.*",
-    ):
-        warnings.filterwarnings("ignore", message)

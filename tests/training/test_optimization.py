@@ -53,6 +53,7 @@ def test_optimizers_by_name(name, kind):
     assert type(create_optimizer(model, OptimizerConfig(name=name))) is kind
 
 
-def test_a_learning_rate_of_zero_is_refused():
-    with pytest.raises(BinsegError, match=r"optimizer\.lr"):
-        create_optimizer(torch.nn.Conv2d(1, 1, 1), OptimizerConfig(lr=0))
+@pytest.mark.parametrize("lr", [0.0, -1.0, math.nan])
+def test_a_learning_rate_must_be_above_zero(lr):
+    with pytest.raises(BinsegError, match=r"optimizer\.lr must be above 0"):
+        OptimizerConfig(lr=lr)

@@ -1,17 +1,22 @@
 """Whole runs: what they leave behind, kill and resume, two processes, bad settings."""
 
+import errno
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from binseg.cli import main
 from binseg.data.config import DataConfig
+from binseg.data.imageio import write_image, write_mask
 from binseg.data.module import SegmentationData
 from binseg.errors import BinsegError
 from binseg.packed.file import load, read_header
@@ -107,40 +112,91 @@ def save_and_die(self, trainer):
     if trainer.global_step == {step}:
         os.kill(os.getpid(), signal.SIGKILL)
 Checkpoints._save = save_and_die
-train(tiny({workers}, checkpoint_minutes=0.0), Path({folder!r}))
+train(tiny({workers}, checkpoint_minutes=0.0, accumulate={accumulate}), Path({folder!r}))
 """
+
+
+def assert_killed_run_equals(whole, folder, *, workers, step, accumulate=1):
+    """Kill a run right after its checkpoint of `step`, resume it, and compare every bit."""
+    script = KILLED.format(
+        here=str(Path(__file__).parent),
+        step=step,
+        workers=workers,
+        accumulate=accumulate,
+        folder=str(folder),
+    )
+    died = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert died.returncode == -9, died.stderr
+    resumed = train(tiny(workers, accumulate=accumulate), folder, resume=True)
+    one, other = state(whole.folder), state(resumed.folder)
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+    assert history(whole.folder) == history(resumed.folder)
+    assert resumed.model.read_bytes() == whole.model.read_bytes()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("step", [4, 9])
 def test_a_killed_run_goes_on_bit_for_bit(finished, tmp_path, workers, step):
-    script = KILLED.format(
-        here=str(Path(__file__).parent), step=step, workers=workers, folder=str(tmp_path / "run")
-    )
-    died = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert died.returncode == -9, died.stderr
-    resumed = train(tiny(workers), tmp_path / "run", resume=True)
-    one, other = state(finished.folder), state(resumed.folder)
-    assert one.keys() == other.keys()
-    assert [name for name in one if not torch.equal(one[name], other[name])] == []
-    assert history(finished.folder) == history(resumed.folder)
-    assert resumed.model.read_bytes() == finished.model.read_bytes()
+    assert_killed_run_equals(finished, tmp_path / "run", workers=workers, step=step)
 
 
-def test_ctrl_c_loses_nothing(tmp_path, monkeypatch):
-    """The first signal stops after the step at hand, with a checkpoint and a line that helps."""
-    start = checkpoints.Checkpoints.on_train_batch_end
+def test_a_killed_run_that_accumulates_goes_on_bit_for_bit(tmp_path):
+    """A checkpoint between two batches of one step would lose the first one's gradient."""
+    whole = train(tiny(accumulate=2), tmp_path / "whole")
+    assert_killed_run_equals(whole, tmp_path / "run", workers=0, step=2, accumulate=2)
 
-    def press(self, trainer, *args):
-        if trainer.global_step == 3:
-            os.kill(os.getpid(), 2)
-        start(self, trainer, *args)
 
-    monkeypatch.setattr(checkpoints.Checkpoints, "on_train_batch_end", press)
-    with pytest.raises(checkpoints.StopRequestedError):
-        train(tiny(), tmp_path / "run")
-    saved = torch.load(tmp_path / "run" / checkpoints.LAST, weights_only=True)
-    assert saved["global_step"] == 3
+SIGNALLED = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from test_run import tiny
+from binseg.cli import main
+from binseg.cli import train as command
+from binseg.training import module
+
+hook = module.SegmentationModule.{hook}
+sent = []
+def send(self, *args):
+    if self.global_step == {step} and not sent:
+        sent.append(True)
+        for _ in range({times}):
+            os.kill(os.getpid(), {number})
+    return hook(self, *args)
+module.SegmentationModule.{hook} = send
+command.Experiment = lambda *parts: tiny()
+sys.exit(main(["train", "--out", {folder!r}]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl_c", "sigterm"])
+@pytest.mark.parametrize(
+    ("hook", "step", "times", "saved"),
+    [
+        ("training_step", 2, 1, 3),  # the step at hand is finished and kept
+        ("validation_step", 6, 1, None),  # at once, in the first validation
+        ("training_step", 8, 2, 6),  # twice: at once; the end of the first epoch was kept
+    ],
+    ids=["step", "validation", "twice"],
+)
+def test_signals_stop_in_one_line_and_say_how_to_go_on(tmp_path, number, hook, step, times, saved):
+    folder = tmp_path / "run"
+    script = SIGNALLED.format(
+        here=str(Path(__file__).parent), hook=hook, step=step, times=times, number=int(number),
+        folder=str(folder),
+    )  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 130, done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    if saved is None:
+        assert "start again" in last
+        assert train(tiny(epochs=2), folder).best_epoch == 2  # the leftovers are no hindrance
+    else:
+        assert f"binseg train --resume --out {folder}" in last
+        checkpoint = torch.load(folder / checkpoints.LAST, weights_only=True)
+        assert checkpoint["global_step"] == saved
 
 
 def test_two_processes_train_and_score_as_one(tmp_path):
@@ -180,20 +236,73 @@ def test_an_existing_run_is_not_overwritten(finished):
     assert finished.model.read_bytes() == before
 
 
-def test_resuming_with_another_network_is_refused(finished):
+@pytest.mark.parametrize("name", ["thesis.tex", "best.safetensors"])
+def test_other_peoples_files_are_not_overwritten(tmp_path, name):
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(BinsegError, match=str(tmp_path)):
+        train(tiny(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_failed_start_leaves_nothing_behind(tmp_path):
+    experiment = tiny()
+    bad = replace(experiment, model=replace(experiment.model, bases=0))
+    with pytest.raises(BinsegError, match="1 to 8 bases"):
+        train(bad, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        ("model", {"bases": 3}, r"model\.bases cannot change"),
+        ("trainer", {"ema": 0.0}, r"trainer\.ema cannot change"),
+        ("trainer", {"accumulate": 2}, r"trainer\.accumulate cannot change"),
+        ("binarization", {"activation_epochs": 0}, r"binarization\.activation_epochs cannot"),
+        ("optimizer", {"name": "sgd"}, r"optimizer\.name cannot change"),
+    ],
+)
+def test_resuming_with_what_would_make_nonsense_is_refused(finished, part, changes, message):
+    before = (finished.folder / "config.yaml").read_text()
     other = tiny()
-    other = replace(other, model=replace(other.model, bases=3))
-    with pytest.raises(BinsegError, match=r"model\.bases cannot change"):
+    other = replace(other, **{part: replace(getattr(other, part), **changes)})
+    with pytest.raises(BinsegError, match=message):
         train(other, finished.folder, resume=True)
+    assert (finished.folder / "config.yaml").read_text() == before
 
 
-def test_a_damaged_checkpoint_is_named(finished, tmp_path):
+def test_resuming_with_another_learning_rate_takes_it(finished, tmp_path, capsys):
     folder = tmp_path / "run"
-    folder.mkdir()
-    whole = (finished.folder / checkpoints.LAST).read_bytes()
-    (folder / checkpoints.LAST).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BinsegError, match=r"last\.ckpt: not a readable checkpoint"):
+    shutil.copytree(finished.folder, folder)
+    other = tiny(epochs=3)
+    other = replace(
+        other, optimizer=replace(other.optimizer, lr=7e-4, schedule="constant", warmup=0.0)
+    )
+    train(other, folder, resume=True)
+    assert "resuming with other values of optimizer.lr" in capsys.readouterr().out
+    assert [round(entry["lr"], 9) for entry in history(folder)][-1] == 7e-4
+    assert "lr: 0.0007" in (folder / "config.yaml").read_text()
+
+
+def harm_by_cutting(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def harm_by_replacing(path):
+    torch.save({"weights": torch.zeros(1)}, path)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [(harm_by_cutting, "not a readable checkpoint"), (harm_by_replacing, "of something else")],
+)
+def test_a_damaged_checkpoint_is_named(finished, tmp_path, harm, message):
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    harm(folder / checkpoints.LAST)
+    with pytest.raises(BinsegError, match=rf"last\.ckpt: .*{message}"):
         train(tiny(), folder, resume=True)
+    assert (folder / checkpoints.BEST).read_bytes() == finished.model.read_bytes()
 
 
 def test_training_starts_from_a_file_and_learns_from_a_teacher(finished, tmp_path):
@@ -212,6 +321,16 @@ def test_training_starts_from_a_file_and_learns_from_a_teacher(finished, tmp_pat
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6, msg=name)
 
 
+def test_a_resumed_run_does_not_need_its_first_weights_again(finished, tmp_path):
+    first = tmp_path / "first.safetensors"
+    shutil.copy(finished.model, first)
+    experiment = tiny(epochs=2)
+    experiment = replace(experiment, model=replace(experiment.model, weights=first))
+    train(experiment, tmp_path / "run")
+    first.unlink()
+    train(experiment, tmp_path / "run", resume=True)
+
+
 def test_a_start_from_other_classes_is_refused(finished, tmp_path):
     (tmp_path / "data" / "images").mkdir(parents=True)
     (tmp_path / "data" / "masks").mkdir()
@@ -224,6 +343,38 @@ def test_a_start_from_other_classes_is_refused(finished, tmp_path):
     )
     with pytest.raises(BinsegError, match="other classes"):
         train(experiment, tmp_path / "run")
+
+
+def test_a_val_split_without_labels_is_said(tmp_path):
+    data = tmp_path / "data"
+    for name, value in (("a", 0), ("b", 1), ("c", 255)):
+        split = "val" if name == "c" else "train"
+        write_image(data / "images" / split / f"{name}.png", np.zeros((32, 48, 3), np.uint8))
+        write_mask(data / "masks" / split / f"{name}.png", np.full((32, 48), value, np.uint8))
+    (data / "labels.yaml").write_text("classes: [one, two]\n")
+    experiment = tiny()
+    experiment = replace(experiment, data=replace(experiment.data, name="folder", root=str(data)))
+    with pytest.raises(BinsegError, match="no labelled pixel"):
+        train(experiment, tmp_path / "run")
+
+
+def test_a_full_disk_ends_in_one_line_and_keeps_the_last_checkpoint(
+    finished, tmp_path, monkeypatch
+):
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    before = (folder / checkpoints.LAST).read_bytes()
+    write = Path.write_bytes
+
+    def full(self, content):
+        if self.suffix == ".ckpt":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(BinsegError, match=r"last\.ckpt: no space left"):
+        train(tiny(epochs=3), folder, resume=True)
+    assert (folder / checkpoints.LAST).read_bytes() == before
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
