@@ -174,8 +174,9 @@ class _Begin(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        for leftover in self.folder.glob(".*-*.*"):  # of a process killed while it wrote
-            leftover.unlink()
+        for name in (CONFIG, BEST, LAST, HISTORY, CURVES):
+            for leftover in self.folder.glob(f".{Path(name).stem}-*"):  # killed while it wrote
+                leftover.unlink()
         with atomic_path(self.folder / CONFIG) as temporary:
             temporary.write_text(yaml.safe_dump(to_plain(self.experiment), sort_keys=False))
         if self.changes:

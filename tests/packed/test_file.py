@@ -56,6 +56,16 @@ def test_a_channels_last_network_is_saved_whole(tmp_path, model):
     assert torch.equal(load(path).model(x), expected)
 
 
+def test_bfloat16_halves_the_file_and_keeps_signs(path, model, tmp_path):
+    half = tmp_path / "half.safetensors"
+    save(half, model, get_label_table("camvid"), Preprocessing(), dtype=torch.bfloat16)
+    assert half.stat().st_size < 0.6 * path.stat().st_size
+    loaded = dict(load(half).model.named_parameters())
+    for name, parameter in model.named_parameters():
+        assert loaded[name].dtype == torch.float32
+        torch.testing.assert_close(loaded[name], parameter, rtol=2**-8, atol=0)
+
+
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-100])
 
