@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -92,10 +93,12 @@ def _fast_precision() -> Literal["fp32", "bf16"]:
     """bfloat16 where the machine multiplies it, float32 elsewhere."""
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
+    # torch has no public name for this question
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bf16" if supported() else "fp32"
 
 
-def run_quickstart(out: Path) -> list[Row]:
+def run_quickstart(out: Path, say: Callable[[str], None] = print) -> list[Row]:
     """Train the 1-bit network and its full-precision twin, score both, predict, compare.
 
     Leaves in `out` a run folder for each network, `predictions/` of the 1-bit one with its
@@ -103,6 +106,7 @@ def run_quickstart(out: Path) -> list[Row]:
 
     Args:
         out: new or empty folder, or that of an earlier quickstart, which is replaced.
+        say: takes a line about what happens next.
 
     Returns:
         The 1-bit network's row and its twin's.
@@ -115,9 +119,10 @@ def run_quickstart(out: Path) -> list[Row]:
     rows = []
     networks: list[tuple[str, Path, Precision]] = [
         ("1-bit", out / "binary", "binary"),
-        ("full-precision twin", out / "twin", "full"),
+        ("full-precision", out / "twin", "full"),
     ]
     for name, folder, precision in networks:
+        say(f"training the {name} network on {experiment.data.scenes_train} street scenes")
         own = replace(experiment, model=replace(experiment.model, precision=precision))
         started = time.monotonic()
         try:

@@ -31,7 +31,7 @@ def test_it_trains_both_networks_predicts_and_says_so(tmp_path, capsys):
     out = tmp_path / "quickstart"
     assert main(["quickstart", "--out", str(out)]) == 0
     rows = json.loads((out / "results.json").read_text())
-    assert [row["name"] for row in rows] == ["1-bit", "full-precision twin"]
+    assert [row["name"] for row in rows] == ["1-bit", "full-precision"]
     assert rows[0]["size"]["binary"] > 0
     assert rows[1]["size"]["binary"] == 0
     for row, folder in zip(rows, ("binary", "twin"), strict=True):
