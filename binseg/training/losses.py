@@ -43,9 +43,6 @@ class SegmentationLoss(nn.Module):
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         logits, labels = logits.float(), labels.long()
-        counted = labels != IGNORE
-        if not bool(counted.any()):
-            return (logits * 0).sum()
         if self.config.name == "ohem":
             loss = ohem_cross_entropy(
                 logits,
@@ -55,14 +52,32 @@ class SegmentationLoss(nn.Module):
                 class_weights=self.class_weights,
             )
         else:
-            loss = F.cross_entropy(logits, labels, self.class_weights, ignore_index=IGNORE)
+            loss = cross_entropy(logits, labels, self.class_weights)
         stride = self.config.region_stride
         logits, labels = logits[..., ::stride, ::stride], labels[..., ::stride, ::stride]
-        if not bool((labels != IGNORE).any()):
-            return loss
-        for weight, region in zip(self.region_weights, self.regions, strict=True):
-            loss = loss + weight * region(logits, labels)
+        if self.regions and bool((labels != IGNORE).any()):
+            for weight, region in zip(self.region_weights, self.regions, strict=True):
+                loss = loss + weight * region(logits, labels)
         return loss
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy over labelled pixels, weighted by class; 0 if there are none.
+
+    `torch.nn.functional.cross_entropy` gives nan for a batch without a labelled pixel; this one
+    needs no question to the device to avoid it.
+
+    Args:
+        logits: float32 (N, C, H, W).
+        labels: int64 (N, H, W), 0..C−1 or 255.
+        class_weights: float32 (C,), or None.
+    """
+    total = F.cross_entropy(logits, labels, class_weights, ignore_index=IGNORE, reduction="sum")
+    counted = labels != IGNORE
+    if class_weights is None:
+        return total / counted.sum().clamp(min=1)
+    weight = (class_weights[labels.where(counted, 0)] * counted).sum()
+    return total / weight.clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 def ohem_cross_entropy(
@@ -82,7 +97,7 @@ def ohem_cross_entropy(
 
     Args:
         logits: float32 (N, C, H, W).
-        labels: int64 (N, H, W), at least one pixel not 255.
+        labels: int64 (N, H, W), 0..C−1 or 255; without a labelled pixel the result is 0.
         threshold: probability, 0 to 1.
         keep: share, 0 to 1.
         class_weights: float32 (C,), or None; they weigh the mean, not the choice of pixels.
@@ -90,6 +105,8 @@ def ohem_cross_entropy(
     counted = labels.flatten() != IGNORE
     losses = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
     losses = losses.flatten()[counted]
+    if not len(losses):
+        return (logits * 0).sum()
     hard = losses > -torch.log(torch.tensor(threshold, device=losses.device))
     least = max(1, int(keep * losses.numel()))
     if int(hard.sum()) < least:

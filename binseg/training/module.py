@@ -126,27 +126,27 @@ class SegmentationModule(L.LightningModule):
             loss = loss + distillation.weight * distillation_loss(
                 logits, target, labels, distillation.temperature
             )
+        self._check_finite(loss, batch_idx)
         self.loss_sum += loss.detach()
         self.loss_steps += 1
         return loss
+
+    def _check_finite(self, loss: Tensor, batch_idx: int) -> None:
+        """Stop before a loss that is no number spoils the weights and the next checkpoint."""
+        # asking a GPU for a number makes it wait, so not at every step
+        asked = self.device.type == "cpu" or batch_idx % 50 == 0
+        if asked and not bool(torch.isfinite(loss)):
+            raise BinsegError(
+                f"the loss is no longer a number (epoch {self.current_epoch + 1}, step "
+                f"{self.global_step}); lower optimizer.lr or set optimizer.clip_gradient, and "
+                "start again or --resume from the last checkpoint"
+            )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
         # here and not at the batch's end, which comes after callbacks have written checkpoints
         if self.average is not None:
             self.average.update_parameters(self.network)
-
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        last = self.trainer.is_last_batch
-        # asking a GPU for a number makes it wait, so not at every step
-        if (self.device.type == "cpu" or last or batch_idx % 50 == 0) and not bool(
-            torch.isfinite(self.loss_sum)
-        ):
-            raise BinsegError(
-                f"the loss is no longer a number (epoch {self.current_epoch + 1}, step "
-                f"{self.global_step}); lower optimizer.lr or set optimizer.clip_gradient, then "
-                "start again"
-            )
 
     @property
     def mean_loss(self) -> float:
@@ -200,7 +200,7 @@ class SegmentationModule(L.LightningModule):
         for scores, label in zip(logits, batch["label"], strict=True):
             size = (label.shape[0], label.shape[1])
             maps.append(torch.from_numpy(upsampled_argmax(scores, size)))
-            self.matrix.update(maps[-1], label.cpu())
+            self.matrix.update(maps[-1].to(label.device), label)
         return {"class_maps": maps}
 
     def on_validation_epoch_end(self) -> None:
