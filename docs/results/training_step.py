@@ -8,6 +8,7 @@ loop over K convolutions on the same block.
 """
 
 import json
+import os
 import platform
 import statistics
 import sys
@@ -23,7 +24,7 @@ from binseg.nn.layers import BinaryConv2d
 from binseg.training.config import OptimizerConfig
 from binseg.training.optimization import create_optimizer
 
-ROUNDS, STEPS = 3, 3
+ROUNDS, STEPS = 2, 2
 HEIGHT, WIDTH, BATCH = 360, 480, 4
 NETWORKS = {
     "twin": {"precision": "full"},
@@ -95,6 +96,7 @@ def measure(steps: dict[str, Callable[[], None]]) -> dict[str, float]:
 
 
 def main() -> None:
+    load = os.getloadavg()[0]
     grouped = BinaryConv2d._convolve
     variants = [("fp32", False), ("bf16", True)]
     networks = {
@@ -114,6 +116,7 @@ def main() -> None:
             "processor": platform.processor() or platform.machine(),
             "capability": torch.backends.cpu.get_cpu_capability(),
             "threads": torch.get_num_threads(),
+            "load_before": load,
             "torch": torch.__version__,
             "picture": [HEIGHT, WIDTH],
             "batch": BATCH,
