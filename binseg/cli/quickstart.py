@@ -1,5 +1,6 @@
 """`binseg quickstart`: everything once, on built-in scenes."""
 
+import time
 from pathlib import Path
 
 
@@ -16,7 +17,11 @@ def quickstart(out: Path = Path("quickstart")) -> int:
 
     from binseg.quickstart import results_table, run_quickstart
 
+    started = time.monotonic()
     rows = run_quickstart(out)
     Console().print(results_table(rows))
-    print(f"look at {out / 'predictions'} and at the runs' curves and overlays beside it")
+    print(
+        f"{time.monotonic() - started:.0f} s in all; look at {out / 'predictions'} and at the runs' "
+        "curves and overlays beside it"
+    )
     return 0

@@ -1,11 +1,12 @@
 """`train`: one experiment from its configuration to a run folder."""
 
+import ctypes
 import dataclasses
 import logging
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -82,6 +83,7 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
     config = experiment.trainer
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    _keep_freed_memory()
     checkpoint = _checkpoint_of(folder, resume=resume)
     changes = _changes(experiment, folder / CONFIG) if checkpoint is not None else []
     L.seed_everything(config.seed, verbose=False)
@@ -116,6 +118,19 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
     return TrainingResult(
         folder, folder / BEST, checkpoints.best, checkpoints.best_epoch, module.scores
     )
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep the blocks that a step frees and the next one wants again.
+
+    Giving them back and getting them page by page took a tenth of a step on a CPU. Other C
+    libraries have no such switch and are left alone.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # numbers of malloc.h
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(mmap_threshold, 32 * 2**20)
 
 
 def _network(experiment: Experiment, labels: LabelTable, *, from_checkpoint: bool) -> Segmenter:

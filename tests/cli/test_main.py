@@ -59,17 +59,40 @@ def test_an_unknown_key_in_a_config_names_file_and_nearest(capsys, tmp_path, con
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "expected", "message"),
     [
-        (["--optimizer.lrr", "1"], "did you mean 'optimizer.lr'"),
-        (["--optimizer.lr", "fast"], "optimizer.lr"),
-        (["--config", "nothing.yaml"], "nothing.yaml"),
-        (["--trainer.precision", "16"], "trainer.precision"),
+        (["--optimizer.lrr", "1"], 2, "did you mean 'optimizer.lr'"),
+        (["--optimizer.l", "1"], 2, "did you mean 'optimizer.lr'"),
+        (["--optimizer.lr", "fast"], 2, "optimizer.lr must be a number, not fast"),
+        (["--trainer.precision", "16"], 2, "one of 'fp32', 'bf16', not 16"),
+        (["--data.crop", "[3]"], 2, "data.crop must be numbers in brackets"),
+        (["--config", "nothing.yaml"], 1, "nothing.yaml: cannot be read"),
+        (["--trainer.epochs", "0"], 1, "trainer.epochs must be at least 1, not 0"),
+        (["--optimizer.warmup", "3"], 1, "optimizer.warmup must be at least 0 and at most 1"),
+        (["--binarization.ede_temperature", "[0,1]"], 1, "must be above 0"),
+        (["--model.dropout", "2"], 1, "dropout"),
     ],
 )
-def test_wrong_usage_is_one_line(capsys, tmp_path, arguments, message):
-    status, _, err = run(capsys, "train", "--out", str(tmp_path / "run"), *arguments)
-    assert status == 2
+def test_wrong_values_are_one_line(capsys, tmp_path, arguments, expected, message):
+    out = tmp_path / "run"
+    status, _, err = run(capsys, "train", "--data.name", "scenes", "--out", str(out), *arguments)
+    assert status == expected
+    assert not out.exists()
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"\xff\xfe\x00", "not valid YAML"), (b"model: [1, 2\n", "near line 2"), (b"", "no options"),
+     (b"model:\n", "'model' has nothing under it")],
+)  # fmt: skip
+def test_a_faulty_config_is_named_in_one_line(capsys, tmp_path, content, message):
+    config = tmp_path / "mine.yaml"
+    config.write_bytes(content)
+    status, _, err = run(capsys, "train", "--config", str(config), "--out", str(tmp_path / "run"))
+    assert status == 1
+    assert f"{config}: " in err
     assert message in err
     assert len(err.splitlines()) == 1
 
