@@ -174,7 +174,7 @@ def results_table(rows: list[Row]) -> "Table":
         title="built-in street scenes",
         caption="packed: computed, with 1 bit for a binary weight and 32 for the rest",
     )
-    for column in ("network", "val mIoU", "parameters", "1-bit", "file", "packed", "training"):
+    for column in ("network", "val mIoU", "params", "1-bit", "file", "packed", "training"):
         table.add_column(column, justify="left" if column == "network" else "right")
     for row in rows:
         table.add_row(

@@ -21,7 +21,7 @@ def quickstart(out: Path = Path("quickstart")) -> int:
     rows = run_quickstart(out)
     Console().print(results_table(rows))
     print(
-        f"{time.monotonic() - started:.0f} s in all; look at {out / 'predictions'} and at the runs' "
-        "curves and overlays beside it"
+        f"{time.monotonic() - started:.0f} s in all; look at {out / 'predictions'} and at the "
+        "runs' curves and overlays beside it"
     )
     return 0
