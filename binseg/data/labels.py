@@ -52,7 +52,7 @@ def _voc() -> LabelTable:
 
 
 def _voc_animals() -> LabelTable:
-    """The animal subset of shared/data/README.md; not the PASCAL VOC benchmark."""
+    """The animals of PASCAL VOC, all else ignored; not the PASCAL VOC benchmark."""
     names = ("background", "cat", "cow", "dog", "horse", "sheep", "person")
     raw = [_VOC_NAMES.index(name) for name in names]
     colors = voc_palette(21)
