@@ -21,7 +21,7 @@ from PIL import Image, ImageOps
 from torch import nn
 
 from binseg.data.datasets import SegmentationDataset
-from binseg.data.imageio import read_image, write_image, write_mask
+from binseg.data.imageio import over_white, read_image, write_image, write_mask
 from binseg.data.labels import LabelTable
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
@@ -264,10 +264,5 @@ def _as_array(image: np.ndarray | str | os.PathLike[str] | Image.Image) -> np.nd
     if isinstance(image, Image.Image):
         if image.mode.startswith(("I", "F")):
             raise BinsegError(f"a PIL picture of mode {image.mode}; give its file instead")
-        turned = ImageOps.exif_transpose(image)
-        if turned.has_transparency_data:
-            turned = turned.convert("RGBA")
-            paper = Image.new("RGBA", turned.size, "white")
-            turned = Image.alpha_composite(paper, turned)
-        return np.array(turned.convert("RGB"))
+        return over_white(ImageOps.exif_transpose(image))
     return read_image(Path(image))

@@ -153,6 +153,11 @@ def _as_rgb(image: Image.Image, path: Path) -> np.ndarray:
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode in ("F", "LAB"):
         raise BinsegError(f"{path}: {image.mode} pixels are not supported; save as 8-bit RGB")
+    return over_white(image)
+
+
+def over_white(image: Image.Image) -> np.ndarray:
+    """An 8-bit picture of any mode as uint8 (H, W, 3) RGB; transparent parts show white paper."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))

@@ -36,12 +36,20 @@ class Reporter(Callback):
     Args:
         folder: of the run.
         overlays: how many val pictures are drawn.
+        checkpoints: knows the best val mIoU so far.
         console: where lines and progress go.
     """
 
-    def __init__(self, folder: Path, overlays: int, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        overlays: int,
+        checkpoints: Checkpoints,
+        console: Console | None = None,
+    ) -> None:
         self.folder = folder
         self.overlays = overlays
+        self.checkpoints = checkpoints
         self.console = console or Console(soft_wrap=True, highlight=False)
         self.history: list[dict[str, Any]] = []
         self._drawn = 0
@@ -161,10 +169,9 @@ class Reporter(Callback):
             f"lr {entry['lr']:.2e}",
         ]
         if "val_miou" in entry:
-            best = next(c for c in trainer.callbacks if isinstance(c, Checkpoints)).best  # type: ignore[attr-defined]
             parts.append(f"val mIoU {entry['val_miou']:.3f}")
-            if best >= 0:
-                parts.append(f"best {best:.3f}")
+            if self.checkpoints.best >= 0:
+                parts.append(f"best {self.checkpoints.best:.3f}")
         if entry["step"] != "binary":
             parts.append(f"step '{entry['step']}'")
         parts += [f"{entry['seconds']:.0f} s", f"{duration(self._seconds_left(trainer))} left"]

@@ -107,10 +107,9 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)  # hints about its own defaults
     checkpoints = Checkpoints(folder, config.checkpoint_minutes)
-    reporter = Reporter(folder, config.overlays)
-    trainer = _create_trainer(
-        experiment, folder, [_Begin(experiment, folder, changes), reporter, checkpoints]
-    )
+    reporter = Reporter(folder, config.overlays, checkpoints)
+    begin = _Begin(experiment, folder, changes, reporter)
+    trainer = _create_trainer(experiment, folder, [begin, reporter, checkpoints])
     with _explained_errors(checkpoints), warnings.catch_warnings():
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
@@ -179,12 +178,16 @@ class _Begin(L.Callback):
         experiment: the configuration.
         folder: of the run.
         changes: keys whose values differ from those that the resumed run began with.
+        reporter: tells of them.
     """
 
-    def __init__(self, experiment: Experiment, folder: Path, changes: list[str]) -> None:
+    def __init__(
+        self, experiment: Experiment, folder: Path, changes: list[str], reporter: Reporter
+    ) -> None:
         self.experiment = experiment
         self.folder = folder
         self.changes = changes
+        self.reporter = reporter
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -195,8 +198,7 @@ class _Begin(L.Callback):
         with atomic_path(self.folder / CONFIG) as temporary:
             temporary.write_text(yaml.safe_dump(to_plain(self.experiment), sort_keys=False))
         if self.changes:
-            reporter = next(c for c in trainer.callbacks if isinstance(c, Reporter))  # type: ignore[attr-defined]
-            reporter.say(f"resuming with other values of {', '.join(self.changes)}")
+            self.reporter.say(f"resuming with other values of {', '.join(self.changes)}")
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
