@@ -13,10 +13,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from binseg.data.labels import IGNORE, LabelTable
+from binseg.data.labels import IGNORE, IGNORE_COLOR, LabelTable
 from binseg.data.preprocess import resize_image, resize_labels
 
-IGNORE_COLOR = (224, 224, 192)  # PASCAL VOC's cream for its void pixels; no class has it
 ERROR_COLOR = (230, 30, 40)
 _PAPER = (255, 255, 255)
 _INK = (25, 25, 25)

@@ -23,7 +23,7 @@ from PIL import (
 )
 
 from binseg.atomic import atomic_path
-from binseg.data.labels import IGNORE, Color
+from binseg.data.labels import IGNORE, IGNORE_COLOR, Color
 from binseg.errors import BinsegError
 
 MAX_PIXELS = 100_000_000
@@ -32,7 +32,6 @@ MAX_PIXELS = 100_000_000
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 
-_IGNORE_COLOR: Color = (224, 224, 192)  # PASCAL VOC's colour for its void pixels
 
 _Opener = Callable[..., ImageFile.ImageFile]
 
@@ -241,7 +240,7 @@ def write_mask(
         colors = np.zeros((256, 3), np.uint8)
         colors[: len(palette)] = np.asarray(palette, np.uint8).reshape(-1, 3)
         if len(palette) <= IGNORE:
-            colors[IGNORE] = _IGNORE_COLOR
+            colors[IGNORE] = IGNORE_COLOR
         image.putpalette(colors.tobytes())
     with atomic_path(path) as temporary:
         image.save(temporary, format="PNG")

@@ -21,6 +21,8 @@ IGNORE = 255
 
 Color = tuple[int, int, int]
 
+IGNORE_COLOR: Color = (224, 224, 192)  # PASCAL VOC's cream for its void pixels; no class has it
+
 _RAW_IDS = 1 << 16  # masks are 8- or 16-bit
 
 

@@ -2,10 +2,18 @@
 
 from collections.abc import Mapping
 
-from binseg.data.label_table import IGNORE, Color, LabelTable
+from binseg.data.label_table import IGNORE, IGNORE_COLOR, Color, LabelTable
 from binseg.errors import unknown_name
 
-__all__ = ["IGNORE", "LABEL_TABLES", "Color", "LabelTable", "get_label_table", "voc_palette"]
+__all__ = [
+    "IGNORE",
+    "IGNORE_COLOR",
+    "LABEL_TABLES",
+    "Color",
+    "LabelTable",
+    "get_label_table",
+    "voc_palette",
+]
 
 
 def voc_palette(count: int) -> tuple[Color, ...]:
