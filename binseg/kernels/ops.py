@@ -1,4 +1,4 @@
-"""The operators of the 1-bit engine under `torch.ops.binseg`: schemas, fake implementations, checks.
+"""The 1-bit operators under `torch.ops.binseg`: schemas, fake implementations, checks.
 
 Maps are NHWC with the K bases side by side: packed maps int32 (N, H, W, bases, words), see
 `binseg.kernels.layout`; real maps float32 (N, H, W, bases, C). sign(x) = +1 where x ≥ 0. All

@@ -1,0 +1,127 @@
+// AVX-512 with VPOPCNTDQ and VNNI: one xor, one population count and one addition for 512 products.
+#include <immintrin.h>
+
+#include "kernels.h"
+
+namespace binseg {
+namespace {
+template <class Isa>
+inline typename Isa::Float tanh_of(typename Isa::Float x);
+
+struct Avx512 {
+  using Int = __m512i;
+  using Float = __m512;
+  static constexpr int kLanes = 16;
+  // 5 × 4 sums, 4 weights, 1 activation and temporaries fill the 32 registers
+  static constexpr int kVectors = 4;
+  static constexpr int kPixels = 5;
+
+  template <int Pixels, class Step>
+  static inline void loop(Int (&sums)[Pixels][kVectors], const uint32_t* w,
+                          const uint32_t* const* taps, int64_t tap_count, int64_t run,
+                          int64_t first, int64_t step, Step one) {
+#pragma GCC unroll 8
+    for (int p = 0; p < Pixels; ++p) {
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) sums[p][v] = _mm512_setzero_si512();
+    }
+    for (int64_t t = 0; t < tap_count; ++t) {
+      const uint32_t* x = taps[t] + first;
+      for (int64_t i = 0; i < run; ++i, ++x, w += kBlock) {
+        Int weights[kVectors];
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; ++v) weights[v] = _mm512_loadu_si512(w + v * kLanes);
+#pragma GCC unroll 8
+        for (int p = 0; p < Pixels; ++p) {
+          const Int input = _mm512_set1_epi32(static_cast<int>(x[p * step]));
+#pragma GCC unroll 8
+          for (int v = 0; v < kVectors; ++v) sums[p][v] = one(sums[p][v], input, weights[v]);
+        }
+      }
+    }
+  }
+  template <int Pixels>
+  static inline void count(Int (&sums)[Pixels][kVectors], const uint32_t* w,
+                           const uint32_t* const* taps, int64_t tap_count, int64_t run,
+                           int64_t first, int64_t step) {
+    loop<Pixels>(sums, w, taps, tap_count, run, first, step, [](Int sum, Int x, Int weight) {
+      return _mm512_add_epi32(sum, _mm512_popcnt_epi32(_mm512_xor_si512(x, weight)));
+    });
+  }
+  template <int Pixels>
+  static inline void multiply(Int (&sums)[Pixels][kVectors], const uint32_t* w,
+                              const uint32_t* const* taps, int64_t tap_count, int64_t run,
+                              int64_t first, int64_t step) {
+    loop<Pixels>(sums, w, taps, tap_count, run, first, step, [](Int sum, Int x, Int weight) {
+      return _mm512_dpbusd_epi32(sum, x, weight);
+    });
+  }
+
+  static Int set(int32_t x) { return _mm512_set1_epi32(x); }
+  static Int load(const void* from) { return _mm512_loadu_si512(from); }
+  static void store(int32_t* to, Int x) { _mm512_storeu_si512(to, x); }
+  static void store(int16_t* to, Int x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(x));
+  }
+  static void store_some(int32_t* to, Int x, int count) {
+    _mm512_mask_storeu_epi32(to, some(count), x);
+  }
+  static void store_some(int16_t* to, Int x, int count) {
+    _mm256_mask_storeu_epi16(to, some(count), _mm512_cvtepi32_epi16(x));
+  }
+  static void store_bytes(uint8_t* to, Int x, int count) {
+    _mm_mask_storeu_epi8(to, some(count), _mm512_cvtepi32_epi8(x));
+  }
+  static Int add(Int a, Int b) { return _mm512_add_epi32(a, b); }
+  static Int sub(Int a, Int b) { return _mm512_sub_epi32(a, b); }
+  static Int maxi(Int a, Int b) { return _mm512_max_epi32(a, b); }
+  static Int or_(Int a, Int b) { return _mm512_or_si512(a, b); }
+  static Int shift_left(Int a, int by) { return _mm512_slli_epi32(a, by); }
+  static uint32_t at_most(Int a, Int b) { return _mm512_cmple_epu32_mask(a, b); }
+
+  static Float setf(float x) { return _mm512_set1_ps(x); }
+  static Float loadf(const float* from) { return _mm512_loadu_ps(from); }
+  static Float loadf_some(const float* from, int count) {
+    return _mm512_maskz_loadu_ps(some(count), from);
+  }
+  static Float load_bfloat16_some(const uint16_t* from, int count) {
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(some(count), from));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+  }
+  static void storef(float* to, Float x) { _mm512_storeu_ps(to, x); }
+  static void storef_some(float* to, Float x, int count) {
+    _mm512_mask_storeu_ps(to, some(count), x);
+  }
+  static Float to_float(Int x) { return _mm512_cvtepi32_ps(x); }
+  static Int to_int(Float x) { return _mm512_cvtps_epi32(x); }
+  static Float round(Float x) {
+    return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  }
+  static Float addf(Float a, Float b) { return _mm512_add_ps(a, b); }
+  static Float subf(Float a, Float b) { return _mm512_sub_ps(a, b); }
+  static Float mul(Float a, Float b) { return _mm512_mul_ps(a, b); }
+  static Float div(Float a, Float b) { return _mm512_div_ps(a, b); }
+  static Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
+  static Float max(Float a, Float b) { return _mm512_max_ps(a, b); }
+  static Float min(Float a, Float b) { return _mm512_min_ps(a, b); }
+  static Float tanh(Float x) { return tanh_of<Avx512>(x); }
+  static uint32_t not_negative(Float x) {
+    return _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GE_OQ);
+  }
+  static Int bit_if_not_negative(Float x, int bit) {
+    return _mm512_maskz_set1_epi32(static_cast<__mmask16>(not_negative(x)), 1u << bit);
+  }
+
+ private:
+  static __mmask16 some(int count) { return static_cast<__mmask16>((1u << count) - 1); }
+};
+
+}  // namespace
+}  // namespace binseg
+
+#include "table.h"
+
+namespace binseg {
+extern const Kernels kAvx512;
+const Kernels kAvx512 = make_kernels<Avx512>("avx512");
+}  // namespace binseg

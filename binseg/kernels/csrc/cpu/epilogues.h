@@ -1,0 +1,306 @@
+// What becomes of the sums while they are in registers.
+#pragma once
+
+#include "kernels.h"
+
+namespace binseg {
+namespace {
+
+// Channels of one vector that exist; the last block of a layer may be partly empty.
+template <class Isa>
+struct Channels {
+  int64_t count;  // of the block, 1 to 64
+
+  Channels(const ConvArgs& a, int64_t block) : count(a.out_channels - block * kBlock) {
+    if (count > kBlock) count = kBlock;
+  }
+  int of(int vector) const {
+    const int64_t left = count - vector * Isa::kLanes;
+    return left >= Isa::kLanes ? Isa::kLanes : left > 0 ? static_cast<int>(left) : 0;
+  }
+  uint64_t mask() const { return count == 64 ? ~0ull : (1ull << count) - 1; }
+};
+
+inline int64_t pixel_of(const ConvArgs& a, int64_t n, int64_t y, int64_t x) {
+  return (n * a.out_height + y) * a.out_width + x;
+}
+
+// The 64 bits of a block as one or two words, as many as the layer has.
+inline void store_bits(const ConvArgs& a, int64_t pixel, int64_t base, int64_t block,
+                       uint64_t bits) {
+  uint32_t* to = a.bits + (pixel * a.bit_bases + base) * a.bit_words + 2 * block;
+  to[0] = static_cast<uint32_t>(bits);
+  if (2 * block + 1 < a.bit_words) to[1] = static_cast<uint32_t>(bits >> 32);
+}
+
+// f(s) of `ops.conv_real`, for one vector of channels.
+template <class Isa, bool Tanh>
+struct Curve {
+  typename Isa::Float first, second, third;
+
+  Curve(const ConvArgs& a, int64_t base, int64_t block, int vector) {
+    const int64_t row = a.bases * a.blocks * kBlock;
+    const float* at = a.curve + (base * a.blocks + block) * kBlock + vector * Isa::kLanes;
+    first = Isa::loadf(at);
+    second = Isa::loadf(at + row);
+    third = Isa::loadf(at + 2 * row);
+  }
+  typename Isa::Float operator()(typename Isa::Int sum) const {
+    const auto s = Isa::to_float(sum);
+    if constexpr (Tanh) {
+      return Isa::fma(first, Isa::tanh(Isa::mul(second, s)), third);
+    } else {
+      const auto zero = Isa::setf(0.0f);
+      return Isa::fma(first, Isa::max(s, zero), Isa::fma(second, Isa::min(s, zero), third));
+    }
+  }
+};
+
+template <class Isa, class Element>
+struct StoreSums {
+  static constexpr bool kMerges = false;
+  const ConvArgs& a;
+  int64_t n, base, block;
+  Channels<Isa> channels;
+
+  StoreSums(const ConvArgs& args, int64_t n, int64_t base, int64_t block, float*)
+      : a(args), n(n), base(base), block(block), channels(args, block) {}
+
+  template <int Pixels, int V>
+  void take(int64_t, int first, int64_t y, int64_t x, typename Isa::Int (&sums)[Pixels][V]) {
+    auto* out = static_cast<Element*>(a.out) + base * a.out_channels + block * kBlock;
+    const int64_t step = a.bases * a.out_channels;
+    const int64_t pixel = pixel_of(a, n, y, x);
+#pragma GCC unroll 8
+    for (int p = 0; p < Pixels; ++p) {
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) {
+        Element* to = out + (pixel + p) * step + (first + v) * Isa::kLanes;
+        const int count = channels.of(first + v);
+        if (count == Isa::kLanes) {
+          Isa::store(to, sums[p][v]);
+        } else {
+          Isa::store_some(to, sums[p][v], count);
+        }
+      }
+    }
+  }
+  template <int Pixels>
+  void finish(int64_t, int64_t) {}
+};
+
+template <class Isa>
+struct Threshold {
+  static constexpr bool kMerges = false;
+  const ConvArgs& a;
+  int64_t n, base, block;
+  Channels<Isa> channels;
+  uint64_t bits[kLargestTile] = {};
+
+  Threshold(const ConvArgs& args, int64_t n, int64_t base, int64_t block, float*)
+      : a(args), n(n), base(base), block(block), channels(args, block) {}
+
+  template <int Pixels, int V>
+  void take(int64_t, int first, int64_t, int64_t, typename Isa::Int (&sums)[Pixels][V]) {
+    const int64_t at = (base * a.blocks + block) * kBlock;
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      const int channel = (first + v) * Isa::kLanes;
+      const auto low = Isa::load(a.low + at + channel);
+      const auto span = Isa::load(a.span + at + channel);
+#pragma GCC unroll 8
+      for (int p = 0; p < Pixels; ++p)
+        bits[p] |= static_cast<uint64_t>(Isa::at_most(Isa::sub(sums[p][v], low), span)) << channel;
+    }
+  }
+  template <int Pixels>
+  void finish(int64_t y, int64_t x) {
+    const int64_t pixel = pixel_of(a, n, y, x);
+    for (int p = 0; p < Pixels; ++p) {
+      store_bits(a, pixel + p, base, block, bits[p] & channels.mask());
+      bits[p] = 0;
+    }
+  }
+};
+
+template <class Isa, bool Tanh>
+struct Real {
+  static constexpr bool kMerges = false;
+  const ConvArgs& a;
+  int64_t n, base, block;
+  Channels<Isa> channels;
+  uint64_t bits[kLargestTile] = {};
+
+  Real(const ConvArgs& args, int64_t n, int64_t base, int64_t block, float*)
+      : a(args), n(n), base(base), block(block), channels(args, block) {}
+
+  template <int Pixels, int V>
+  void take(int64_t, int first, int64_t y, int64_t x, typename Isa::Int (&sums)[Pixels][V]) {
+    const int64_t pixel = pixel_of(a, n, y, x);
+    const int64_t base_in = a.residual_bases == 1 ? 0 : base;
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      const Curve<Isa, Tanh> curve(a, base, block, first + v);
+      const int channel = (first + v) * Isa::kLanes;
+      const int count = channels.of(first + v);
+#pragma GCC unroll 8
+      for (int p = 0; p < Pixels; ++p) {
+        auto value = curve(sums[p][v]);
+        const int64_t inside = block * kBlock + channel;
+        if (a.residual) {
+          const float* from =
+              a.residual + ((pixel + p) * a.residual_bases + base_in) * a.out_channels + inside;
+          value = Isa::addf(value, count == Isa::kLanes ? Isa::loadf(from)
+                                                        : Isa::loadf_some(from, count));
+        }
+        float* to = static_cast<float*>(a.out) +
+                    ((pixel + p) * a.bases + base) * a.out_channels + inside;
+        if (count == Isa::kLanes) {
+          Isa::storef(to, value);
+        } else {
+          Isa::storef_some(to, value, count);
+        }
+        bits[p] |= static_cast<uint64_t>(Isa::not_negative(value)) << channel;
+      }
+    }
+  }
+  template <int Pixels>
+  void finish(int64_t y, int64_t x) {
+    const int64_t pixel = pixel_of(a, n, y, x);
+    for (int p = 0; p < Pixels; ++p) {
+      if (a.bits) store_bits(a, pixel + p, base, block, bits[p] & channels.mask());
+      bits[p] = 0;
+    }
+  }
+};
+
+// All bases of a tile go through a few kilobytes of scratch memory, which stay in the first cache.
+template <class Isa, bool Tanh>
+struct Merge {
+  static constexpr bool kMerges = true;
+  const ConvArgs& a;
+  int64_t n, block;
+  Channels<Isa> channels;
+  float* space;  // [base][pixel][64]
+
+  Merge(const ConvArgs& args, int64_t n, int64_t, int64_t block, float* space)
+      : a(args), n(n), block(block), channels(args, block), space(space) {}
+
+  template <int Pixels, int V>
+  void take(int64_t base, int first, int64_t y, int64_t x,
+            typename Isa::Int (&sums)[Pixels][V]) {
+    const int64_t pixel = pixel_of(a, n, y, x);
+    const int64_t base_in = a.residual_bases == 1 ? 0 : base;
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      const Curve<Isa, Tanh> curve(a, base, block, first + v);
+      const int channel = (first + v) * Isa::kLanes;
+      const int count = channels.of(first + v);
+#pragma GCC unroll 8
+      for (int p = 0; p < Pixels; ++p) {
+        const float* from = a.residual +
+                            ((pixel + p) * a.residual_bases + base_in) * a.out_channels +
+                            block * kBlock + channel;
+        const auto shortcut =
+            count == Isa::kLanes ? Isa::loadf(from) : Isa::loadf_some(from, count);
+        Isa::storef(space + (base * kLargestTile + p) * kBlock + channel,
+                    Isa::addf(curve(sums[p][v]), shortcut));
+      }
+    }
+  }
+  template <int Pixels>
+  void finish(int64_t y, int64_t x) {
+    for (int p = 0; p < Pixels; ++p) {
+      const int64_t pixel = pixel_of(a, n, y, x) + p;
+      uint64_t merged_bits = 0;
+      for (int v = 0; v < kBlock / Isa::kLanes; ++v) {
+        const int count = channels.of(v);
+        if (count == 0) break;
+        const int channel = v * Isa::kLanes;
+        auto merged = Isa::setf(0.0f);
+        for (int64_t k = 0; k < a.bases; ++k)
+          merged = Isa::fma(Isa::setf(a.lambdas[k]), at(k, p, channel), merged);
+        if (a.merged) put(a.merged + pixel * a.out_channels, channel, merged, count);
+        if (a.gates) {
+          for (int64_t k = 0; k < a.bases; ++k) {
+            const auto own = at(k, p, channel);
+            const auto mixed =
+                Isa::fma(Isa::setf(a.gates[k]), Isa::subf(own, merged), merged);
+            put(static_cast<float*>(a.out) + (pixel * a.bases + k) * a.out_channels, channel,
+                mixed, count);
+            Isa::storef(space + (k * kLargestTile + p) * kBlock + channel, mixed);
+          }
+        } else {
+          merged_bits |= static_cast<uint64_t>(Isa::not_negative(merged)) << channel;
+        }
+      }
+      if (!a.bits) continue;
+      if (!a.gates) {
+        store_bits(a, pixel, 0, block, merged_bits & channels.mask());
+        continue;
+      }
+      for (int64_t k = 0; k < a.bases; ++k) {
+        uint64_t bits = 0;
+        for (int v = 0; v < kBlock / Isa::kLanes; ++v)
+          bits |= static_cast<uint64_t>(Isa::not_negative(at(k, p, v * Isa::kLanes)))
+                  << (v * Isa::kLanes);
+        store_bits(a, pixel, k, block, bits & channels.mask());
+      }
+    }
+  }
+
+ private:
+  typename Isa::Float at(int64_t base, int p, int channel) const {
+    return Isa::loadf(space + (base * kLargestTile + p) * kBlock + channel);
+  }
+  void put(float* pixel, int channel, typename Isa::Float value, int count) const {
+    float* to = pixel + block * kBlock + channel;
+    if (count == Isa::kLanes) {
+      Isa::storef(to, value);
+    } else {
+      Isa::storef_some(to, value, count);
+    }
+  }
+};
+
+// 8-bit: scale, bias, ReLU.
+template <class Isa>
+struct Affine {
+  static constexpr bool kMerges = false;
+  const ConvArgs& a;
+  int64_t n, block;
+  Channels<Isa> channels;
+
+  Affine(const ConvArgs& args, int64_t n, int64_t, int64_t block, float*)
+      : a(args), n(n), block(block), channels(args, block) {}
+
+  template <int Pixels, int V>
+  void take(int64_t, int first, int64_t y, int64_t x, typename Isa::Int (&sums)[Pixels][V]) {
+    const int64_t pixel = pixel_of(a, n, y, x);
+    const auto floor = Isa::setf(a.relu ? 0.0f : -__builtin_inff());
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      const int channel = (first + v) * Isa::kLanes;
+      const float* curve = a.curve + block * kBlock + channel;
+      const auto scale = Isa::loadf(curve);
+      const auto bias = Isa::loadf(curve + a.blocks * kBlock);
+      const int count = channels.of(first + v);
+#pragma GCC unroll 8
+      for (int p = 0; p < Pixels; ++p) {
+        const auto value = Isa::max(Isa::fma(Isa::to_float(sums[p][v]), scale, bias), floor);
+        float* to =
+            static_cast<float*>(a.out) + (pixel + p) * a.out_channels + block * kBlock + channel;
+        if (count == Isa::kLanes) {
+          Isa::storef(to, value);
+        } else {
+          Isa::storef_some(to, value, count);
+        }
+      }
+    }
+  }
+  template <int Pixels>
+  void finish(int64_t, int64_t) {}
+};
+
+}  // namespace
+}  // namespace binseg
