@@ -8,6 +8,7 @@ The functions below are what binseg calls. None is differentiable. All raise `Bi
 shapes, dtypes or devices do not fit together, before a kernel sees them.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -229,9 +230,12 @@ def _ints(shape: ConvShape) -> tuple[int, int, tuple[int, int], int, tuple[int, 
 
 def _shape(arguments: tuple[Any, ...]) -> ConvShape:
     in_channels, out_channels, kernel, stride, dilations, padding_value = arguments
-    return ConvShape(
+    return _known_shape(
         in_channels, out_channels, tuple(kernel), stride, tuple(dilations), padding_value
     )
+
+
+_known_shape = functools.lru_cache(maxsize=1024)(ConvShape)  # a network has few, and calls often
 
 
 def _expect(name: str, tensor: Tensor, dtype: torch.dtype, size: tuple[int, ...]) -> None:
@@ -320,17 +324,16 @@ def _operator(schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
     backend's function of the same name is called with, and a maker of empty results.
     """
     name = schema.split("(")[0]
+    dense = name in _DENSE
 
     def define(prepare: Callable[..., Any]) -> Callable[..., Any]:
         _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
 
-        def run(*arguments: Any) -> Any:
-            call, _ = prepare(*arguments)
-            tensors = (a for a in call if isinstance(a, Tensor))
-            device = next(tensors).device
-            return getattr(backend_of(device), name)(
-                *(a.contiguous() if isinstance(a, Tensor) and name in _DENSE else a for a in call)
-            )
+        def run(first: Tensor, *rest: Any) -> Any:
+            call, _ = prepare(first, *rest)
+            if dense:
+                call = [a.contiguous() if isinstance(a, Tensor) else a for a in call]
+            return getattr(backend_of(first.device), name)(*call)
 
         _library.impl(name, run, "CompositeExplicitAutograd")
         torch.library.register_fake(

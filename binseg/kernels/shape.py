@@ -1,6 +1,7 @@
 """The numbers that say what a binary convolution is, and the sizes that follow from them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from binseg.errors import BinsegError
 
@@ -57,17 +58,17 @@ class ConvShape:
         if self.padding_value not in (-1, 0, 1):
             raise BinsegError(f"the padding value must be -1, 0 or 1, not {self.padding_value}")
 
-    @property
+    @cached_property
     def bases(self) -> int:
         """K."""
         return len(self.dilations)
 
-    @property
+    @cached_property
     def taps(self) -> int:
         """Pixels under the kernel."""
         return self.kernel[0] * self.kernel[1]
 
-    @property
+    @cached_property
     def terms(self) -> int:
         """Products of ±1 in one sum: the largest absolute value of a result."""
         return self.taps * self.in_channels

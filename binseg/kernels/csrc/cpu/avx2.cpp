@@ -17,14 +17,14 @@ struct Avx2 {
   static constexpr int kVectors = 4;
   static constexpr int kPixels = 2;
 
-  template <int Pixels>
-  static inline void count(Int (&sums)[Pixels][kVectors], const uint32_t* w,
+  template <int Pixels, int V>
+  static inline void count(Int (&sums)[Pixels][V], const uint32_t* w,
                            const uint32_t* const* taps, int64_t tap_count, int64_t run,
                            int64_t first, int64_t step) {
     const Int table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
                                        0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
     const Int nibble = _mm256_set1_epi8(15);
-    Int bytes[Pixels][kVectors];
+    Int bytes[Pixels][V];
     clear(sums);
     clear(bytes);
     int64_t until_flush = kSteps;
@@ -38,7 +38,7 @@ struct Avx2 {
           for (int p = 0; p < Pixels; ++p) {
             const Int input = _mm256_set1_epi32(static_cast<int>(x[p * step]));
 #pragma GCC unroll 8
-            for (int v = 0; v < kVectors; ++v) {
+            for (int v = 0; v < V; ++v) {
               const Int differ = _mm256_xor_si256(input, load(w + v * kLanes));
               const Int low = _mm256_shuffle_epi8(table, _mm256_and_si256(differ, nibble));
               const Int high = _mm256_shuffle_epi8(
@@ -58,8 +58,8 @@ struct Avx2 {
     flush(sums, bytes);
   }
 
-  template <int Pixels>
-  static inline void multiply(Int (&sums)[Pixels][kVectors], const uint32_t* w,
+  template <int Pixels, int V>
+  static inline void multiply(Int (&sums)[Pixels][V], const uint32_t* w,
                               const uint32_t* const* taps, int64_t tap_count, int64_t run,
                               int64_t first, int64_t step) {
     // maddubs would saturate; bytes are widened to 16 bits, even and odd ones apart
@@ -69,7 +69,7 @@ struct Avx2 {
       const uint32_t* x = taps[t] + first;
       for (int64_t i = 0; i < run; ++i, ++x, w += kBlock) {
 #pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v) {
+        for (int v = 0; v < V; ++v) {
           const Int weight = load(w + v * kLanes);
           const Int weight_odd = _mm256_srai_epi16(weight, 8);
           const Int weight_even = _mm256_srai_epi16(_mm256_slli_epi16(weight, 8), 8);
@@ -114,6 +114,7 @@ struct Avx2 {
     return sign_bits(_mm256_cmpeq_epi32(_mm256_min_epu32(a, b), a));
   }
 
+  static void prefetch_write(const float* at) { asm volatile("prefetchw %0" ::"m"(*at)); }
   static Float setf(float x) { return _mm256_set1_ps(x); }
   static Float loadf(const float* from) { return _mm256_loadu_ps(from); }
   static Float loadf_some(const float* from, int count) {
@@ -124,6 +125,7 @@ struct Avx2 {
     for (int i = 0; i < count; ++i) lanes[i] = static_cast<uint32_t>(from[i]) << 16;
     return _mm256_castsi256_ps(load(lanes));
   }
+  static void stream(float* to, Float x) { _mm256_stream_ps(to, x); }
   static void storef(float* to, Float x) { _mm256_storeu_ps(to, x); }
   static void storef_some(float* to, Float x, int count) {
     _mm256_maskstore_ps(to, some(count), x);
@@ -153,21 +155,21 @@ struct Avx2 {
  private:
   static constexpr int64_t kSteps = 31;  // a byte gains at most 8 a step
 
-  template <int Pixels>
-  static inline void clear(Int (&all)[Pixels][kVectors]) {
+  template <int Pixels, int V>
+  static inline void clear(Int (&all)[Pixels][V]) {
 #pragma GCC unroll 8
     for (int p = 0; p < Pixels; ++p) {
 #pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) all[p][v] = _mm256_setzero_si256();
+      for (int v = 0; v < V; ++v) all[p][v] = _mm256_setzero_si256();
     }
   }
-  template <int Pixels>
-  static inline void flush(Int (&sums)[Pixels][kVectors], Int (&bytes)[Pixels][kVectors]) {
+  template <int Pixels, int V>
+  static inline void flush(Int (&sums)[Pixels][V], Int (&bytes)[Pixels][V]) {
     const Int ones8 = _mm256_set1_epi8(1), ones16 = _mm256_set1_epi16(1);
 #pragma GCC unroll 8
     for (int p = 0; p < Pixels; ++p) {
 #pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) {
+      for (int v = 0; v < V; ++v) {
         const Int pairs = _mm256_maddubs_epi16(bytes[p][v], ones8);
         sums[p][v] = _mm256_add_epi32(sums[p][v], _mm256_madd_epi16(pairs, ones16));
         bytes[p][v] = _mm256_setzero_si256();

@@ -16,45 +16,84 @@ struct Avx512 {
   static constexpr int kVectors = 4;
   static constexpr int kPixels = 5;
 
-  template <int Pixels, class Step>
-  static inline void loop(Int (&sums)[Pixels][kVectors], const uint32_t* w,
+  // Named variables and small pieces of assembly: left alone, compilers compute exclusive ors ahead
+  // of time, run out of registers for the sums and spill them in the innermost loop.
+  template <int Pixels, int V, bool Bytes>
+  static inline void loop(Int (&sums)[Pixels][V], const uint32_t* w,
                           const uint32_t* const* taps, int64_t tap_count, int64_t run,
-                          int64_t first, int64_t step, Step one) {
-#pragma GCC unroll 8
-    for (int p = 0; p < Pixels; ++p) {
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) sums[p][v] = _mm512_setzero_si512();
-    }
+                          int64_t first, int64_t step) {
+    const Int zero = _mm512_setzero_si512();
+#define BINSEG_DECLARE(p) [[maybe_unused]] Int s##p##0 = zero, s##p##1 = zero, s##p##2 = zero, s##p##3 = zero
+    BINSEG_DECLARE(0);
+    BINSEG_DECLARE(1);
+    BINSEG_DECLARE(2);
+    BINSEG_DECLARE(3);
+    BINSEG_DECLARE(4);
     for (int64_t t = 0; t < tap_count; ++t) {
       const uint32_t* x = taps[t] + first;
       for (int64_t i = 0; i < run; ++i, ++x, w += kBlock) {
-        Int weights[kVectors];
-#pragma GCC unroll 8
-        for (int v = 0; v < kVectors; ++v) weights[v] = _mm512_loadu_si512(w + v * kLanes);
-#pragma GCC unroll 8
-        for (int p = 0; p < Pixels; ++p) {
-          const Int input = _mm512_set1_epi32(static_cast<int>(x[p * step]));
-#pragma GCC unroll 8
-          for (int v = 0; v < kVectors; ++v) sums[p][v] = one(sums[p][v], input, weights[v]);
+        const Int w0 = _mm512_loadu_si512(w), w1 = _mm512_loadu_si512(w + 16);
+        [[maybe_unused]] Int w2, w3;
+        if constexpr (V > 2) {
+          w2 = _mm512_loadu_si512(w + 32);
+          w3 = _mm512_loadu_si512(w + 48);
         }
+#define BINSEG_STEP(sum, weight)                                                        \
+  if constexpr (Bytes) {                                                                \
+    asm("vpdpbusd %[w], %[x], %[s]" : [s] "+v"(sum) : [x] "v"(input), [w] "v"(weight)); \
+  } else {                                                                              \
+    Int differ;                                                                         \
+    asm("vpxord %[w], %[x], %[d]\n\tvpopcntd %[d], %[d]\n\tvpaddd %[d], %[s], %[s]"     \
+        : [s] "+v"(sum), [d] "=&v"(differ)                                              \
+        : [x] "v"(input), [w] "v"(weight));                                             \
+  }
+#define BINSEG_PIXEL(p)                                                \
+  if constexpr (Pixels > p) {                                          \
+    const Int input = _mm512_set1_epi32(static_cast<int>(x[p * step])); \
+    BINSEG_STEP(s##p##0, w0)                                           \
+    BINSEG_STEP(s##p##1, w1)                                           \
+    if constexpr (V > 2) {                                             \
+      BINSEG_STEP(s##p##2, w2)                                         \
+      BINSEG_STEP(s##p##3, w3)                                         \
+    }                                                                  \
+  }
+        BINSEG_PIXEL(0)
+        BINSEG_PIXEL(1)
+        BINSEG_PIXEL(2)
+        BINSEG_PIXEL(3)
+        BINSEG_PIXEL(4)
       }
     }
+#define BINSEG_RESULT(p)       \
+  if constexpr (Pixels > p) {  \
+    sums[p][0] = s##p##0;      \
+    sums[p][1] = s##p##1;      \
+    if constexpr (V > 2) {     \
+      sums[p][2] = s##p##2;    \
+      sums[p][3] = s##p##3;    \
+    }                          \
   }
-  template <int Pixels>
-  static inline void count(Int (&sums)[Pixels][kVectors], const uint32_t* w,
+    BINSEG_RESULT(0)
+    BINSEG_RESULT(1)
+    BINSEG_RESULT(2)
+    BINSEG_RESULT(3)
+    BINSEG_RESULT(4)
+#undef BINSEG_DECLARE
+#undef BINSEG_STEP
+#undef BINSEG_PIXEL
+#undef BINSEG_RESULT
+  }
+  template <int Pixels, int V>
+  static inline void count(Int (&sums)[Pixels][V], const uint32_t* w,
                            const uint32_t* const* taps, int64_t tap_count, int64_t run,
                            int64_t first, int64_t step) {
-    loop<Pixels>(sums, w, taps, tap_count, run, first, step, [](Int sum, Int x, Int weight) {
-      return _mm512_add_epi32(sum, _mm512_popcnt_epi32(_mm512_xor_si512(x, weight)));
-    });
+    loop<Pixels, V, false>(sums, w, taps, tap_count, run, first, step);
   }
-  template <int Pixels>
-  static inline void multiply(Int (&sums)[Pixels][kVectors], const uint32_t* w,
+  template <int Pixels, int V>
+  static inline void multiply(Int (&sums)[Pixels][V], const uint32_t* w,
                               const uint32_t* const* taps, int64_t tap_count, int64_t run,
                               int64_t first, int64_t step) {
-    loop<Pixels>(sums, w, taps, tap_count, run, first, step, [](Int sum, Int x, Int weight) {
-      return _mm512_dpbusd_epi32(sum, x, weight);
-    });
+    loop<Pixels, V, true>(sums, w, taps, tap_count, run, first, step);
   }
 
   static Int set(int32_t x) { return _mm512_set1_epi32(x); }
@@ -79,6 +118,7 @@ struct Avx512 {
   static Int shift_left(Int a, int by) { return _mm512_slli_epi32(a, by); }
   static uint32_t at_most(Int a, Int b) { return _mm512_cmple_epu32_mask(a, b); }
 
+  static void prefetch_write(const float* at) { asm volatile("prefetchw %0" ::"m"(*at)); }
   static Float setf(float x) { return _mm512_set1_ps(x); }
   static Float loadf(const float* from) { return _mm512_loadu_ps(from); }
   static Float loadf_some(const float* from, int count) {
@@ -88,6 +128,7 @@ struct Avx512 {
     const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(some(count), from));
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
   }
+  static void stream(float* to, Float x) { _mm512_stream_ps(to, x); }
   static void storef(float* to, Float x) { _mm512_storeu_ps(to, x); }
   static void storef_some(float* to, Float x, int count) {
     _mm512_mask_storeu_ps(to, some(count), x);

@@ -32,6 +32,10 @@ using binseg::Tap;
 using torch::stable::Tensor;
 using Ints = std::vector<int64_t>;
 
+// Elements from which a result is written past the caches: with several branches it is larger than
+// they are by the time it is read, and fetching what will be overwritten costs a third more.
+constexpr int64_t kStreamed = 1 << 20;
+
 const Kernels& kernels_called(const std::string& isa) {
   if (isa == "portable") return binseg::kPortable;
 #if defined(__x86_64__)
@@ -337,6 +341,8 @@ void conv_merge(std::string isa, Tensor bits, Tensor weight, Ints shape, Tensor 
   plan.args.gates = pointer<const float>(gates);
   plan.args.out = pointer<float>(branches);
   plan.args.merged = pointer<float>(merged);
+  plan.args.streams = branches && plan.args.out_channels % kBlock == 0 && branches->numel() > kStreamed &&
+                      reinterpret_cast<uintptr_t>(plan.args.out) % 64 == 0;
   plan.args.bits = pointer<uint32_t>(signs);
   plan.args.bit_words = signs ? signs->size(4) : 0;
   plan.args.bit_bases = gates ? plan.args.bases : 1;

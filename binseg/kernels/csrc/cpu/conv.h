@@ -8,12 +8,6 @@
 namespace binseg {
 namespace {
 
-template <class Isa>
-struct Tile {
-  static constexpr int kVectors = Isa::kVectors;                       // of one pass
-  static constexpr int kPasses = kBlock / (Isa::kLanes * kVectors);    // to cover a block
-};
-
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Where the words of a tap begin, for output row y and column 0.
@@ -31,12 +25,12 @@ inline void locate_taps(const ConvArgs& a, int64_t n, int64_t y, int64_t base,
   }
 }
 
-// Sums of a tile for one base, handed to the epilogue vector by vector.
-template <class Isa, bool Bytes, int Pixels, class Epilogue>
+// Sums of a tile for one base, handed to the epilogue V vectors at a time; `channels` of the block
+// exist.
+template <class Isa, bool Bytes, int V, int Pixels, class Epilogue>
 inline void tile(const ConvArgs& a, const uint32_t* const* taps, int64_t base, int64_t block,
-                 int64_t y, int64_t x, Epilogue& epilogue) {
+                 int64_t channels, int64_t y, int64_t x, Epilogue& epilogue) {
   using Vector = typename Isa::Int;
-  constexpr int V = Tile<Isa>::kVectors;
   const uint32_t* weight =
       a.weight + (base * a.blocks + block) * a.tap_count * a.run * kBlock;
   const int32_t* corrections[Pixels];
@@ -52,14 +46,14 @@ inline void tile(const ConvArgs& a, const uint32_t* const* taps, int64_t base, i
       }
     }
   }
-  for (int pass = 0; pass < Tile<Isa>::kPasses; ++pass) {
+  epilogue.template announce<Pixels>(base, y, x);
+  for (int first = 0; first < channels; first += V * Isa::kLanes) {
     Vector sums[Pixels][V];
-    const int first = pass * V * Isa::kLanes;
     if constexpr (Bytes) {
-      Isa::template multiply<Pixels>(sums, weight + first, taps, a.tap_count, a.run,
+      Isa::template multiply<Pixels, V>(sums, weight + first, taps, a.tap_count, a.run,
                                      x * a.pixel_step, a.pixel_step);
     } else {
-      Isa::template count<Pixels>(sums, weight + first, taps, a.tap_count, a.run,
+      Isa::template count<Pixels, V>(sums, weight + first, taps, a.tap_count, a.run,
                                   x * a.pixel_step, a.pixel_step);
       const Vector terms = Isa::set(a.terms);
 #pragma GCC unroll 8
@@ -74,8 +68,18 @@ inline void tile(const ConvArgs& a, const uint32_t* const* taps, int64_t base, i
         }
       }
     }
-    epilogue.template take<Pixels>(base, pass * V, y, x, sums);
+    epilogue.template take<Pixels>(base, first / Isa::kLanes, y, x, sums);
   }
+}
+
+// Calls f<V> with as many vectors as a pass over `channels` of a block should take.
+template <class Isa, class F>
+inline void with_vectors(int64_t channels, F&& f) {
+  constexpr int V = Isa::kVectors;
+  if constexpr (V * Isa::kLanes > kBlock / 2) {
+    if (channels <= kBlock / 2) return f.template operator()<V / 2>();
+  }
+  f.template operator()<V>();
 }
 
 // Calls f<Pixels>(x) over a row of `width` pixels in tiles of at most Isa::kPixels.
@@ -113,15 +117,18 @@ void convolve(const ConvArgs& a, int64_t begin, int64_t end, void* scratch) {
     const int64_t first_base = Epilogue::kMerges ? 0 : rest % a.bases;
     const int64_t n = Epilogue::kMerges ? rest : rest / a.bases;
     Epilogue epilogue(a, n, first_base, block, space);
+    const int64_t channels = least(kBlock, a.out_channels - block * kBlock);
     const int64_t last_row = least(a.out_height, (chunk + 1) * a.rows_per_task);
     for (int64_t y = chunk * a.rows_per_task; y < last_row; ++y) {
       for (int64_t k = 0; k < together; ++k)
         locate_taps(a, n, y, first_base + k, taps + k * a.tap_count);
-      each_tile<Isa>(a.out_width, [&]<int Pixels>(int64_t x) {
-        for (int64_t k = 0; k < together; ++k)
-          tile<Isa, Bytes, Pixels>(a, taps + k * a.tap_count, first_base + k, block, y, x,
-                                   epilogue);
-        epilogue.template finish<Pixels>(y, x);
+      with_vectors<Isa>(channels, [&]<int V>() {
+        each_tile<Isa>(a.out_width, [&]<int Pixels>(int64_t x) {
+          for (int64_t k = 0; k < together; ++k)
+            tile<Isa, Bytes, V, Pixels>(a, taps + k * a.tap_count, first_base + k, block,
+                                        channels, y, x, epilogue);
+          epilogue.template finish<Pixels>(y, x);
+        });
       });
     }
   }

@@ -33,6 +33,26 @@ inline void store_bits(const ConvArgs& a, int64_t pixel, int64_t base, int64_t b
   if (2 * block + 1 < a.bit_words) to[1] = static_cast<uint32_t>(bits >> 32);
 }
 
+// Asks for the memory that an epilogue will read and write, before the sums are computed: by the
+// time they are known it is in the first cache.
+template <class Isa, int Pixels>
+inline void announce_residual(const ConvArgs& a, int64_t pixel, int64_t base, int64_t block) {
+  if (!a.residual) return;
+  const int64_t step = a.residual_bases * a.out_channels;
+  const float* from = a.residual + pixel * step + block * kBlock +
+                      (a.residual_bases == 1 ? 0 : base * a.out_channels);
+  for (int p = 0; p < Pixels; ++p)
+    for (int i = 0; i < kBlock; i += 16) __builtin_prefetch(from + p * step + i);
+}
+template <class Isa, int Pixels>
+inline void announce_result(const float* out, int64_t pixel, int64_t bases, int64_t base,
+                            const ConvArgs& a, int64_t block) {
+  const int64_t step = bases * a.out_channels;
+  const float* to = out + pixel * step + base * a.out_channels + block * kBlock;
+  for (int p = 0; p < Pixels; ++p)
+    for (int i = 0; i < kBlock; i += 16) Isa::prefetch_write(to + p * step + i);
+}
+
 // f(s) of `ops.conv_real`, for one vector of channels.
 template <class Isa, bool Tanh>
 struct Curve {
@@ -65,6 +85,9 @@ struct StoreSums {
 
   StoreSums(const ConvArgs& args, int64_t n, int64_t base, int64_t block, float*)
       : a(args), n(n), base(base), block(block), channels(args, block) {}
+
+  template <int Pixels>
+  void announce(int64_t, int64_t, int64_t) const {}
 
   template <int Pixels, int V>
   void take(int64_t, int first, int64_t y, int64_t x, typename Isa::Int (&sums)[Pixels][V]) {
@@ -100,6 +123,9 @@ struct Threshold {
   Threshold(const ConvArgs& args, int64_t n, int64_t base, int64_t block, float*)
       : a(args), n(n), base(base), block(block), channels(args, block) {}
 
+  template <int Pixels>
+  void announce(int64_t, int64_t, int64_t) const {}
+
   template <int Pixels, int V>
   void take(int64_t, int first, int64_t, int64_t, typename Isa::Int (&sums)[Pixels][V]) {
     const int64_t at = (base * a.blocks + block) * kBlock;
@@ -133,6 +159,13 @@ struct Real {
 
   Real(const ConvArgs& args, int64_t n, int64_t base, int64_t block, float*)
       : a(args), n(n), base(base), block(block), channels(args, block) {}
+
+  template <int Pixels>
+  void announce(int64_t, int64_t y, int64_t x) const {
+    const int64_t pixel = pixel_of(a, n, y, x);
+    announce_residual<Isa, Pixels>(a, pixel, base, block);
+    announce_result<Isa, Pixels>(static_cast<const float*>(a.out), pixel, a.bases, base, a, block);
+  }
 
   template <int Pixels, int V>
   void take(int64_t, int first, int64_t y, int64_t x, typename Isa::Int (&sums)[Pixels][V]) {
@@ -186,25 +219,36 @@ struct Merge {
   Merge(const ConvArgs& args, int64_t n, int64_t, int64_t block, float* space)
       : a(args), n(n), block(block), channels(args, block), space(space) {}
 
+  template <int Pixels>
+  void announce(int64_t base, int64_t y, int64_t x) const {
+    const int64_t pixel = pixel_of(a, n, y, x);
+    if (base == 0 || a.residual_bases > 1) announce_residual<Isa, Pixels>(a, pixel, base, block);
+    if (a.gates && !a.streams) {
+      announce_result<Isa, Pixels>(static_cast<const float*>(a.out), pixel, a.bases, base, a,
+                                   block);
+    } else if (a.merged && base == 0) {
+      announce_result<Isa, Pixels>(a.merged, pixel, 1, 0, a, block);
+    }
+  }
   template <int Pixels, int V>
   void take(int64_t base, int first, int64_t y, int64_t x,
             typename Isa::Int (&sums)[Pixels][V]) {
     const int64_t pixel = pixel_of(a, n, y, x);
     const int64_t base_in = a.residual_bases == 1 ? 0 : base;
+    const int64_t step = a.residual_bases * a.out_channels;
+    const float* residual = a.residual + pixel * step + base_in * a.out_channels +
+                            block * kBlock + first * Isa::kLanes;
+    float* to = space + base * kLargestTile * kBlock + first * Isa::kLanes;
+    const bool full = channels.count == kBlock;
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
       const Curve<Isa, Tanh> curve(a, base, block, first + v);
-      const int channel = (first + v) * Isa::kLanes;
-      const int count = channels.of(first + v);
 #pragma GCC unroll 8
       for (int p = 0; p < Pixels; ++p) {
-        const float* from = a.residual +
-                            ((pixel + p) * a.residual_bases + base_in) * a.out_channels +
-                            block * kBlock + channel;
+        const float* from = residual + p * step + v * Isa::kLanes;
         const auto shortcut =
-            count == Isa::kLanes ? Isa::loadf(from) : Isa::loadf_some(from, count);
-        Isa::storef(space + (base * kLargestTile + p) * kBlock + channel,
-                    Isa::addf(curve(sums[p][v]), shortcut));
+            full ? Isa::loadf(from) : Isa::loadf_some(from, channels.of(first + v));
+        Isa::storef(to + p * kBlock + v * Isa::kLanes, Isa::addf(curve(sums[p][v]), shortcut));
       }
     }
   }
@@ -212,53 +256,70 @@ struct Merge {
   void finish(int64_t y, int64_t x) {
     for (int p = 0; p < Pixels; ++p) {
       const int64_t pixel = pixel_of(a, n, y, x) + p;
-      uint64_t merged_bits = 0;
-      for (int v = 0; v < kBlock / Isa::kLanes; ++v) {
-        const int count = channels.of(v);
-        if (count == 0) break;
-        const int channel = v * Isa::kLanes;
-        auto merged = Isa::setf(0.0f);
-        for (int64_t k = 0; k < a.bases; ++k)
-          merged = Isa::fma(Isa::setf(a.lambdas[k]), at(k, p, channel), merged);
-        if (a.merged) put(a.merged + pixel * a.out_channels, channel, merged, count);
-        if (a.gates) {
-          for (int64_t k = 0; k < a.bases; ++k) {
-            const auto own = at(k, p, channel);
-            const auto mixed =
-                Isa::fma(Isa::setf(a.gates[k]), Isa::subf(own, merged), merged);
-            put(static_cast<float*>(a.out) + (pixel * a.bases + k) * a.out_channels, channel,
-                mixed, count);
-            Isa::storef(space + (k * kLargestTile + p) * kBlock + channel, mixed);
+      uint64_t bits[kMostBases] = {};
+      for (int group = 0; group < kGroups; ++group) {
+        const float* from = space + p * kBlock + group * kTogether * Isa::kLanes;
+        typename Isa::Float merged[kTogether];
+#pragma GCC unroll 4
+        for (int v = 0; v < kTogether; ++v) merged[v] = Isa::setf(0.0f);
+        for (int64_t k = 0; k < a.bases; ++k) {
+          const auto lambda = Isa::setf(a.lambdas[k]);
+#pragma GCC unroll 4
+          for (int v = 0; v < kTogether; ++v)
+            merged[v] = Isa::fma(lambda, at(from, k, v), merged[v]);
+        }
+        if (a.merged) put(a.merged + pixel * a.out_channels, group, merged);
+        if (!a.gates) {
+          bits[0] |= signs(merged) << (group * kTogether * Isa::kLanes);
+          continue;
+        }
+        float* branches = static_cast<float*>(a.out) + pixel * a.bases * a.out_channels;
+        for (int64_t k = 0; k < a.bases; ++k) {
+          const auto gate = Isa::setf(a.gates[k]);
+          typename Isa::Float mixed[kTogether];
+#pragma GCC unroll 4
+          for (int v = 0; v < kTogether; ++v)
+            mixed[v] = Isa::fma(gate, Isa::subf(at(from, k, v), merged[v]), merged[v]);
+          if (a.streams) {
+            float* to = branches + k * a.out_channels + block * kBlock + group * kTogether * Isa::kLanes;
+#pragma GCC unroll 4
+            for (int v = 0; v < kTogether; ++v) Isa::stream(to + v * Isa::kLanes, mixed[v]);
+          } else {
+            put(branches + k * a.out_channels, group, mixed);
           }
-        } else {
-          merged_bits |= static_cast<uint64_t>(Isa::not_negative(merged)) << channel;
+          bits[k] |= signs(mixed) << (group * kTogether * Isa::kLanes);
         }
       }
       if (!a.bits) continue;
-      if (!a.gates) {
-        store_bits(a, pixel, 0, block, merged_bits & channels.mask());
-        continue;
-      }
-      for (int64_t k = 0; k < a.bases; ++k) {
-        uint64_t bits = 0;
-        for (int v = 0; v < kBlock / Isa::kLanes; ++v)
-          bits |= static_cast<uint64_t>(Isa::not_negative(at(k, p, v * Isa::kLanes)))
-                  << (v * Isa::kLanes);
-        store_bits(a, pixel, k, block, bits & channels.mask());
-      }
+      for (int64_t k = 0; k < (a.gates ? a.bases : 1); ++k)
+        store_bits(a, pixel, k, block, bits[k] & channels.mask());
     }
   }
 
  private:
-  typename Isa::Float at(int64_t base, int p, int channel) const {
-    return Isa::loadf(space + (base * kLargestTile + p) * kBlock + channel);
+  static constexpr int kTogether = 4;  // vectors; hides the latency of the sum over bases
+  static constexpr int kGroups = kBlock / (kTogether * Isa::kLanes);
+
+  static typename Isa::Float at(const float* from, int64_t base, int v) {
+    return Isa::loadf(from + base * kLargestTile * kBlock + v * Isa::kLanes);
   }
-  void put(float* pixel, int channel, typename Isa::Float value, int count) const {
-    float* to = pixel + block * kBlock + channel;
-    if (count == Isa::kLanes) {
-      Isa::storef(to, value);
-    } else {
-      Isa::storef_some(to, value, count);
+  static uint64_t signs(const typename Isa::Float (&values)[kTogether]) {
+    uint64_t bits = 0;
+#pragma GCC unroll 4
+    for (int v = 0; v < kTogether; ++v)
+      bits |= static_cast<uint64_t>(Isa::not_negative(values[v])) << (v * Isa::kLanes);
+    return bits;
+  }
+  void put(float* pixel, int group, const typename Isa::Float (&values)[kTogether]) const {
+    float* to = pixel + block * kBlock + group * kTogether * Isa::kLanes;
+#pragma GCC unroll 4
+    for (int v = 0; v < kTogether; ++v) {
+      const int count = channels.of(group * kTogether + v);
+      if (count == Isa::kLanes) {
+        Isa::storef(to + v * Isa::kLanes, values[v]);
+      } else {
+        Isa::storef_some(to + v * Isa::kLanes, values[v], count);
+      }
     }
   }
 };
@@ -273,6 +334,9 @@ struct Affine {
 
   Affine(const ConvArgs& args, int64_t n, int64_t, int64_t block, float*)
       : a(args), n(n), block(block), channels(args, block) {}
+
+  template <int Pixels>
+  void announce(int64_t, int64_t, int64_t) const {}
 
   template <int Pixels, int V>
   void take(int64_t, int first, int64_t y, int64_t x, typename Isa::Int (&sums)[Pixels][V]) {

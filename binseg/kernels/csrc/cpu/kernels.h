@@ -9,6 +9,7 @@
 namespace binseg {
 
 constexpr int kBlock = 64;  // output channels that lie side by side in packed weights
+constexpr int kMostBases = 8;
 constexpr int kLargestTile = 8;  // pixels; no instruction set takes more at once
 
 // One position of the kernel, seen from output pixel (0, 0).
@@ -51,6 +52,7 @@ struct ConvArgs {
   float* merged;   // [n][out_height][out_width][out_channels] or null
   uint32_t* bits;  // [n][out_height][out_width][bases or 1][bit_words] or null
   int64_t bit_words, bit_bases;
+  bool streams;  // `out` is too large to stay in a cache until it is read
 
   int64_t rows_per_task;
 };

@@ -24,9 +24,26 @@ inline float real_at(const MapArgs& a, int64_t at) {
   return value;
 }
 
+// Channels of all pixels and bases without a gap, and no word partly used.
+template <class Isa, bool Half>
+void pack_run(const void* x, int64_t start, int64_t words, uint32_t* out) {
+  for (int64_t w = 0; w < words; ++w) {
+    uint32_t bits = 0;
+#pragma GCC unroll 8
+    for (int v = 0; v < 32 / Isa::kLanes; ++v)
+      bits |= Isa::not_negative(
+                  load_real<Isa, Half>(x, start + w * 32 + v * Isa::kLanes, Isa::kLanes))
+              << (v * Isa::kLanes);
+    out[w] = bits;
+  }
+}
+
 template <class Isa, bool Half>
 void pack_row(const MapArgs& a, int64_t start, uint32_t* out) {
   const int64_t words = (a.channels + 31) / 32;
+  if (a.stride_c == 1 && a.channels % 32 == 0 && a.stride_w == a.bases * a.channels &&
+      (a.bases == 1 || a.stride_b == a.channels))
+    return pack_run<Isa, Half>(a.x, start, a.width * a.bases * words, out);
   for (int64_t b = 0; b < a.bases; ++b) {
     const int64_t base = start + b * a.stride_b;
     uint32_t* to = out + b * words;

@@ -14,6 +14,8 @@ struct RowSums {
   static constexpr bool kMerges = false;
   int32_t* row;
 
+  template <int Pixels>
+  void announce(int64_t, int64_t, int64_t) const {}
   template <int Pixels, int V>
   void take(int64_t, int first, int64_t, int64_t x, typename Isa::Int (&sums)[Pixels][V]) {
 #pragma GCC unroll 8
@@ -49,8 +51,10 @@ void convolve_and_pool(const ConvArgs& a, int64_t begin, int64_t end, void* scra
       for (; next <= bottom; ++next) {
         locate_taps(a, n, next, 0, taps);
         RowSums<Isa> sums{rows + next % 3 * length};
-        each_tile<Isa>(a.out_width, [&]<int Pixels>(int64_t x) {
-          tile<Isa, true, Pixels>(a, taps, 0, block, next, x, sums);
+        with_vectors<Isa>(channels.count, [&]<int V>() {
+          each_tile<Isa>(a.out_width, [&]<int Pixels>(int64_t x) {
+            tile<Isa, true, V, Pixels>(a, taps, 0, block, channels.count, next, x, sums);
+          });
         });
       }
       for (int64_t i = 0; i < length; i += Isa::kLanes) {

@@ -14,12 +14,12 @@ struct Portable {
   static constexpr int kVectors = 2;
   static constexpr int kPixels = 2;
 
-  template <int Pixels, class Step>
-  static inline void loop(Int (&sums)[Pixels][kVectors], const uint32_t* w,
+  template <int Pixels, int V, class Step>
+  static inline void loop(Int (&sums)[Pixels][V], const uint32_t* w,
                           const uint32_t* const* taps, int64_t tap_count, int64_t run,
                           int64_t first, int64_t step, Step one) {
     for (int p = 0; p < Pixels; ++p)
-      for (int v = 0; v < kVectors; ++v) sums[p][v] = set(0);
+      for (int v = 0; v < V; ++v) sums[p][v] = set(0);
     for (int64_t t = 0; t < tap_count; ++t) {
       const uint32_t* x = taps[t] + first;
       for (int64_t i = 0; i < run; ++i, ++x, w += kBlock) {
@@ -27,17 +27,17 @@ struct Portable {
         for (int p = 0; p < Pixels; ++p) {
           const Int input = set(static_cast<int32_t>(x[p * step]));
 #pragma GCC unroll 8
-          for (int v = 0; v < kVectors; ++v)
+          for (int v = 0; v < V; ++v)
             sums[p][v] += one(input, load(w + v * kLanes));
         }
       }
     }
   }
-  template <int Pixels>
-  static inline void count(Int (&sums)[Pixels][kVectors], const uint32_t* w,
+  template <int Pixels, int V>
+  static inline void count(Int (&sums)[Pixels][V], const uint32_t* w,
                            const uint32_t* const* taps, int64_t tap_count, int64_t run,
                            int64_t first, int64_t step) {
-    loop<Pixels>(sums, w, taps, tap_count, run, first, step, [](Int x, Int weight) {
+    loop<Pixels, V>(sums, w, taps, tap_count, run, first, step, [](Int x, Int weight) {
       Unsigned n = (Unsigned)(x ^ weight);  // pairs, nibbles, bytes, then their sum
       n -= (n >> 1) & 0x55555555u;
       n = (n & 0x33333333u) + ((n >> 2) & 0x33333333u);
@@ -47,11 +47,11 @@ struct Portable {
       return (Int)(n & 63u);
     });
   }
-  template <int Pixels>
-  static inline void multiply(Int (&sums)[Pixels][kVectors], const uint32_t* w,
+  template <int Pixels, int V>
+  static inline void multiply(Int (&sums)[Pixels][V], const uint32_t* w,
                               const uint32_t* const* taps, int64_t tap_count, int64_t run,
                               int64_t first, int64_t step) {
-    loop<Pixels>(sums, w, taps, tap_count, run, first, step, [](Int x, Int weight) {
+    loop<Pixels, V>(sums, w, taps, tap_count, run, first, step, [](Int x, Int weight) {
       Int sum = set(0);
 #pragma GCC unroll 4
       for (int i = 0; i < 4; ++i)  // the weight's byte moves up and comes down with its sign
@@ -80,6 +80,7 @@ struct Portable {
   static Int shift_left(Int a, int by) { return a << by; }
   static uint32_t at_most(Int a, Int b) { return bits((Int)((Unsigned)a <= (Unsigned)b)); }
 
+  static void prefetch_write(const float* at) { __builtin_prefetch(at, 1); }
   static Float setf(float x) { return Float{x, x, x, x}; }
   static Float loadf(const float* from) {
     Float x;
@@ -96,6 +97,7 @@ struct Portable {
     for (int i = 0; i < count; ++i) x[i] = static_cast<uint32_t>(from[i]) << 16;
     return (Float)x;
   }
+  static void stream(float* to, Float x) { storef(to, x); }
   static void storef(float* to, Float x) { __builtin_memcpy(to, &x, sizeof x); }
   static void storef_some(float* to, Float x, int count) {
     for (int i = 0; i < count; ++i) to[i] = x[i];
