@@ -1,9 +1,368 @@
-"""The CUDA kernels."""
+"""The CUDA kernels: what they need beside their arguments, and the tensors that they fill.
+
+Weights are re-arranged once into the order in which tensor cores read them, and kept as long as the
+weight itself. A sum of ±1 over n terms is n − 2·|a| − 2·|w| + 4·|a ∧ w| (sm_80 and later) or
+n − 2·|a ⊕ w|, |·| counting ones; what depends on weights alone is in a table beside them.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
-from binseg.kernels.build import BuildError
+from binseg.errors import unknown_name
+from binseg.kernels import build, reference
+from binseg.kernels.shape import ConvShape, blocks, words
+
+ENVIRONMENT = "BINSEG_CUDA"
+ENGINES = ("tensor", "cores")
+
+_STEP = 8  # words that one matrix instruction takes
+_MOST_BASES = 64
+_LARGEST_REACH = 2**29
+_LARGEST_GRID = 65535
 
 
-def backend(device: torch.device):
-    raise BuildError("not yet written")
+@cache
+def backend(device: torch.device) -> "Kernels":
+    """The kernels for the GPU `device`, built on first use.
+
+    The environment variable BINSEG_CUDA names an engine: "tensor", or "cores" to keep off the
+    tensor cores.
+
+    Raises:
+        BuildError: no kernels for this machine.
+        BinsegError: the environment names an unknown engine.
+    """
+    asked = os.environ.get(ENVIRONMENT) or None
+    if asked is not None and asked not in ENGINES:
+        raise unknown_name(f"engine in {ENVIRONMENT}", asked, ENGINES)
+    build.load("cuda")
+    capability = torch.cuda.get_device_capability(device)
+    properties = torch.cuda.get_device_properties(device)
+    # later GPUs have no 1-bit tensor cores: their mma instructions on bits are emulated
+    native = (7, 5) <= capability < (10, 0)
+    plan = Plan(
+        tensor_cores=native if asked is None else asked == "tensor",
+        counts_and=capability >= (8, 0),
+        multiprocessors=properties.multi_processor_count,
+        shared_limit=getattr(properties, "shared_memory_per_block_optin", 48 * 1024),
+    )
+    return Kernels(torch.ops.binseg_cuda, plan)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How convolutions run on a GPU.
+
+    Attributes:
+        tensor_cores: or else CUDA cores.
+        counts_and: whether tensor cores count a ∧ w, not a ⊕ w.
+        multiprocessors: of the GPU.
+        shared_limit: bytes of shared memory that a block of threads may have.
+        rows: output pixels of a block of threads: 128, 64 or 32; None chooses.
+    """
+
+    tensor_cores: bool
+    counts_and: bool
+    multiprocessors: int
+    shared_limit: int
+    rows: int | None = None
+
+    def tile_rows(self, pixels: int, columns: int) -> int:
+        """The largest tile that still gives every multiprocessor work."""
+        if self.rows is not None:
+            return self.rows
+        if -(-pixels // 128) * columns >= 2 * self.multiprocessors:
+            return 128
+        return 64 if -(-pixels // 64) * columns >= self.multiprocessors else 32
+
+
+class Kernels:
+    """The functions of `reference` on CUDA.
+
+    Args:
+        operators: the namespace under `torch.ops` that holds the kernels.
+        plan: for the GPU they run on.
+    """
+
+    NAME = "cuda"
+
+    def __init__(self, operators: Any, plan: Plan) -> None:
+        self.plan = plan
+        self._operators = operators
+        self._prepared: Any = WeakTensorKeyDictionary()
+
+    def pack_sign(self, x: Tensor) -> Tensor:
+        out = self._empty(x, (*x.shape[:4], words(x.shape[4])), torch.int32)
+        self._operators.pack_sign(x, out)
+        return out
+
+    def conv_sum(
+        self, bits: Tensor, weight: Tensor, shape: ConvShape, dtype: torch.dtype
+    ) -> Tensor:
+        if not _is_supported(shape):
+            return reference.conv_sum(bits, weight, shape, dtype)
+        call = self._call(bits, weight, shape)
+        out = self._empty(bits, (*call.size, shape.bases, shape.out_channels), dtype)
+        self._operators.conv_sum(*call.inputs, out, *call.numbers)
+        return out
+
+    def conv_bits(
+        self, bits: Tensor, weight: Tensor, shape: ConvShape, low: Tensor, span: Tensor
+    ) -> Tensor:
+        if not _is_supported(shape):
+            return reference.conv_bits(bits, weight, shape, low, span)
+        call = self._call(bits, weight, shape)
+        out = self._empty(bits, (*call.size, shape.bases, words(shape.out_channels)), torch.int32)
+        self._operators.conv_bits(*call.inputs, low, span, out, *call.numbers)
+        return out
+
+    def conv_real(
+        self,
+        bits: Tensor,
+        weight: Tensor,
+        shape: ConvShape,
+        curve: Tensor,
+        tanh: bool,
+        residual: Tensor | None,
+        pack: bool,
+    ) -> tuple[Tensor, Tensor]:
+        if not _is_supported(shape):
+            return reference.conv_real(bits, weight, shape, curve, tanh, residual, pack)
+        call = self._call(bits, weight, shape)
+        out = self._empty(bits, (*call.size, shape.bases, shape.out_channels), torch.float32)
+        signs = self._signs(bits, call.size, shape.bases, shape, pack)
+        added = curve.new_empty(0) if residual is None else residual
+        self._operators.conv_real(*call.inputs, curve, tanh, added, out, signs, *call.numbers)
+        return out, signs
+
+    def conv_merge(
+        self,
+        bits: Tensor,
+        weight: Tensor,
+        shape: ConvShape,
+        curve: Tensor,
+        tanh: bool,
+        residual: Tensor,
+        lambdas: Tensor,
+        gates: Tensor | None,
+        keep_merged: bool,
+        pack: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        if not _is_supported(shape):
+            return reference.conv_merge(
+                bits, weight, shape, curve, tanh, residual, lambdas, gates, keep_merged, pack
+            )
+        call = self._call(bits, weight, shape, all_bases=True)
+        bases = 1 if gates is None else shape.bases
+        branches = merged = curve.new_empty(0)
+        if gates is not None:
+            branches = self._empty(curve, (*call.size, bases, shape.out_channels), torch.float32)
+        if gates is None or keep_merged:
+            merged = self._empty(curve, (*call.size, 1, shape.out_channels), torch.float32)
+        signs = self._signs(bits, call.size, bases, shape, pack)
+        self._operators.conv_merge(
+            *call.inputs,
+            curve,
+            tanh,
+            residual,
+            lambdas,
+            curve.new_empty(0) if gates is None else gates,
+            branches,
+            merged,
+            signs,
+            *call.numbers,
+        )
+        return branches, merged, signs
+
+    def quantize(self, x: Tensor, inverse_scale: float, zero_point: int) -> Tensor:
+        out = self._empty(x, (*x.shape[:3], -(-x.shape[3] // 4) * 4), torch.uint8)
+        self._operators.quantize(x, inverse_scale, zero_point, out)
+        return out
+
+    def conv_int8(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        shape: ConvShape,
+        zero_point: int,
+        curve: Tensor,
+        relu: bool,
+    ) -> Tensor:
+        if not _is_supported(shape):
+            return reference.conv_int8(x, weight, shape, zero_point, curve, relu)
+        size = (x.shape[0], *shape.output_size(x.shape[1], x.shape[2]), shape.out_channels)
+        out = self._empty(x, size, torch.float32)
+        self._operators.conv_int8(
+            _aligned(x), _aligned(weight), curve, relu, out, _int8_numbers(shape, zero_point)
+        )
+        return out
+
+    def conv_int8_pool(
+        self, x: Tensor, weight: Tensor, shape: ConvShape, zero_point: int, curve: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        if not _is_supported(shape):
+            return reference.conv_int8_pool(x, weight, shape, zero_point, curve)
+        height, width = shape.output_size(x.shape[1], x.shape[2])
+        sums = self._empty(x, (x.shape[0], height, width, shape.out_channels), torch.int32)
+        self._operators.conv_int8(
+            _aligned(x),
+            _aligned(weight),
+            curve.new_empty(0),
+            False,
+            sums,
+            _int8_numbers(shape, zero_point),
+        )
+        size = (x.shape[0], -(-height // 2), -(-width // 2))
+        out = self._empty(x, (*size, 1, shape.out_channels), torch.float32)
+        signs = self._signs(x, size, 1, shape, True)
+        self._operators.pool_sums(sums, curve, out, signs)
+        return out, signs
+
+    def upsample_argmax(self, scores: Tensor, height: int, width: int) -> Tensor:
+        out = self._empty(scores, (scores.shape[0], height, width), torch.uint8)
+        self._operators.upsample_argmax(scores, out)
+        return out
+
+    def _empty(self, like: Tensor, size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        return torch.empty(size, dtype=dtype, device=like.device)
+
+    def _signs(
+        self, like: Tensor, size: tuple[int, ...], bases: int, shape: ConvShape, pack: bool
+    ) -> Tensor:
+        if not pack:
+            return torch.empty(0, dtype=torch.int32, device=like.device)
+        return self._empty(like, (*size, bases, words(shape.out_channels)), torch.int32)
+
+    def _call(
+        self, bits: Tensor, weight: Tensor, shape: ConvShape, all_bases: bool = False
+    ) -> "_Call":
+        size = (bits.shape[0], *shape.output_size(bits.shape[1], bits.shape[2]))
+        columns = blocks(shape.out_channels) * (1 if all_bases else shape.bases)
+        pixels = size[0] * size[1] * size[2]
+        numbers = (
+            [*shape.kernel, shape.stride, shape.out_channels, *shape.dilations],
+            [
+                int(shape.padding_value != -1),
+                int(self.plan.tensor_cores),
+                self.plan.tile_rows(pixels, columns),
+                self.plan.shared_limit,
+            ],
+        )
+        arranged, table = self._prepare(weight, shape)
+        return _Call(size, (_aligned(bits), arranged, table), numbers)
+
+    def _prepare(self, weight: Tensor, shape: ConvShape) -> tuple[Tensor, Tensor]:
+        """The weight in fragment order and its table, remembered until the weight changes."""
+        counts_and = self.plan.tensor_cores and self.plan.counts_and
+        if weight.is_cuda and torch.cuda.is_current_stream_capturing():
+            # a graph's own memory holds nothing until the graph runs, so nobody else may have it;
+            # what was made before the capture is used
+            return self._remembered(weight, shape) or (
+                arrange(weight),
+                make_table(weight, shape, counts_and),
+            )
+        found = self._remembered(weight, shape)
+        if found is None:
+            found = arrange(weight), make_table(weight, shape, counts_and)
+            self._prepared.setdefault(weight, {})[_key(weight, shape)] = found
+        return found
+
+    def _remembered(self, weight: Tensor, shape: ConvShape) -> tuple[Tensor, Tensor] | None:
+        return self._prepared.get(weight, {}).get(_key(weight, shape))
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What all binary convolutions are called with; `size` is (N, H', W')."""
+
+    size: tuple[int, int, int]
+    inputs: tuple[Tensor, Tensor, Tensor]
+    numbers: tuple[list[int], list[int]]
+
+
+def arrange(weight: Tensor) -> Tensor:
+    """Weights in the order of matrix-instruction fragments.
+
+    A step is 8 words of the (tap, word) pairs in order, filled up with zeros. Within it, lane
+    4·g + t of a warp holds words 2·t and 2·t + 1 of column g of eight 8-column tiles; tile j of
+    the four in a group of 32 channels has channels 8·⌊g / 2⌋ + 2·j + g mod 2, so that a lane's sums
+    belong to 8 channels side by side.
+
+    Args:
+        weight: from `layout.pack_weight`.
+
+    Returns:
+        int32 (K, ⌈C_out / 64⌉, steps, 2 groups, 2 pairs of tiles, 32 lanes, 4 words).
+    """
+    flat = weight.flatten(2, 3)
+    flat = F.pad(flat, (0, 0, 0, -flat.shape[2] % _STEP))
+    # steps, t, word of the pair, group, half of g, pair of tiles, tile of the pair, parity of g
+    split = flat.unflatten(3, (2, 4, 2, 2, 2)).unflatten(2, (-1, 4, 2))
+    ordered = split.permute(0, 1, 2, 5, 7, 6, 9, 3, 8, 4)
+    return ordered.flatten(8, 9).flatten(5, 7).contiguous()
+
+
+def make_table(weight: Tensor, shape: ConvShape, counts_and: bool) -> Tensor:
+    """What the sums of each output channel are made of besides counts of the product.
+
+    Pixels outside the picture are multiplied as −1 in all channels. With t = Σ w over the channels
+    of a tap, another padding value p adds (p + 1)·t for each tap outside; the taps inside are a
+    rectangle, and its sum follows from four sums over rectangles that start at the first tap.
+
+    Args:
+        weight: from `layout.pack_weight`.
+        shape: of the convolution.
+        counts_and: whether the product counts a ∧ w, not a ⊕ w.
+
+    Returns:
+        int32 (K, rows, 64·⌈C_out / 64⌉). Row 0: n − 2·|w|, or n. Then, unless p is −1, row
+        1 + y·(kw + 1) + x: (p + 1)·t summed over the taps above y and left of x.
+    """
+    ones = _count_ones(weight).sum(3).transpose(1, 2).flatten(2)  # K, taps, channels
+    sums = 2 * ones - shape.in_channels
+    first = -sums.sum(1, keepdim=True)
+    if not counts_and:
+        first = torch.full_like(first, shape.terms)
+    rows = [first]
+    if shape.padding_value != -1:
+        grid = F.pad(sums.unflatten(1, shape.kernel), (0, 0, 1, 0, 1, 0))
+        rectangles = grid.cumsum(1).cumsum(2).flatten(1, 2)
+        rows.append((shape.padding_value + 1) * rectangles)
+    return torch.cat(rows, dim=1).int().contiguous()
+
+
+def _count_ones(packed: Tensor) -> Tensor:
+    """Ones in each 32-bit word, as int64."""
+    count = packed.long() & 0xFFFFFFFF
+    count = count - ((count >> 1) & 0x55555555)
+    count = (count & 0x33333333) + ((count >> 2) & 0x33333333)
+    count = (count + (count >> 4)) & 0x0F0F0F0F
+    return (count * 0x01010101 >> 24) & 0xFF
+
+
+def _key(weight: Tensor, shape: ConvShape) -> tuple[Any, ...]:
+    version = None if weight.is_inference() else weight._version
+    return version, shape.in_channels, shape.kernel, shape.padding_value
+
+
+def _is_supported(shape: ConvShape) -> bool:
+    """Whether coordinates stay within 32 bits; sizes that nobody trains go to the reference."""
+    reach = max(shape.dilations) * max(shape.kernel)
+    columns = blocks(shape.out_channels) * shape.bases
+    return reach < _LARGEST_REACH and shape.bases <= _MOST_BASES and columns <= _LARGEST_GRID
+
+
+def _aligned(x: Tensor) -> Tensor:
+    """`x` where its memory starts at a multiple of 16 bytes, or else a copy that does."""
+    return x if x.data_ptr() % 16 == 0 else x.clone()
+
+
+def _int8_numbers(shape: ConvShape, zero_point: int) -> list[int]:
+    return [*shape.kernel, shape.stride, shape.dilations[0], shape.out_channels, zero_point]

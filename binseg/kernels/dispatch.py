@@ -26,7 +26,9 @@ _warned: set[str] = set()
 
 @contextmanager
 def use(name: str | None) -> Iterator[None]:
-    """Run the operators inside the `with` on the backend called `name`; None chooses the fastest.
+    """Run the operators inside the `with` on the backend called `name`.
+
+    None leaves the choice to the environment, or else to what the machine has.
 
     Raises:
         BinsegError: an unknown name.
@@ -72,13 +74,14 @@ def backend_of(device: torch.device) -> Any:
 
         return cpu.backend(name)
     except BuildError as error:
-        if name is not None:
+        if name is not None and device.type == "cpu":
             raise
         if device.type not in _warned:
             _warned.add(device.type)
             warnings.warn(
                 f"the 1-bit kernels for {device.type} are not in use, the slow reference is: "
                 f"{error} (binseg doctor says more)",
-                stacklevel=3,
+                RuntimeWarning,
+                stacklevel=2,
             )
         return reference

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from binseg.errors import BinsegError
 from binseg.kernels.dispatch import backend_of
-from binseg.kernels.shape import BLOCK, LARGEST_SUM, ConvShape, blocks, words
+from binseg.kernels.shape import BLOCK, LARGEST_SUM, MOST_BASES, ConvShape, blocks, words
 
 _SHAPE = (
     "int in_channels, int out_channels, int[2] kernel, int stride, int[] dilations, "
@@ -411,6 +411,8 @@ def _conv_merge(bits: Tensor, weight: Tensor, *rest: Any) -> Any:
     size = _check_conv(bits, weight, shape)
     _expect("curve", curve, torch.float32, (3, shape.bases * shape.out_channels))
     _check_residual(residual, size, shape)
+    if shape.bases > MOST_BASES:
+        raise BinsegError(f"at most {MOST_BASES} bases can be merged, not {shape.bases}")
     _expect("lambdas", lambdas, torch.float32, (shape.bases,))
     if gates is not None:
         _expect("gates", gates, torch.float32, (shape.bases,))

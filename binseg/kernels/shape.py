@@ -11,6 +11,9 @@ WORD = 32
 BLOCK = 64
 """Output channels that lie side by side in packed weights: four 512-bit vectors."""
 
+MOST_BASES = 8
+"""Bases that can be merged in one convolution."""
+
 LARGEST_SUM = 2**31 - 1
 
 
