@@ -111,8 +111,8 @@ void convolve(const ConvArgs& a, int64_t begin, int64_t end, void* scratch) {
   const int64_t chunks = (a.out_height + a.rows_per_task - 1) / a.rows_per_task;
   const int64_t together = Epilogue::kMerges ? a.bases : 1;
   for (int64_t task = begin; task < end; ++task) {
-    const int64_t chunk = task % chunks;
-    const int64_t block = task / chunks % a.blocks;
+    const int64_t chunk = Epilogue::kMerges ? task / a.blocks % chunks : task % chunks;
+    const int64_t block = Epilogue::kMerges ? task % a.blocks : task / chunks % a.blocks;
     const int64_t rest = task / (chunks * a.blocks);
     const int64_t first_base = Epilogue::kMerges ? 0 : rest % a.bases;
     const int64_t n = Epilogue::kMerges ? rest : rest / a.bases;
