@@ -25,7 +25,7 @@ def doctor(rebuild: bool = False) -> int:
     """Say what this machine has, build the 1-bit kernels, and test them against the reference.
 
     Args:
-        rebuild: remove the compiled kernels first, so that they are compiled again.
+        rebuild: compile the kernels again.
 
     Returns:
         Exit status: 0 if all that this machine needs works, 1 if not; each fault has its remedy.
@@ -84,23 +84,23 @@ def _processor(report: _Report) -> None:
 
 
 def _compiler(report: _Report) -> None:
-    from binseg.kernels import build
+    from binseg.kernels import cache, toolchain
 
     try:
-        command, version = build.find_compiler()
+        command, version = toolchain.find_compiler()
         report.line("compiler", f"{' '.join(command)}: {version}")
-    except build.BuildError as error:
+    except toolchain.BuildError as error:
         # a fault only if the kernels are not there already, which comes out below
         report.line("compiler", str(error))
     try:
-        folder = build.cache_folder()
+        folder = cache.cache_folder()
         free = shutil.disk_usage(_existing(folder)).free
     except (BinsegError, OSError) as error:
         report.fault("cache", BinsegError(str(error)))
         return
     report.line("cache", f"{folder}, {free / 2**30:.1f} GiB free")
     if free < _LEAST_SPACE:
-        report.fault("cache", f"little space; free some or set {build.CACHE} to another folder")
+        report.fault("cache", f"little space; free some or set {cache.CACHE} to another folder")
 
 
 def _existing(folder: Path) -> Path:
@@ -130,7 +130,7 @@ def _cpu(report: _Report, rebuild: bool) -> None:
 def _cuda(report: _Report, rebuild: bool) -> None:
     import torch
 
-    from binseg.kernels import build
+    from binseg.kernels import toolchain
 
     if torch.version.cuda is None:
         report.line("CUDA", "not used: this torch is built without it")
@@ -139,9 +139,9 @@ def _cuda(report: _Report, rebuild: bool) -> None:
         warnings.simplefilter("always")
         available = torch.cuda.is_available()
     try:
-        toolkit = build.find_toolkit()
+        toolkit = toolchain.find_toolkit()
         report.line("CUDA toolkit", f"{toolkit.version} in {toolkit.home}, {toolkit.cudart}")
-    except build.BuildError as error:
+    except toolchain.BuildError as error:
         report.line("CUDA toolkit", str(error))
     if not available:
         # torch warns of a driver that is too old, for example
@@ -161,21 +161,20 @@ def _cuda(report: _Report, rebuild: bool) -> None:
 
 def _built(report: _Report, name: Literal["cpu", "cuda"], rebuild: bool) -> bool:
     """Whether the kernels are compiled and loaded; compiles them if they are not."""
-    from binseg.kernels import build
+    from binseg.kernels import build, recipes
 
     title = f"{name} kernels"
     try:
-        recipe = build.RECIPES[name]()
-        if rebuild:
-            build.drop(recipe)
-        before = build.cached(recipe)
+        recipe = recipes.RECIPES[name]()
+        before = None if rebuild else build.cached(recipe)
         began = time.monotonic()
+        if rebuild:
+            build.build(recipe, again=True)
         build.load(name)
         after = build.cached(recipe)
         seconds = time.monotonic() - began
-        report.line(
-            title, f"{f'compiled in {seconds:.0f} s' if after != before else 'cached'}: {after}"
-        )
+        how = "cached" if after == before else f"compiled in {seconds:.0f} s"
+        report.line(title, f"{how}: {after}")
     except BinsegError as error:
         report.fault(title, error)
         return False

@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from binseg.errors import unknown_name
+from binseg.errors import BinsegError, unknown_name
 from binseg.kernels import build, reference
 from binseg.kernels.shape import ConvShape, blocks, words
 
 ENVIRONMENT = "BINSEG_CUDA"
-ENGINES = ("tensor", "cores")
+ENGINES = ("cores", "tensor", "wgmma")
+"""CUDA cores; tensor cores, a warp at a time; those of sm_90a, four warps at a time."""
 
 _STEP = 8  # words that one matrix instruction takes
 _MOST_BASES = 64
@@ -32,28 +33,36 @@ _LARGEST_GRID = 65535
 def backend(device: torch.device) -> "Kernels":
     """The kernels for the GPU `device`, built on first use.
 
-    The environment variable BINSEG_CUDA names an engine: "tensor", or "cores" to keep off the
-    tensor cores.
+    The environment variable BINSEG_CUDA names one of `ENGINES` to use in place of "tensor".
 
     Raises:
         BuildError: no kernels for this machine.
-        BinsegError: the environment names an unknown engine.
+        BinsegError: the environment names an unknown engine, or one that this GPU does not have.
     """
     asked = os.environ.get(ENVIRONMENT) or None
     if asked is not None and asked not in ENGINES:
         raise unknown_name(f"engine in {ENVIRONMENT}", asked, ENGINES)
     build.load("cuda")
     capability = torch.cuda.get_device_capability(device)
+    had = engines(capability)
+    if asked is not None and asked not in had:
+        raise BinsegError(f"{ENVIRONMENT}={asked}: this GPU has {' and '.join(had)} only")
     properties = torch.cuda.get_device_properties(device)
-    # later GPUs have no 1-bit tensor cores: their mma instructions on bits are emulated
-    native = (7, 5) <= capability < (10, 0)
     plan = Plan(
-        tensor_cores=native if asked is None else asked == "tensor",
-        counts_and=capability >= (8, 0),
+        engine=asked or had[0],
+        capability=capability,
         multiprocessors=properties.multi_processor_count,
         shared_limit=getattr(properties, "shared_memory_per_block_optin", 48 * 1024),
     )
     return Kernels(torch.ops.binseg_cuda, plan)
+
+
+def engines(capability: tuple[int, int]) -> tuple[str, ...]:
+    """Those of `ENGINES` that a GPU has, the default first."""
+    # later GPUs have no 1-bit tensor cores: their instructions on bits are emulated
+    if not (7, 5) <= capability < (10, 0):
+        return ("cores",)
+    return ("tensor", "wgmma", "cores") if capability == (9, 0) else ("tensor", "cores")
 
 
 @dataclass(frozen=True)
@@ -61,18 +70,23 @@ class Plan:
     """How convolutions run on a GPU.
 
     Attributes:
-        tensor_cores: or else CUDA cores.
-        counts_and: whether tensor cores count a ∧ w, not a ⊕ w.
+        engine: one of `ENGINES`.
+        capability: of the GPU.
         multiprocessors: of the GPU.
         shared_limit: bytes of shared memory that a block of threads may have.
         rows: output pixels of a block of threads: 128, 64 or 32; None chooses.
     """
 
-    tensor_cores: bool
-    counts_and: bool
+    engine: str
+    capability: tuple[int, int]
     multiprocessors: int
     shared_limit: int
     rows: int | None = None
+
+    @property
+    def counts_and(self) -> bool:
+        """Whether products count a ∧ w, not a ⊕ w."""
+        return self.engine != "cores" and self.capability >= (8, 0)
 
     def tile_rows(self, pixels: int, columns: int) -> int:
         """The largest tile that still gives every multiprocessor work."""
@@ -250,7 +264,7 @@ class Kernels:
             [*shape.kernel, shape.stride, shape.out_channels, *shape.dilations],
             [
                 int(shape.padding_value != -1),
-                int(self.plan.tensor_cores),
+                ENGINES.index(self.plan.engine),
                 self.plan.tile_rows(pixels, columns),
                 self.plan.shared_limit,
             ],
@@ -259,23 +273,34 @@ class Kernels:
         return _Call(size, (_aligned(bits), arranged, table), numbers)
 
     def _prepare(self, weight: Tensor, shape: ConvShape) -> tuple[Tensor, Tensor]:
-        """The weight in fragment order and its table, remembered until the weight changes."""
-        counts_and = self.plan.tensor_cores and self.plan.counts_and
-        if weight.is_cuda and torch.cuda.is_current_stream_capturing():
-            # a graph's own memory holds nothing until the graph runs, so nobody else may have it;
-            # what was made before the capture is used
-            return self._remembered(weight, shape) or (
-                arrange(weight),
-                make_table(weight, shape, counts_and),
-            )
-        found = self._remembered(weight, shape)
-        if found is None:
-            found = arrange(weight), make_table(weight, shape, counts_and)
-            self._prepared.setdefault(weight, {})[_key(weight, shape)] = found
-        return found
+        """The weight in the kernels' order and its table, remembered until the weight changes.
 
-    def _remembered(self, weight: Tensor, shape: ConvShape) -> tuple[Tensor, Tensor] | None:
-        return self._prepared.get(weight, {}).get(_key(weight, shape))
+        A CUDA graph holds the addresses of what it was captured with: it has to be captured again
+        after its weights have changed.
+        """
+        version = None if weight.is_inference() else weight._version
+        key = shape.in_channels, shape.kernel, shape.padding_value
+        known = self._prepared.get(weight)
+        if known is not None and known.version == version and key in known.made:
+            return known.made[key]
+        made = (
+            arrange(weight, self.plan.engine == "wgmma"),
+            make_table(weight, shape, self.plan.counts_and),
+        )
+        # what is made while a graph is captured holds nothing before the graph runs
+        if not (weight.is_cuda and torch.cuda.is_current_stream_capturing()):
+            if known is None or known.version != version:
+                known = self._prepared[weight] = _Prepared(version, {})
+            known.made[key] = made
+        return made
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What was made of one version of a weight."""
+
+    version: int | None
+    made: dict[tuple[int, tuple[int, int], int], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -287,26 +312,31 @@ class _Call:
     numbers: tuple[list[int], list[int]]
 
 
-def arrange(weight: Tensor) -> Tensor:
-    """Weights in the order of matrix-instruction fragments.
+def arrange(weight: Tensor, wgmma: bool = False) -> Tensor:
+    """Weights in the order in which matrix instructions read them.
 
-    A step is 8 words of the (tap, word) pairs in order, filled up with zeros. Within it, lane
-    4·g + t of a warp holds words 2·t and 2·t + 1 of column g of eight 8-column tiles; tile j of
-    the four in a group of 32 channels has channels 8·⌊g / 2⌋ + 2·j + g mod 2, so that a lane's sums
-    belong to 8 channels side by side.
+    A step is 8 words of the (tap, word) pairs in order, filled up with zeros. Column g of tile j,
+    of the four 8-column tiles in a group of 32 channels, is channel 8·⌊g / 2⌋ + 2·j + g mod 2, so
+    that a thread's sums belong to 8 channels side by side.
+
+    For warps, lane 4·g + t holds words 2·t and 2·t + 1 of column g, of two tiles at a time. For
+    `wgmma`, which reads shared memory by itself, a tile is two cores of 8 columns × 4 words: the
+    even words, then the odd ones.
 
     Args:
         weight: from `layout.pack_weight`.
+        wgmma: which order.
 
     Returns:
-        int32 (K, ⌈C_out / 64⌉, steps, 2 groups, 2 pairs of tiles, 32 lanes, 4 words).
+        int32 (K, ⌈C_out / 64⌉, steps, 512).
     """
     flat = weight.flatten(2, 3)
     flat = F.pad(flat, (0, 0, 0, -flat.shape[2] % _STEP))
-    # steps, t, word of the pair, group, half of g, pair of tiles, tile of the pair, parity of g
+    # dimensions 2 to 9: steps, t, word of the pair, group, half of g, pair of tiles, tile of the
+    # pair, parity of g
     split = flat.unflatten(3, (2, 4, 2, 2, 2)).unflatten(2, (-1, 4, 2))
-    ordered = split.permute(0, 1, 2, 5, 7, 6, 9, 3, 8, 4)
-    return ordered.flatten(8, 9).flatten(5, 7).contiguous()
+    order = (5, 7, 8, 4, 6, 9, 3) if wgmma else (5, 7, 6, 9, 3, 8, 4)
+    return split.permute(0, 1, 2, *order).flatten(3).contiguous()
 
 
 def make_table(weight: Tensor, shape: ConvShape, counts_and: bool) -> Tensor:
@@ -345,11 +375,6 @@ def _count_ones(packed: Tensor) -> Tensor:
     count = (count & 0x33333333) + ((count >> 2) & 0x33333333)
     count = (count + (count >> 4)) & 0x0F0F0F0F
     return (count * 0x01010101 >> 24) & 0xFF
-
-
-def _key(weight: Tensor, shape: ConvShape) -> tuple[Any, ...]:
-    version = None if weight.is_inference() else weight._version
-    return version, shape.in_channels, shape.kernel, shape.padding_value
 
 
 def _is_supported(shape: ConvShape) -> bool:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from binseg.cli import main
-from binseg.kernels import build, cpu, dispatch, isa, reference
+from binseg.kernels import build, cache, cpu, dispatch, isa, recipes, reference, toolchain
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no
 @pytest.fixture
 def source(tmp_path, monkeypatch):
     """A machine without a GPU whose kernels are one tiny file and, in truth, the reference."""
-    monkeypatch.setenv(build.CACHE, str(tmp_path / "cache"))
+    monkeypatch.setenv(cache.CACHE, str(tmp_path / "cache"))
     monkeypatch.delenv(dispatch.ENVIRONMENT, raising=False)
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -24,8 +24,8 @@ def source(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     source = tmp_path / "tiny.cpp"
     source.write_text("int nothing;\n")
-    recipe = build.Recipe("tiny", "a test", tmp_path, {source.name: ()}, flags=("-fPIC",))
-    monkeypatch.setitem(build.RECIPES, "cpu", lambda: recipe)
+    recipe = recipes.Recipe("tiny", "a test", tmp_path, {source.name: ()}, flags=("-fPIC",))
+    monkeypatch.setitem(recipes.RECIPES, "cpu", lambda: recipe)
     set_backend(monkeypatch)
     return source
 
@@ -147,20 +147,20 @@ def test_little_space_is_a_fault(capsys, source, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
     status, out = run(capsys)
     assert status == 1
-    assert f"FAULT: little space; free some or set {build.CACHE}" in out
+    assert f"FAULT: little space; free some or set {cache.CACHE}" in out
 
 
 def test_a_gpu_without_kernels_is_a_fault(capsys, source, monkeypatch):
     def no_toolkit():
-        raise build.BuildError("no CUDA 13 toolkit")
+        raise toolchain.BuildError("no CUDA 13 toolkit")
 
     monkeypatch.setattr(torch.version, "cuda", "13.2")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Some GPU")
-    monkeypatch.setattr(build, "find_toolkit", no_toolkit)
-    monkeypatch.setitem(build.RECIPES, "cuda", no_toolkit)
+    monkeypatch.setattr(toolchain, "find_toolkit", no_toolkit)
+    monkeypatch.setitem(recipes.RECIPES, "cuda", no_toolkit)
     status, out = run(capsys)
     assert status == 1
     assert "CUDA          Some GPU, sm_90" in out

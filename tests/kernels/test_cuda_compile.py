@@ -99,7 +99,7 @@ def test_no_register_spills(compiled, name, arch):
 @pytest.mark.parametrize("name", sorted(TENSOR_CORES))
 def test_tensor_cores_count_bits(disassembled, name, arch):
     code = disassembled(name, arch)
-    found = set(re.findall(r"\b(\w*MMA[.\w]*)", code))
+    found = set(re.findall(r"\b([A-Z]+MMA[.\w]*)", code))
     wanted = {INSTRUCTION[arch]}
     if (name, arch) == ("rate", "90a"):
         assert any(one.startswith("BGMMA") for one in found)

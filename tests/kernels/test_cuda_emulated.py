@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from functools import cache
+from unittest import mock
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from cuda_emulation import cases
 from cuda_emulation.build import EmulatedKernels, load
 
 from binseg.kernels import layout, reference
-from binseg.kernels.cuda import Plan, arrange
+from binseg.kernels.cuda import Plan, arrange, engines
 from binseg.kernels.shape import ConvShape
 
 pytestmark = [
@@ -18,7 +19,8 @@ pytestmark = [
     pytest.mark.slow,
 ]
 
-AMPERE, TURING = 800, 750
+# what runs on sm_80 runs on sm_90 in the same way
+TURING, HOPPER = 750, 900
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +32,21 @@ def operators(tmp_path_factory):
     return get
 
 
-def make(operators, *, arch=AMPERE, rows=32, tensor_cores=True, shared_limit=200_000):
-    plan = Plan(tensor_cores, arch >= AMPERE, 4, shared_limit, rows)
+def make(operators, *, arch=HOPPER, rows=32, engine="tensor", shared_limit=200_000):
+    plan = Plan(engine, (arch // 100, arch // 10 % 10), 4, shared_limit, rows)
     return EmulatedKernels(operators(arch), plan)
 
 
 @pytest.fixture(
-    params=["128 rows", "64 rows", "32 rows", "little shared memory", "sm_75", "CUDA cores"]
+    params=[
+        "128 rows",
+        "64 rows",
+        "32 rows",
+        "little shared memory",
+        "sm_75",
+        "wgmma",
+        "CUDA cores",
+    ]
 )
 def kernels(request, operators):
     made = {
@@ -46,7 +56,8 @@ def kernels(request, operators):
         # two stages, and group blocks that keep their bases in global memory
         "little shared memory": lambda: make(operators, rows=64, shared_limit=36_000),
         "sm_75": lambda: make(operators, arch=TURING, rows=64, shared_limit=65_536),
-        "CUDA cores": lambda: make(operators, tensor_cores=False),
+        "wgmma": lambda: make(operators, engine="wgmma"),
+        "CUDA cores": lambda: make(operators, engine="cores"),
     }[request.param]()
     yield made
     made.check()
@@ -102,6 +113,8 @@ def test_a_changed_weight_is_arranged_again(plain):
     weight.copy_(layout.pack_weight(-torch.randn(64, 64, 1, 1)))
     after = plain.conv_sum(bits, weight, shape, torch.int32)
     assert not torch.equal(before, after)
+    (known,) = plain._prepared.values()
+    assert len(known.made) == 1
     assert torch.equal(after, reference.conv_sum(bits, weight, shape, torch.int32))
 
 
@@ -130,8 +143,6 @@ def test_sizes_that_need_more_than_32_bits_go_to_the_reference(plain):
     bits = torch.zeros(1, 2, 2, 1, 1, dtype=torch.int32)
     weight = layout.pack_weight(torch.randn(4, 3, 1, 1024))
     assert not plain._prepared
-    from unittest import mock
-
     with mock.patch.object(reference, "conv_sum") as conv_sum:
         plain.conv_sum(bits, weight, shape, torch.int32)
     conv_sum.assert_called_once()
@@ -139,13 +150,14 @@ def test_sizes_that_need_more_than_32_bits_go_to_the_reference(plain):
 
 def test_arrange_keeps_every_word():
     weight = torch.arange(2 * 2 * 3 * 5 * 64, dtype=torch.int32).view(2, 2, 3, 5, 64)
-    arranged = arrange(weight)
-    assert arranged.shape == (2, 2, 2, 2, 2, 32, 4)
-    assert set(weight.flatten().tolist()) == set(arranged.flatten().tolist())
+    for wgmma in (False, True):
+        arranged = arrange(weight, wgmma)
+        assert arranged.shape == (2, 2, 2, 512)
+        assert set(weight.flatten().tolist()) == set(arranged.flatten().tolist())
 
 
 def test_tile_heights():
-    plan = Plan(True, True, 132, 232_448)
+    plan = Plan("tensor", (9, 0), 132, 232_448)
     assert plan.tile_rows(32 * 120 * 160, 1) == 128
     assert plan.tile_rows(120 * 160, 1) == 64
     assert plan.tile_rows(30 * 40, 4) == 32
@@ -154,5 +166,11 @@ def test_tile_heights():
 
 def test_rate_kernel_runs(operators):
     out = torch.zeros(128, dtype=torch.int32)
-    operators(AMPERE).mma_rate(1, 1, out)
+    operators(HOPPER).mma_rate(1, 1, out)
     assert out.any()
+
+
+def test_engines_of_each_generation():
+    assert engines((7, 0)) == engines((10, 0)) == engines((12, 0)) == ("cores",)
+    assert engines((7, 5)) == engines((8, 9)) == ("tensor", "cores")
+    assert engines((9, 0))[0] == "tensor"

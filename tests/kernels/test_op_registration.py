@@ -1,4 +1,4 @@
-"""The operators as torch sees them: schemas, fake implementations, compile, export, bad arguments."""
+"""The operators as torch sees them: schemas, fakes, compile, export, bad arguments."""
 
 import pytest
 import torch
