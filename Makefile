@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test format clean
+.PHONY: quickstart test format gpu-check clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/binseg quickstart --out quickstart
@@ -17,6 +17,16 @@ test: $(VENV)/installed-dev
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Needs a GPU, nvcc and a Python with torch and pytest, and nothing installed: build the kernels, test
+# them against the reference, time them. OUT is where the figures go.
+OUT ?= build/gpu-check
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+gpu-check:
+	$(GPU_PYTHON) -c "import torch; from binseg.kernels import cuda; \
+	    print(cuda.backend(torch.device('cuda', torch.cuda.current_device())).plan)"
+	$(GPU_PYTHON) -m pytest -q -p no:cacheprovider tests/kernels/test_cuda_device.py; tested=$$?; \
+	    $(GPU_PYTHON) -m binseg.kernels.cuda_bench --out $(OUT) && exit $$tested
 
 clean:
 	rm -rf $(VENV) build binseg.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from binseg.errors import BinsegError
     from binseg.nn.segmenter import create_model, list_models
     from binseg.packed.file import load, save
+    from binseg.packed.fold import pack
     from binseg.predictor import Predictor, Segmentation, evaluate
+    from binseg.summarize import summary
     from binseg.training.run import train
 
 _HOMES = {
@@ -21,7 +23,9 @@ _HOMES = {
     "evaluate": "binseg.predictor",
     "list_models": "binseg.nn.segmenter",
     "load": "binseg.packed.file",
+    "pack": "binseg.packed.fold",
     "save": "binseg.packed.file",
+    "summary": "binseg.summarize",
     "train": "binseg.training.run",
 }
 
@@ -33,7 +37,9 @@ __all__ = [
     "evaluate",
     "list_models",
     "load",
+    "pack",
     "save",
+    "summary",
     "train",
 ]
 

@@ -21,7 +21,7 @@ FLOORS = {
     "packed": 5,
     "training": 6,
     "predictor": 7,
-    "summary": 7,
+    "summarize": 7,
     "export": 7,
     "quickstart": 8,
     "bench": 8,

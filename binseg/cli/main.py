@@ -41,8 +41,16 @@ COMMANDS = {
     "train": _Command("train:train", "train a network"),
     "evaluate": _Command("evaluate:evaluate", "score a model on labelled pictures", {"model": "?"}),
     "predict": _Command("predict:predict", "segment pictures", {"model": None, "pictures": "+"}),
+    "pack": _Command("pack:pack", "write a trained network as bits", {"model": None}),
     "data check": _Command("data_check:data_check", "look for faults in a data set"),
+    "bench": _Command(
+        "bench:bench", "speed, size and memory beside fp32, bf16 and int8", {"network": "?"}
+    ),
+    "summary": _Command(
+        "summary:summary", "what of a network is 1 bit, layer by layer", {"network": None}
+    ),
     "models": _Command("models:models", "list the networks that can be trained"),
+    "doctor": _Command("doctor:doctor", "build and test the 1-bit kernels, say what is missing"),
 }
 
 
@@ -113,9 +121,19 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
         kind = typing.get_args(hint)[0] if nargs in ("+", "?") else hint
         settings: dict[str, Any] = {} if nargs is None else {"nargs": nargs}
         parser.add_argument(parameter, type=kind, help=_help(function, parameter), **settings)
+    defaults = inspect.signature(function).parameters
+    lists = {name: kind for name, hint in hints.items() if (kind := _item_type(hint)) is not None}
+    for name in lists.keys() - command.positional.keys():
+        parser.add_argument(
+            f"--{name}",
+            type=lists[name],
+            nargs="+",
+            default=defaults[name].default,
+            help=_help(function, name),
+        )
     switches = {
         name: parameter.default
-        for name, parameter in inspect.signature(function).parameters.items()
+        for name, parameter in defaults.items()
         if isinstance(parameter.default, bool)
     }
     for name, default in switches.items():
@@ -125,7 +143,7 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
             default=default,
             help=_help(function, name),
         )
-    skip: set[str | int] = {*command.positional, *switches}
+    skip: set[str | int] = {*command.positional, *switches, *lists}
     parser.add_function_arguments(function, skip=skip, fail_untyped=True)
     for path in _config_files(arguments):
         _check_yaml(path)
@@ -139,6 +157,14 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
     return function(
         **{k: v for k, v in values.items(branches=True) if "." not in k and k != "config"}
     )
+
+
+def _item_type(hint: Any) -> Any:
+    """What a list holds, for `list[T]` and `list[T] | None`; None for another hint."""
+    for part in (hint, *typing.get_args(hint)):
+        if typing.get_origin(part) is list:
+            return typing.get_args(part)[0]
+    return None
 
 
 def _help(function: Callable[..., int], parameter: str) -> str:

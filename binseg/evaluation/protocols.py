@@ -19,7 +19,8 @@ from torch import Tensor
 from binseg.data.labels import IGNORE
 from binseg.data.preprocess import Preprocessing, resize_image
 from binseg.errors import BinsegError, unknown_name
-from binseg.evaluation.upsample import ArgmaxRows, upsampled_argmax
+from binseg.evaluation.upsample import ArgmaxRows, refuse_nan, upsampled_argmax
+from binseg.kernels.ops import upsample_argmax
 
 Network = Callable[[Tensor], Tensor]
 """Normalised float NCHW pictures → float NCHW logits, at the input's size or a coarser one."""
@@ -99,7 +100,8 @@ def segment(
     """The class map of a picture.
 
     Args:
-        network: any callable from normalised float32 N3HW to logits NCHW, N = 1, on `device`.
+        network: any callable from normalised float32 N3HW to logits NCHW, N = 1, on `device`; its
+            method `scores`, if any, gives them on a coarser grid (see `PackedSegmenter`).
         image: HWC uint8 RGB in [0, 255], of any size.
         preprocessing: how the network wants pictures resized and normalised.
         protocol: whole, sliding or multi-scale, and the precision.
@@ -125,11 +127,17 @@ def segment(
         )
     device = torch.device(device)
 
+    size = size or (height, width)
+    # a packed network that sees the picture at the wanted size upsamples its scores and takes the
+    # largest in one go, so that full-size logits never exist
+    fused = base == size and protocol.name == "whole" and hasattr(network, "scores")
+    scores_of: Network = network.scores if fused else network  # type: ignore[attr-defined]
+
     def forward(pixels: Tensor) -> Tensor:
         """uint8 HWC → float32 (C, h, w) logits."""
         batch = preprocessing.normalize(pixels.to(device).permute(2, 0, 1)[None].contiguous())
         with torch.autocast(device.type, torch.bfloat16, enabled=protocol.precision == "bf16"):
-            logits = network(batch)
+            logits = scores_of(batch)
         if logits.ndim != 4 or logits.shape[0] != 1 or not 1 <= logits.shape[1] <= IGNORE:
             raise BinsegError(
                 f"the network gives {tuple(logits.shape)} for one picture; it must give NCHW "
@@ -138,7 +146,8 @@ def segment(
         return logits[0].float()
 
     try:
-        return _PROTOCOLS[protocol.name](forward, image, base, protocol, size or (height, width))
+        run = _whole_fused if fused else _PROTOCOLS[protocol.name]
+        return run(forward, image, base, protocol, size)
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -159,6 +168,18 @@ def _whole(
     size: tuple[int, int],
 ) -> np.ndarray:
     return upsampled_argmax(forward(_pixels(resize_image(image, base))), size)
+
+
+def _whole_fused(
+    forward: _Forward,
+    image: np.ndarray,
+    base: tuple[int, int],
+    protocol: Protocol,
+    size: tuple[int, int],
+) -> np.ndarray:
+    scores = forward(_pixels(resize_image(image, base)))
+    refuse_nan(scores)
+    return upsample_argmax(scores.permute(1, 2, 0)[None], *size)[0].cpu().numpy()
 
 
 def _sliding(

@@ -107,8 +107,13 @@ class ArgmaxRows:
         for index in range(1, wide.shape[0]):
             ids.masked_fill_(wide[index] > best, index)
             torch.maximum(best, wide[index], out=best)
-        if best.isnan().any():
-            raise BinsegError(
-                "the network's output holds nan: its weights are damaged or its training diverged"
-            )
+        refuse_nan(best)
         self.class_map[strip] = ids.cpu().numpy()
+
+
+def refuse_nan(scores: Tensor) -> None:
+    """Raise BinsegError if a score is nan: an argmax would hide it."""
+    if scores.isnan().any():
+        raise BinsegError(
+            "the network's output holds nan: its weights are damaged or its training diverged"
+        )

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -39,6 +40,10 @@ class Segmenter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def class_map(self, x: Tensor) -> Tensor:
+        """The class of each pixel, uint8 (N, H, W); of equal logits the lowest id wins."""
+        return self(x).argmax(dim=1).to(torch.uint8)
 
 
 class BackboneSegmenter(Segmenter):

@@ -2,27 +2,35 @@
 
 The header (metadata key "binseg") holds the format's version, the kind of the tensors, the
 architecture's arguments, the label table, the preprocessing and the training figures. A file of
-kind "float" holds latent real weights and BatchNorm statistics. Nothing in a file is ever run.
+kind "float" holds latent real weights and BatchNorm statistics; one of kind "packed" holds the
+tensors of a `PackedSegmenter`: bits, eight to a byte, thresholds and folded constants (see `give`
+of its layers), and its header says "rest". Nothing in a file is ever run.
 """
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from binseg.atomic import atomic_path
 from binseg.data.labels import LabelTable
 from binseg.data.preprocess import Preprocessing
-from binseg.errors import BinsegError
-from binseg.nn.segmenter import Segmenter, create_model
+from binseg.errors import BinsegError, unknown_name
+from binseg.nn.backbones import list_backbones
+from binseg.nn.segmenter import BackboneSegmenter, Segmenter, create_model
+from binseg.packed.folding import Folding, Rest
+from binseg.packed.modules import PackedSegmenter
+from binseg.packed.stored import Expected, stored_layers
 
 FORMAT_VERSION = 1
 _KEY = "binseg"
+_KINDS = ("float", "packed")
 
 
 @dataclass
@@ -30,7 +38,8 @@ class LoadedModel:
     """What a model file holds.
 
     Attributes:
-        model: in eval mode; normalised float32 (N, 3, H, W) → logits (N, C, H, W).
+        model: in eval mode; normalised float32 (N, 3, H, W) → logits (N, C, H, W). A
+            `PackedSegmenter` from a file of kind "packed".
         labels: names and colours of the C classes.
         preprocessing: how pictures become the model's input.
         header: the whole JSON header; "training" holds the figures of the run.
@@ -51,16 +60,17 @@ def save(
     training: dict[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a file of kind "float" whole or not at all.
+    """Write a model file, whole or not at all.
 
     Args:
         path: ends in .safetensors.
-        model: its `architecture` and all its tensors are written.
+        model: a trained network makes a file of kind "float", a `PackedSegmenter` one of kind
+            "packed"; its `architecture` and all its tensors are written.
         labels: must have as many classes as the model.
         preprocessing: how pictures become the model's input.
         training: figures and settings of the run, JSON values.
-        dtype: of the tensors with two dimensions or more; bfloat16 halves the file and keeps
-            every sign.
+        dtype: in a float file, of the tensors with two dimensions or more; bfloat16 halves the
+            file and keeps every sign.
 
     Raises:
         BinsegError: the label table does not fit, or the file cannot be written.
@@ -78,10 +88,20 @@ def save(
         "preprocessing": preprocessing.to_dict(),
         "training": training or {},
     }
-    tensors = {
-        name: tensor.detach().to("cpu", dtype if tensor.ndim >= 2 else tensor.dtype).contiguous()
-        for name, tensor in model.state_dict().items()
-    }
+    if isinstance(model, PackedSegmenter):
+        header |= {"kind": "packed", "rest": model.rest}
+        tensors = {
+            f"{prefix}{name}": tensor
+            for prefix, layer in stored_layers(model)
+            for name, tensor in layer.give().items()
+        }
+    else:
+        tensors = {
+            name: tensor.detach()
+            .to("cpu", dtype if tensor.ndim >= 2 else tensor.dtype)
+            .contiguous()
+            for name, tensor in model.state_dict().items()
+        }
     # into memory first: safetensors' own writer hides why the disk refused
     content = serialize(tensors, metadata={_KEY: json.dumps(header)})
     with atomic_path(path) as temporary:
@@ -108,7 +128,10 @@ def load(path: str | Path) -> LoadedModel:
     header, tensors = _read(path, tensors=True)
     try:
         arguments = dict(header["architecture"])
-        model = create_model(**arguments)
+        if header["kind"] == "packed":
+            model: Segmenter = _unfilled(arguments, header["rest"])
+        else:
+            model = create_model(**arguments)
         labels = LabelTable.from_dict(header["labels"])
         preprocessing = Preprocessing.from_dict(header["preprocessing"])
     except BinsegError as error:
@@ -120,7 +143,10 @@ def load(path: str | Path) -> LoadedModel:
             f"{path}: the header is damaged ({labels.num_classes} labels for "
             f"{model.num_classes} classes); get the file again"
         )
-    load_tensors(model, tensors, source=path)
+    if isinstance(model, PackedSegmenter):
+        _take_tensors(model, tensors, source=path)
+    else:
+        load_tensors(model, tensors, source=path)
     return LoadedModel(model.eval(), labels, preprocessing, header)
 
 
@@ -130,20 +156,78 @@ def load_tensors(model: torch.nn.Module, tensors: dict[str, Tensor], *, source: 
     Raises:
         BinsegError: names or shapes differ; the message names the first few.
     """
-    own = model.state_dict()
-    faults = [f"{name} is missing" for name in own if name not in tensors]
-    faults += [f"{name} is unknown" for name in tensors if name not in own]
-    faults += [
-        f"{name} is {tuple(tensors[name].shape)}, not {tuple(own[name].shape)}"
-        for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
-    ]
+    expected = {
+        name: Expected(tuple(tensor.shape), (tensor.dtype,))
+        for name, tensor in model.state_dict().items()
+    }
+    # a float file's dtypes are the writer's choice
+    _refuse_misfits(tensors, expected, source=source, dtypes=False)
+    model.load_state_dict(tensors)
+
+
+def _refuse_misfits(
+    tensors: dict[str, Tensor],
+    expected: dict[str, Expected],
+    *,
+    source: Path,
+    dtypes: bool = True,
+) -> None:
+    faults = [f"{name} is missing" for name in expected if name not in tensors]
+    faults += [f"{name} is unknown" for name in tensors if name not in expected]
+    for name, (shape, kinds) in expected.items():
+        if name not in tensors:
+            continue
+        if tuple(tensors[name].shape) != shape:
+            faults.append(f"{name} is {tuple(tensors[name].shape)}, not {shape}")
+        elif dtypes and tensors[name].dtype not in kinds:
+            faults.append(f"{name} is {tensors[name].dtype}, not {kinds[0]}")
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise BinsegError(
             f"{source}: the tensors do not fit the network: {'; '.join(faults[:3])}{more}"
         )
-    model.load_state_dict(tensors)
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Leaves normally distributed tensors as they are: their values do not matter, and on the meta
+    device torch would load its compiler for them, which takes seconds."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        return args[0] if func is torch.Tensor.normal_ else func(*args, **(kwargs or {}))
+
+
+def _unfilled(architecture: dict[str, Any], rest: Rest) -> PackedSegmenter:
+    """A packed network without values; no memory is taken for the trained one."""
+    if rest not in get_args(Rest):
+        raise unknown_name("rest", str(rest), get_args(Rest))
+    if architecture["name"] not in list_backbones():
+        raise unknown_name("model", str(architecture["name"]), list_backbones())
+    with torch.device("meta"), _WithoutValues():
+        network = create_model(**architecture)
+    assert isinstance(network, BackboneSegmenter)
+    return PackedSegmenter(network, Folding(rest))
+
+
+def _take_tensors(model: PackedSegmenter, tensors: dict[str, Tensor], *, source: Path) -> None:
+    """Give a packed network its values.
+
+    Raises:
+        BinsegError: names, shapes or dtypes differ, or a value is out of range.
+    """
+    layers = dict(stored_layers(model))
+    expected = {
+        f"{prefix}{name}": what
+        for prefix, layer in layers.items()
+        for name, what in layer.expected().items()
+    }
+    _refuse_misfits(tensors, expected, source=source)
+    for prefix, layer in layers.items():
+        try:
+            layer.take({name: tensors[f"{prefix}{name}"] for name in layer.expected()})
+        except BinsegError as error:
+            raise BinsegError(f"{source}: {prefix.rstrip('.')}: {error}") from error
 
 
 def _read(path: Path, *, tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -175,6 +259,6 @@ def _read(path: Path, *, tensors: bool) -> tuple[dict[str, Any], dict[str, Tenso
             f"{path}: written in format {version} by a newer binseg; this one reads up to "
             f"{FORMAT_VERSION}: upgrade it"
         )
-    if kind != "float":
+    if kind not in _KINDS:
         raise BinsegError(f"{path}: tensors of kind '{kind}' are unknown to this binseg")
     return header, values

@@ -114,6 +114,8 @@ struct Avx2 {
     return sign_bits(_mm256_cmpeq_epi32(_mm256_min_epu32(a, b), a));
   }
 
+  // in assembly: gcc takes a function that does nothing but prefetch for one without effect
+  static void prefetch_read(const float* at) { asm volatile("prefetcht0 %0" ::"m"(*at)); }
   static void prefetch_write(const float* at) { asm volatile("prefetchw %0" ::"m"(*at)); }
   static Float setf(float x) { return _mm256_set1_ps(x); }
   static Float loadf(const float* from) { return _mm256_loadu_ps(from); }

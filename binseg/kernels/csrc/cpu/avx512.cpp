@@ -118,6 +118,8 @@ struct Avx512 {
   static Int shift_left(Int a, int by) { return _mm512_slli_epi32(a, by); }
   static uint32_t at_most(Int a, Int b) { return _mm512_cmple_epu32_mask(a, b); }
 
+  // in assembly: gcc takes a function that does nothing but prefetch for one without effect
+  static void prefetch_read(const float* at) { asm volatile("prefetcht0 %0" ::"m"(*at)); }
   static void prefetch_write(const float* at) { asm volatile("prefetchw %0" ::"m"(*at)); }
   static Float setf(float x) { return _mm512_set1_ps(x); }
   static Float loadf(const float* from) { return _mm512_loadu_ps(from); }

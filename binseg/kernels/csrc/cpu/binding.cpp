@@ -80,6 +80,11 @@ const T* values(const Tensor& tensor) {
   return static_cast<const T*>(tensor.data_ptr());
 }
 
+bool streams(const Tensor& out, const ConvArgs& args) {
+  return out.numel() > kStreamed && args.out_channels % kBlock == 0 &&
+         reinterpret_cast<uintptr_t>(out.data_ptr()) % 64 == 0;
+}
+
 void conv_sum(std::string isa, Tensor bits, Tensor weight, Ints shape, bool halves, Tensor out) {
   const Kernels& kernels = kernels_called(isa);
   binseg::Plan plan = plan_of(bits, weight, shape, false);
@@ -108,6 +113,7 @@ void conv_real(std::string isa, Tensor bits, Tensor weight, Ints shape, Tensor c
   plan.args.residual = pointer<const float>(residual);
   plan.args.residual_bases = residual ? residual->size(3) : 0;
   plan.args.out = out.data_ptr();
+  plan.args.streams = plan.args.bases > 1 && streams(out, plan.args);
   plan.args.bits = pointer<uint32_t>(signs);
   plan.args.bit_words = signs ? signs->size(4) : 0;
   plan.args.bit_bases = plan.args.bases;
@@ -128,8 +134,7 @@ void conv_merge(std::string isa, Tensor bits, Tensor weight, Ints shape, Tensor 
   plan.args.gates = pointer<const float>(gates);
   plan.args.out = pointer<float>(branches);
   plan.args.merged = pointer<float>(merged);
-  plan.args.streams = branches && plan.args.out_channels % kBlock == 0 && branches->numel() > kStreamed &&
-                      reinterpret_cast<uintptr_t>(plan.args.out) % 64 == 0;
+  plan.args.streams = branches && streams(*branches, plan.args);
   plan.args.bits = pointer<uint32_t>(signs);
   plan.args.bit_words = signs ? signs->size(4) : 0;
   plan.args.bit_bases = gates ? plan.args.bases : 1;

@@ -33,17 +33,20 @@ inline void store_bits(const ConvArgs& a, int64_t pixel, int64_t base, int64_t b
   if (2 * block + 1 < a.bit_words) to[1] = static_cast<uint32_t>(bits >> 32);
 }
 
-// Asks for the memory that an epilogue will read and write, before the sums are computed: by the
-// time they are known it is in the first cache.
-template <class Isa, int Pixels>
-inline void announce_residual(const ConvArgs& a, int64_t pixel, int64_t base, int64_t block) {
-  if (!a.residual) return;
-  const int64_t step = a.residual_bases * a.out_channels;
-  const float* from = a.residual + pixel * step + block * kBlock +
-                      (a.residual_bases == 1 ? 0 : base * a.out_channels);
-  for (int p = 0; p < Pixels; ++p)
-    for (int i = 0; i < kBlock; i += 16) __builtin_prefetch(from + p * step + i);
+// Asks for memory that an epilogue will read, a tile before it does and in the order of memory:
+// the hardware sees a stream and joins in, which no number of early requests out of order achieves.
+// Of the `step` channels of each pixel, chunks [first, first + count) of one block each; chunk c is
+// base c % bases of pixel c / bases. Beyond the end nothing happens.
+template <class Isa>
+inline void announce_residual(const ConvArgs& a, int64_t pixel, int64_t block, int64_t first,
+                              int64_t count) {
+  const float* from = a.residual + (pixel + Isa::kPixels) * a.residual_bases * a.out_channels +
+                      first * a.out_channels + block * kBlock;
+  for (int64_t i = 0; i < count; ++i)
+    for (int line = 0; line < kBlock; line += 16)
+      Isa::prefetch_read(from + i * a.out_channels + line);
 }
+// Memory that it will write in full.
 template <class Isa, int Pixels>
 inline void announce_result(const float* out, int64_t pixel, int64_t bases, int64_t base,
                             const ConvArgs& a, int64_t block) {
@@ -163,8 +166,14 @@ struct Real {
   template <int Pixels>
   void announce(int64_t, int64_t y, int64_t x) const {
     const int64_t pixel = pixel_of(a, n, y, x);
-    announce_residual<Isa, Pixels>(a, pixel, base, block);
-    announce_result<Isa, Pixels>(static_cast<const float*>(a.out), pixel, a.bases, base, a, block);
+    if (a.residual_bases == 1) announce_residual<Isa>(a, pixel, block, 0, Pixels);
+    if (a.residual_bases > 1) {
+      for (int p = 0; p < Pixels; ++p)
+        announce_residual<Isa>(a, pixel + p, block, base, 1);
+    }
+    if (!a.streams)
+      announce_result<Isa, Pixels>(static_cast<const float*>(a.out), pixel, a.bases, base, a,
+                                   block);
   }
 
   template <int Pixels, int V>
@@ -188,7 +197,9 @@ struct Real {
         }
         float* to = static_cast<float*>(a.out) +
                     ((pixel + p) * a.bases + base) * a.out_channels + inside;
-        if (count == Isa::kLanes) {
+        if (a.streams) {
+          Isa::stream(to, value);
+        } else if (count == Isa::kLanes) {
           Isa::storef(to, value);
         } else {
           Isa::storef_some(to, value, count);
@@ -222,7 +233,11 @@ struct Merge {
   template <int Pixels>
   void announce(int64_t base, int64_t y, int64_t x) const {
     const int64_t pixel = pixel_of(a, n, y, x);
-    if (base == 0 || a.residual_bases > 1) announce_residual<Isa, Pixels>(a, pixel, base, block);
+    if (a.residual_bases > 1) {
+      announce_residual<Isa>(a, pixel, block, base * Pixels, Pixels);
+    } else if (base == 0) {
+      announce_residual<Isa>(a, pixel, block, 0, Pixels);
+    }
     if (a.gates && !a.streams) {
       announce_result<Isa, Pixels>(static_cast<const float*>(a.out), pixel, a.bases, base, a,
                                    block);

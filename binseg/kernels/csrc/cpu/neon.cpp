@@ -106,6 +106,7 @@ struct Neon {
     return bits(vcleq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b)));
   }
 
+  static void prefetch_read(const float* at) { __builtin_prefetch(at); }
   static void prefetch_write(const float* at) { __builtin_prefetch(at, 1); }
   static Float setf(float x) { return vdupq_n_f32(x); }
   static Float loadf(const float* from) { return vld1q_f32(from); }

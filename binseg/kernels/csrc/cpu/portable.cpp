@@ -80,6 +80,7 @@ struct Portable {
   static Int shift_left(Int a, int by) { return a << by; }
   static uint32_t at_most(Int a, Int b) { return bits((Int)((Unsigned)a <= (Unsigned)b)); }
 
+  static void prefetch_read(const float* at) { __builtin_prefetch(at); }
   static void prefetch_write(const float* at) { __builtin_prefetch(at, 1); }
   static Float setf(float x) { return Float{x, x, x, x}; }
   static Float loadf(const float* from) {

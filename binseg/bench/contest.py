@@ -1,0 +1,169 @@
+"""The networks that are compared: packed ones, and the full-precision twin of their topology."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from binseg.bench.options import BenchOptions
+from binseg.data.label_table import LabelTable, auto_palette
+from binseg.data.preprocess import Preprocessing
+from binseg.data.scenes import draw_scene
+from binseg.errors import BinsegError
+from binseg.nn.segmenter import BackboneSegmenter, Segmenter, create_model
+from binseg.packed.fold import pack
+from binseg.packed.folding import Rest
+from binseg.packed.modules import PackedSegmenter
+
+CALIBRATION = 4
+"""Pictures that activations are measured on for 8 bits."""
+
+_BATCHNORM_SIZE = (96, 128)
+
+
+@dataclass
+class Contest:
+    """What is compared.
+
+    Attributes:
+        title: what a table calls it.
+        twin: the same topology in full precision, in eval mode.
+        packed: name of a side → packed network.
+        labels, preprocessing: for files.
+        pictures: CALIBRATION normalised pictures, float32 (1, 3, H, W); the first one is measured.
+    """
+
+    title: str
+    twin: BackboneSegmenter
+    packed: dict[str, PackedSegmenter]
+    labels: LabelTable
+    preprocessing: Preprocessing
+    pictures: list[Tensor] = field(repr=False)
+
+    @property
+    def picture(self) -> Tensor:
+        """The one that is measured."""
+        return self.pictures[0]
+
+
+def default_contest(options: BenchOptions) -> Contest:
+    """Group-Net/ResNet-18 with the dilated FCN head at output stride 16, for each K, and its twin.
+
+    The weights are random: a network's time does not depend on them.
+    """
+    preprocessing = Preprocessing()
+    pictures = _pictures(options.size, preprocessing)
+    arguments: dict[str, Any] = {
+        "name": "groupnet18",
+        "num_classes": options.classes,
+        "head": "fcn",
+        "output_stride": 16,
+    }
+    packed: dict[str, PackedSegmenter] = {}
+    for bases in options.bases:
+        network = create_model(**arguments, bases=bases)
+        settle(network)
+        packed.update(_packed(network, f"1-bit K={bases}", pictures))
+    return Contest(
+        "groupnet18, FCN head, output stride 16, random weights",
+        _twin(arguments),
+        packed,
+        _labels(options.classes),
+        preprocessing,
+        pictures,
+    )
+
+
+def contest_of(
+    title: str,
+    model: Segmenter,
+    options: BenchOptions,
+    *,
+    labels: LabelTable | None = None,
+    preprocessing: Preprocessing | None = None,
+    trained: bool = False,
+) -> Contest:
+    """A network and its twin, whose weights are random.
+
+    Args:
+        title: what a table calls it.
+        model: a trained network, which is packed in all three ways, or a packed one.
+        options: the picture's size.
+        labels, preprocessing: the file's, if there is one.
+        trained: whether its weights and BatchNorms mean something; if not, it is changed.
+
+    Raises:
+        BinsegError: the network cannot be packed.
+    """
+    preprocessing = preprocessing or Preprocessing()
+    pictures = _pictures(options.size, preprocessing)
+    if isinstance(model, PackedSegmenter):
+        packed = {f"1-bit, {model.rest} rest": model}
+    else:
+        if not trained:
+            settle(model)
+        packed = _packed(model, "1-bit", pictures)
+    return Contest(
+        title,
+        _twin(model.architecture),
+        packed,
+        labels or _labels(model.num_classes),
+        preprocessing,
+        pictures,
+    )
+
+
+def settle(network: nn.Module) -> None:
+    """Give a network that was never trained BatchNorms as training leaves them, and eval mode.
+
+    Mean and variance are those of two pictures; scale and shift are random. Without it thresholds
+    would all be alike and 8-bit maps would have no range.
+    """
+    generator = torch.Generator().manual_seed(0)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    with torch.no_grad(), _momentum(norms, 1.0):
+        network.train()
+        network(torch.randn((2, 3, *_BATCHNORM_SIZE), generator=generator))
+        for norm in norms:
+            norm.weight.uniform_(0.5, 1.5, generator=generator)
+            norm.bias.normal_(0.0, 0.3, generator=generator)
+    network.eval()
+
+
+@contextmanager
+def _momentum(norms: list[nn.BatchNorm2d], value: float) -> Iterator[None]:
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = value
+    yield
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
+
+
+def _twin(architecture: dict[str, Any]) -> BackboneSegmenter:
+    twin = create_model(**{**architecture, "precision": "full"})
+    if not isinstance(twin, BackboneSegmenter):
+        raise BinsegError(f"{architecture['name']} has no full-precision twin to compare with")
+    settle(twin)
+    return twin
+
+
+def _packed(network: Segmenter, name: str, pictures: list[Tensor]) -> dict[str, PackedSegmenter]:
+    return {
+        f"{name}, {rest} rest": pack(network, rest=rest, calibration=pictures)
+        for rest in get_args(Rest)
+    }
+
+
+def _pictures(size: tuple[int, int], preprocessing: Preprocessing) -> list[Tensor]:
+    scenes = [torch.from_numpy(draw_scene(0, index, size).image) for index in range(CALIBRATION)]
+    stacked = torch.stack(scenes).permute(0, 3, 1, 2).contiguous()
+    return list(preprocessing.normalize(stacked).split(1))
+
+
+def _labels(classes: int) -> LabelTable:
+    names = tuple(f"class {index}" for index in range(classes))
+    return LabelTable("bench", names, auto_palette(classes), {i: i for i in range(classes)})

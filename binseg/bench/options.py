@@ -1,0 +1,66 @@
+"""What a benchmark measures, and how long."""
+
+from dataclasses import dataclass
+
+from binseg.errors import BinsegError, unknown_name
+from binseg.kernels.dispatch import CPU_BACKENDS
+
+PARTS = ("layers", "block", "network", "size", "memory", "startup", "profile")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """Numbers and switches of a benchmark.
+
+    Attributes:
+        parts: which of `PARTS`: "layers" (3×3 convolutions), "block" (group block of 4 bases),
+            "network" (picture to class map), "size" (files), "memory" (peak of a forward),
+            "startup" (to the first prediction), "profile" (operators of the packed network).
+        threads: numbers of threads; each is measured by itself.
+        size: height and width of the picture, in pixels.
+        bases: K of the default networks.
+        classes: of the default networks.
+        backends: of the layers part; empty for the fastest of this machine and AVX2.
+        device: "cpu" or "cuda"; on a GPU only the network part runs.
+        rounds: times that all sides are measured in turn; the figure is the least of the rounds'
+            medians.
+        seconds: that a side runs in a round, at least.
+        force: measure although other processes are at work.
+
+    Raises:
+        BinsegError: a name that is unknown, a number out of range.
+    """
+
+    parts: tuple[str, ...] = PARTS
+    threads: tuple[int, ...] = (1,)
+    size: tuple[int, int] = (480, 640)
+    bases: tuple[int, ...] = (1, 2, 4)
+    classes: int = 21
+    backends: tuple[str, ...] = ()
+    device: str = "cpu"
+    rounds: int = 7
+    seconds: float = 0.15
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        for part in self.parts:
+            if part not in PARTS:
+                raise unknown_name("part", part, PARTS)
+        for backend in self.backends:
+            if backend not in CPU_BACKENDS:
+                raise unknown_name("backend", backend, CPU_BACKENDS)
+        if not self.parts or not self.threads or not self.bases:
+            raise BinsegError("parts, threads and bases need at least one value each")
+        for name, values, low, high in (
+            ("threads", self.threads, 1, 1024),
+            ("bases", self.bases, 1, 8),
+            ("size", self.size, 32, 8192),
+            ("classes", (self.classes,), 2, 255),
+            ("rounds", (self.rounds,), 1, 1000),
+            ("seconds", (self.seconds,), 0, 60),
+        ):
+            for value in values:
+                if not low <= value <= high:
+                    raise BinsegError(f"{name} must lie in {low} to {high}, not {value:g}")
+        if self.device not in ("cpu", "cuda"):
+            raise unknown_name("device", self.device, ("cpu", "cuda"))

@@ -1,0 +1,157 @@
+"""`binseg pack`: a trained network to a file of bits."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from binseg.errors import BinsegError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from binseg.data.config import DataConfig
+    from binseg.data.preprocess import Preprocessing
+
+_EXACT = 0.999
+"""Share of equal pixels that rest fp32 must reach: less is a fault and no tie near zero."""
+
+_Pictures = tuple[str, Sequence[Callable[[], "np.ndarray"]]]
+"""Where pictures are from, and functions that read them."""
+
+
+def pack(
+    model: Path,
+    *,
+    out: Path,
+    rest: Literal["fp32", "bf16", "int8"] = "fp32",
+    calibration: list[Path] | None = None,
+    verify: list[Path] | None = None,
+    limit: int = 16,
+) -> int:
+    """Pack a trained network: 1-bit weights as bits, what follows them as integers and constants.
+
+    Writes one file that `binseg predict` and `binseg evaluate` open like any other, opens it
+    again and compares its class maps with the trained network's on a few pictures. The exit
+    status is 1 if they differ more than rounding can explain.
+
+    Args:
+        model: float model file (.safetensors), or a run folder, whose best.safetensors is packed.
+        out: the file to write (.safetensors).
+        rest: arithmetic of what is not binary (stem, head, real 1x1 convolutions): fp32 equals the
+            trained network; bf16 and int8 are smaller and faster and cost a little accuracy.
+        calibration: pictures, folders and globs on which int8 finds the ranges of its numbers;
+            without it, training pictures of the run.
+        verify: pictures, folders and globs to compare class maps on; without it, the run's val
+            pictures, else those of --calibration, else drawn street scenes.
+        limit: pictures to use for each of the two at most, spread evenly.
+
+    Returns:
+        0, or 1 if the class maps differ.
+    """
+    if limit < 1:
+        raise BinsegError(f"limit must be at least 1 picture, not {limit}")
+    source = model / "best.safetensors" if model.is_dir() else model
+    if out.exists() and source.exists() and out.samefile(source):
+        raise BinsegError(f"{out}: is the trained network itself; choose another --out")
+    # seconds of imports that --help does not need
+    from binseg.packed.agreement import agreement
+    from binseg.packed.file import load, save
+    from binseg.packed.fold import pack as fold
+
+    loaded = load(source)
+    data = _data_of_run(model) if model.is_dir() else None
+    given = _files(calibration)
+    pictures = _files(verify) or _split(data, "val", lenient=True) or given or _scenes(limit)
+    inputs = None
+    if rest == "int8":
+        found = given or _split(data, "train")
+        if found is None:
+            raise BinsegError("int8 needs pictures like those it will see: give --calibration")
+        print(f"calibrating on {found[0]}")
+        inputs = _inputs(found, limit, loaded.preprocessing)
+    try:
+        packed = fold(loaded.model, rest=rest, calibration=inputs)
+    except BinsegError as error:
+        raise BinsegError(f"{source}: {error}") from error
+    training = loaded.header.get("training") or {}
+    save(out, packed, loaded.labels, loaded.preprocessing, training=training)
+
+    share = agreement(loaded.model, load(out).model, _inputs(pictures, limit, loaded.preprocessing))
+    before, after = source.stat().st_size, out.stat().st_size
+    print(
+        f"wrote {out}: {after / 1e6:.2f} MB, 1/{before / after:.1f} of {before / 1e6:.2f} MB "
+        f"(rest {rest})"
+    )
+    print(
+        f"class maps equal the trained network's on {100 * share:.3f} % of the pixels of "
+        f"{pictures[0]}"
+    )
+    if rest == "fp32" and share < _EXACT:
+        raise BinsegError(
+            f"{out}: the packed network does not say what the trained one says; do not use it, "
+            "and report this"
+        )
+    return 0
+
+
+def _files(patterns: list[Path] | None) -> _Pictures | None:
+    if not patterns:
+        return None
+    from binseg.data.imageio import expand_paths, read_image
+
+    paths = expand_paths(patterns)
+    readers = [lambda path=path: read_image(path) for path in paths]
+    return f"{patterns[0]}{' …' if len(patterns) > 1 else ''}", readers
+
+
+def _split(data: "DataConfig | None", split: str, *, lenient: bool = False) -> _Pictures | None:
+    """One split of a run's data; with `lenient`, None if it is not on this machine."""
+    if data is None:
+        return None
+    try:
+        dataset = data.open(split)
+    except BinsegError:
+        if lenient:
+            return None
+        raise
+    readers = [lambda index=index: dataset[index].image for index in range(len(dataset))]
+    return f"{data.name} {split}", readers
+
+
+def _scenes(limit: int) -> _Pictures:
+    from binseg.data.datasets import ScenesDataset
+
+    scenes = ScenesDataset("val", limit, (144, 192))
+    readers = [lambda index=index: scenes[index].image for index in range(limit)]
+    return "drawn street scenes", readers
+
+
+def _inputs(pictures: _Pictures, limit: int, preprocessing: "Preprocessing") -> "Iterator[Tensor]":
+    from binseg.packed.agreement import network_input
+
+    readers = pictures[1]
+    count = min(limit, len(readers))
+    for place in range(count):
+        yield network_input(readers[place * len(readers) // count](), preprocessing)
+
+
+def _data_of_run(folder: Path) -> "DataConfig":
+    """The data that a run was trained on, by its resolved configuration."""
+    import yaml
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    from binseg.data.config import DataConfig
+
+    path = folder / "config.yaml"
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_argument("--data", type=DataConfig)
+        config: DataConfig = parser.instantiate(parser.parse_object({"data": tree["data"]})).data
+    except OSError as error:
+        raise BinsegError(f"{path}: cannot be read ({error.strerror}); is it a run?") from error
+    except (UnicodeDecodeError, yaml.YAMLError, ArgumentError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BinsegError(f"{path}: not the configuration of a run ({reason})") from error
+    return config

@@ -1,0 +1,87 @@
+"""`binseg summary`: the layers of a network, and what of them is 1 bit."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from binseg.errors import BinsegError
+from binseg.training.config import ModelConfig
+
+
+def summary(
+    network: str,
+    model: ModelConfig = ModelConfig(),  # noqa: B008 - the parser only reads its fields
+    classes: int = 21,
+    size: tuple[int, int] = (480, 640),
+    json: Path | None = None,
+    time: bool = False,
+    rest: Literal["fp32", "bf16", "int8"] = "int8",
+) -> int:
+    """Parameters, bytes and operations of each layer, and what share of them is not 1 bit.
+
+    Args:
+        network: model file of any kind, or one of `binseg models`.
+        model: options of a network given by name; --model.name is not needed.
+        classes: of a network given by name.
+        size: height and width of the picture, in pixels.
+        json: write the figures here as JSON, too.
+        time: run the packed network, on one thread of this machine, and show what its time goes
+            into. A network that is not packed is packed first.
+        rest: arithmetic of the layers that are not binary, for --time on a network that is not
+            packed.
+    """
+    from json import dumps
+
+    from rich.console import Console
+
+    from binseg.atomic import atomic_path
+    from binseg.cli.network import open_network
+    from binseg.summarize import summary as summarize
+    from binseg.summarize.tables import WIDTH, summary_table
+
+    subject = open_network(network, model, classes)
+    found = summarize(subject.model, size)
+    result: dict[str, Any] = {"network": subject.title, **found.to_dict()}
+    console = Console(width=WIDTH)
+    console.print(summary_table(found, subject.title))
+    if time:
+        result["time"] = _timed(subject.model, size, rest, console)
+    if json is not None:
+        with atomic_path(json) as temporary:
+            temporary.write_text(dumps(result, indent=1) + "\n")
+    return 0
+
+
+def _timed(model: Any, size: tuple[int, int], rest: Any, console: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    import torch
+
+    from binseg.packed.fold import pack
+    from binseg.packed.modules import PackedSegmenter
+    from binseg.summarize import time_operators
+    from binseg.summarize.tables import time_table
+    from binseg.summarize.timing import real_time_share
+
+    picture = torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0))
+    if isinstance(model, PackedSegmenter):
+        packed = model
+    else:
+        try:
+            packed = pack(model, rest=rest, calibration=[picture])
+        except BinsegError as error:
+            raise BinsegError(f"{error}; --time is for networks that can be packed") from error
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        times, whole = time_operators(packed, picture)
+    finally:
+        torch.set_num_threads(before)
+    title = f"time on one thread, packed, the rest in {packed.rest}"
+    console.print(time_table(times, whole, title))
+    return {
+        "rest": packed.rest,
+        "threads": 1,
+        "seconds": whole,
+        "real_share": real_time_share(times),
+        "operators": [asdict(each) for each in times],
+    }

@@ -1,0 +1,178 @@
+"""`PackedConv`: a binary convolution with its bits and what follows it."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from binseg.errors import BinsegError
+from binseg.kernels import ops
+from binseg.kernels.layout import pack_weight, unpack_weight
+from binseg.kernels.shape import BLOCK, ConvShape, blocks, words
+from binseg.nn.layers import BinaryConv2d
+from binseg.packed.folding import Folding
+from binseg.packed.stored import Expected, Stored
+from binseg.packed.thresholds import unit_curve, unit_thresholds
+
+_INTEGERS = (torch.int16, torch.int32)
+
+
+class PackedConv(Stored):
+    """Binary convolution with thresholds (bits out) or with a curve (real numbers out).
+
+    Args:
+        shape: of the convolution as it is run.
+        threshold: whether integers stand for what follows, or a curve.
+        tanh: which curve, see `ops.conv_real`.
+        shared: whether one base's weights serve all bases of the map.
+
+    Attributes:
+        weight: int32 in the kernels' order, see `layout.pack_weight`.
+        low, span: int32 (K·C_out,), with `threshold`.
+        curve: float32 (3, K·C_out), without.
+
+    In a file the weights are bits in the order (K·C_out, kh, kw, C_in), the first in the lowest bit
+    of a byte, and thresholds take 16 bits where they fit.
+    """
+
+    weight: Tensor
+    low: Tensor
+    span: Tensor
+    curve: Tensor
+
+    def __init__(
+        self, shape: ConvShape, *, threshold: bool, tanh: bool = False, shared: bool = False
+    ) -> None:
+        super().__init__()
+        self.shape = shape
+        self.tanh = tanh
+        self.copies = shape.bases if shared else 1
+        self.bases = shape.bases // self.copies  # with weights of their own
+        channels = self.bases * shape.out_channels
+        size = (self.bases, blocks(shape.out_channels), shape.taps, words(shape.in_channels), BLOCK)
+        self.declare("weight", size, torch.int32)
+        self.threshold = threshold
+        if threshold:
+            self.declare("low", (channels,), torch.int32)
+            self.declare("span", (channels,), torch.int32)
+        else:
+            self.declare("curve", (3, channels), torch.float32)
+
+    @classmethod
+    def of(
+        cls, unit: nn.Sequential, folding: Folding, *, threshold: bool = False, branches: int = 1
+    ) -> "PackedConv":
+        """A trained unit folded: binary convolution → nonlinearity → BatchNorm.
+
+        Args:
+            unit: the layers; on the meta device only sizes are taken.
+            folding: see `Folding`.
+            threshold: bits out.
+            branches: bases of the map that a unit of one base serves.
+        """
+        conv = unit[0]
+        assert isinstance(conv, BinaryConv2d)
+        shape = ConvShape(
+            conv.in_channels,
+            conv.out_channels,
+            (conv.kernel_size, conv.kernel_size),
+            conv.stride,
+            conv.dilations * branches,
+            int(conv.padding_value),
+        )
+        tanh = not threshold and isinstance(unit[1], nn.Tanh)
+        packed = cls(shape, threshold=threshold, tanh=tanh, shared=branches > 1)
+        if conv.weight.is_meta:
+            return packed
+        name = folding.name(unit)
+        packed.fill("weight", pack_weight(conv.weight.detach().cpu(), conv.bases))
+        if threshold:
+            low, span = unit_thresholds(unit, name)
+            packed.fill("low", low)
+            packed.fill("span", span)
+        else:
+            packed.fill("curve", unit_curve(unit, name)[0])
+        return packed
+
+    def bits(self, x: Tensor) -> Tensor:
+        """`ops.conv_bits` of the packed map `x`."""
+        return ops.conv_bits(x, self.weight, self.shape, self.low, self.span)
+
+    def real(
+        self, x: Tensor, residual: Tensor | None = None, *, pack: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """`ops.conv_real` of the packed map `x`."""
+        weight, curve = self._spread()
+        return ops.conv_real(
+            x, weight, self.shape, curve, tanh=self.tanh, residual=residual, pack=pack
+        )
+
+    def merge(
+        self,
+        x: Tensor,
+        residual: Tensor,
+        lambdas: Tensor,
+        *,
+        gates: Tensor | None,
+        keep_merged: bool,
+        pack: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """`ops.conv_merge` of the packed map `x`."""
+        return ops.conv_merge(
+            x,
+            self.weight,
+            self.shape,
+            self.curve,
+            residual,
+            lambdas,
+            gates=gates,
+            tanh=self.tanh,
+            keep_merged=keep_merged,
+            pack=pack,
+        )
+
+    def _spread(self) -> tuple[Tensor, Tensor]:
+        if self.copies == 1:
+            return self.weight, self.curve
+        return self.weight.expand(self.copies, -1, -1, -1, -1), self.curve.repeat(1, self.copies)
+
+    # --- files ---
+
+    def expected(self) -> dict[str, Expected]:
+        found = super().expected()
+        del found["weight"]
+        if self.threshold:
+            for name in ("low", "span"):
+                found[name] = found[name]._replace(dtypes=_INTEGERS)
+        return {"bits": Expected((-(-self._bits() // 8),), (torch.uint8,)), **found}
+
+    def give(self) -> dict[str, Tensor]:
+        found = super().give()
+        shape = self.shape
+        bits = unpack_weight(found.pop("weight"), shape.in_channels, shape.out_channels)
+        plain = bits.flatten(2).transpose(1, 2).contiguous().numpy()
+        found["bits"] = torch.from_numpy(np.packbits(plain, axis=None, bitorder="little"))
+        if self.threshold:
+            for name in ("low", "span"):
+                short = found[name].short()
+                if torch.equal(short.int(), found[name]):
+                    found[name] = short
+        return found
+
+    def take(self, tensors: Mapping[str, Tensor]) -> None:
+        rest = dict(tensors)
+        plain = np.unpackbits(rest.pop("bits").numpy(), count=self._bits(), bitorder="little")
+        shape = self.shape
+        bits = torch.from_numpy(plain).view(torch.bool)
+        bits = bits.view(-1, shape.taps, shape.in_channels).transpose(1, 2).unsqueeze(3)
+        self.fill("weight", pack_weight(bits, self.bases))
+        if self.threshold:
+            terms = shape.terms
+            low, span = rest["low"].long(), rest["span"].long()
+            if low.min() < -terms or low.max() > terms + 1 or span.abs().max() > 2 * terms + 1:
+                raise BinsegError("thresholds are out of range")
+        super().take(rest)
+
+    def _bits(self) -> int:
+        return self.bases * self.shape.out_channels * self.shape.terms

@@ -1,0 +1,111 @@
+"""`binseg bench` and `binseg summary` from end to end, on tiny networks."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from binseg.bench import run
+from binseg.bench.layers import LayerShape
+from binseg.cli import main
+
+TINY = ["groupnet18", "--model.width", "8", "--model.bases", "2", "--classes", "5"]
+
+
+def lines(capsys):
+    captured = capsys.readouterr()
+    return captured.out.splitlines(), captured.err.splitlines()
+
+
+@pytest.fixture
+def small_layers(monkeypatch):
+    monkeypatch.setattr(run, "SHAPES", (LayerShape(32, 6, 5), LayerShape(64, 4, 4, 2)))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_layers")
+def test_every_part_of_the_benchmark(tmp_path, capsys):
+    out = tmp_path / "bench"
+    arguments = ["--size", "[32,48]", "--quick", "--rounds", "1", "--force", "--out", str(out)]
+    assert main(["bench", *TINY, "--backends", "reference", *arguments]) == 0
+    printed, _ = lines(capsys)
+    assert max(map(len, printed)) <= 100
+    found = json.loads((out / "bench.json").read_text())
+    assert {"date", "machine", "versions", "commit", "load_before", "load_during"} <= set(found)
+    assert found["options"]["force"] is True
+    assert [row["shape"]["name"] for row in found["layers"]] == ["C32 6×5", "C64 4×4 d2"]
+    assert len(found["block"]) == 2
+    (network,) = found["networks"]
+    sides = ["1-bit, fp32 rest", "1-bit, bf16 rest", "1-bit, int8 rest"]
+    assert set(sides) <= set(network["sides"])
+    assert all(len(side["rounds"]) == 1 for side in network["sides"].values())
+    sizes = found["size"]
+    assert sizes["fp32 twin"]["times_smaller"] == 1
+    assert sizes["1-bit, int8 rest"]["bytes"] < sizes["fp32 twin"]["bytes"]
+    assert {*sides, "fp32 twin, torch", "fp32 twin, fused"} == set(found["memory"])
+    assert all(row["peak"] >= row["before"] for row in found["memory"].values())
+    assert set(found["startup"]["processes"]) == {"import torch", "load", "first prediction"}
+    assert 0 < found["profile"]["1-bit, int8 rest"]["real_share"] < 1
+    with Image.open(out / "bench.png") as chart:
+        assert min(chart.size) > 500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["--parts", "layer"], "unknown part 'layer'; did you mean 'layers'"),
+     (["--threads", "two"], "threads must be whole numbers"),
+     (["--threads", "0"], "threads must lie in"),
+     (["--backends", "sse"], "unknown backend"),
+     (["nowhere.safetensors", "--force"], "there is no such model file"),
+     (["groupnet19", "--force"], "did you mean 'groupnet18'"),
+     (["groupnet18", "--model.name", "groupnet50", "--force"], "two networks are named")],
+)  # fmt: skip
+def test_wrong_arguments_are_answered_in_one_line(capsys, arguments, says):
+    assert main(["bench", *arguments]) == 1
+    printed, errors = lines(capsys)
+    assert not printed
+    assert len(errors) == 1
+    assert says in errors[0]
+
+
+def test_lists_of_threads_are_read(capsys):
+    assert main(["bench", "--threads", "1,2000"]) == 1
+    assert "not 2000" in lines(capsys)[1][0]
+
+
+def test_summary_writes_what_it_shows(tmp_path, capsys):
+    path = tmp_path / "summary.json"
+    assert main(["summary", *TINY, "--size", "[64,96]", "--json", str(path)]) == 0
+    printed, _ = lines(capsys)
+    assert max(map(len, printed)) <= 100
+    found = json.loads(path.read_text())
+    assert found["network"] == "groupnet18"
+    assert found["picture"] == [64, 96]
+    assert any(layer["kind"] == "BinaryConv2d" for layer in found["layers"])
+    assert "time" not in found
+    text = "\n".join(printed)
+    assert "not 1-bit" in text
+    assert f"{found['real_share']['macs']:.2%}" in text
+
+
+def test_summary_times_the_packed_network(tmp_path, capsys):
+    path = tmp_path / "summary.json"
+    options = ["--size", "[32,32]", "--time", "--rest", "bf16", "--json", str(path)]
+    assert main(["summary", *TINY, *options]) == 0
+    assert "conv_merge" in capsys.readouterr().out
+    found = json.loads(path.read_text())["time"]
+    assert found["rest"] == "bf16"
+    assert 0 < found["real_share"] < 1
+
+
+def test_summary_of_a_file_takes_no_options(tmp_path, capsys):
+    (tmp_path / "a.safetensors").write_bytes(b"")
+    arguments = ["summary", str(tmp_path / "a.safetensors"), "--model.bases", "2"]
+    assert main(arguments) == 1
+    assert "a file knows its own options" in lines(capsys)[1][0]
+
+
+def test_the_time_of_a_twin_cannot_be_shown(capsys):
+    arguments = ["--size", "[32,32]", "--time", "--model.precision", "full"]
+    assert main(["summary", *TINY[:3], *arguments]) == 1
+    assert "can be packed" in lines(capsys)[1][0]

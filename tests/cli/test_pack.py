@@ -1,0 +1,172 @@
+"""`binseg pack` on files and run folders, good and bad."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from binseg.cli import main
+from binseg.data.config import DataConfig
+from binseg.data.imageio import read_mask, write_image
+from binseg.data.labels import get_label_table
+from binseg.data.preprocess import Preprocessing
+from binseg.nn.segmenter import create_model
+from binseg.packed import agreement
+from binseg.packed.file import load, read_header, save
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run folder as `binseg train` leaves it, as far as packing looks at it."""
+    folder = tmp_path_factory.mktemp("run")
+    torch.manual_seed(0)
+    model = create_model("groupnet18", num_classes=8, bases=2, width=8, downsample="real")
+    labels = get_label_table("scenes")
+    training = {"val_miou": 0.25}
+    save(folder / "best.safetensors", model, labels, Preprocessing(), training=training)
+    data = DataConfig(name="scenes", scenes_train=6, scenes_val=3, scenes_size=(40, 56))
+    plain = yaml.safe_load(yaml.safe_dump(_plain(dataclasses.asdict(data))))
+    (folder / "config.yaml").write_text(yaml.safe_dump({"data": plain, "model": {"name": "x"}}))
+    return folder
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("a.png", "b.jpg"):
+        write_image(tmp_path / "pictures" / name, rng.integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    return tmp_path / "pictures"
+
+
+def pack(*arguments) -> int:
+    return main(["pack", *map(str, arguments)])
+
+
+def test_a_run_folder(run, tmp_path, capsys):
+    out = tmp_path / "packed.safetensors"
+    assert pack(run, "--out", out) == 0
+    header = read_header(out)
+    assert (header["kind"], header["rest"]) == ("packed", "fp32")
+    assert header["training"] == {"val_miou": 0.25}
+    printed = capsys.readouterr().out
+    before, after = (path.stat().st_size for path in (run / "best.safetensors", out))
+    assert f"{after / 1e6:.2f} MB, 1/{before / after:.1f} of {before / 1e6:.2f} MB" in printed
+    assert "100.000 % of the pixels of scenes val" in printed
+    assert "calibrating" not in printed
+
+
+@pytest.mark.parametrize("rest", ["bf16", "int8"])
+def test_a_cheaper_rest_from_the_runs_own_data(run, tmp_path, capsys, rest):
+    out = tmp_path / "packed.safetensors"
+    assert pack(run, "--out", out, "--rest", rest, "--limit", 4) == 0
+    assert load(out).model.rest == rest
+    printed = capsys.readouterr().out
+    assert ("calibrating on scenes train" in printed) == (rest == "int8")
+
+
+def test_a_file_and_ones_own_pictures(run, pictures, tmp_path, capsys):
+    source, out = run / "best.safetensors", tmp_path / "packed.safetensors"
+    options = ["--rest", "int8", "--calibration", pictures / "a.png", pictures / "b.jpg"]
+    assert pack(source, "--out", out, *options) == 0
+    assert f"of the pixels of {pictures / 'a.png'} …" in capsys.readouterr().out
+    assert pack(source, "--out", out, "--verify", pictures) == 0
+    assert f"100.000 % of the pixels of {pictures}" in capsys.readouterr().out
+    assert pack(source, "--out", out) == 0
+    assert "of drawn street scenes" in capsys.readouterr().out
+
+
+def test_predict_and_evaluate_take_the_file(run, pictures, tmp_path, capsys):
+    out = tmp_path / "packed.safetensors"
+    assert pack(run, "--out", out) == 0
+    for model, folder in ((run / "best.safetensors", "float"), (out, "packed")):
+        arguments = [str(model), str(pictures), "--out", str(tmp_path / folder)]
+        assert main(["predict", *arguments, "--no_overlay"]) == 0
+    for name in ("a.png", "b.png"):
+        one, other = (read_mask(tmp_path / folder / name) for folder in ("float", "packed"))
+        assert (one == other).mean() > 0.999
+    scenes = ["--data.name", "scenes", "--data.scenes_val", "2", "--data.scenes_size", "[40,56]"]
+    assert main(["evaluate", str(out), *scenes, "--no_boundary"]) == 0
+
+
+def test_its_own_input_is_not_overwritten(run, tmp_path, capsys):
+    source = run / "best.safetensors"
+    before = source.read_bytes()
+    link = tmp_path / "link.safetensors"
+    link.hardlink_to(source)
+    for out in (source, link, run / ".." / run.name / "best.safetensors"):
+        for model in (run, source):
+            assert pack(model, "--out", out) == 1
+            assert "is the trained network itself" in capsys.readouterr().err
+    assert source.read_bytes() == before
+
+
+def test_faults_in_one_line(run, pictures, tmp_path, capsys):
+    source, out = run / "best.safetensors", tmp_path / "packed.safetensors"
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "best.safetensors").write_bytes(source.read_bytes())
+    twin = tmp_path / "twin.safetensors"
+    real = create_model("groupnet18", num_classes=8, width=8, precision="full")
+    save(twin, real, get_label_table("scenes"), Preprocessing())
+
+    def fault(*arguments) -> str:
+        assert pack(*arguments, "--out", out) in (1, 2)
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert not out.exists()
+        return error
+
+    assert "give --calibration" in fault(source, "--rest", "int8")
+    assert "nothing in this network is 1 bit" in fault(twin)
+    assert str(twin) in fault(twin)
+    assert "no such model file" in fault(tmp_path / "nothing.safetensors")
+    assert "no such model file" in fault(pictures)
+    assert "cannot be read" in fault(broken)
+    (broken / "config.yaml").write_text("data: {name: [")
+    assert "not the configuration of a run" in fault(broken)
+    (broken / "config.yaml").write_text("data: {name: scenes, surprise: 1}")
+    assert "not the configuration of a run" in fault(broken)
+    (broken / "config.yaml").write_text("[1, 2]")
+    assert "not the configuration of a run" in fault(broken)
+    (broken / "config.yaml").write_text("data: {name: camvid, root: nowhere}")
+    assert "nowhere" in fault(broken, "--rest", "int8")
+    assert "no picture matches" in fault(source, "--verify", tmp_path / "*.jpg")
+    assert "limit must be at least 1" in fault(source, "--limit", 0)
+    assert "int8" in fault(source, "--rest", "int4")
+    assert pack(run, "--out", out) == 0
+    packed = tmp_path / "packed2.safetensors"
+    out.rename(packed)
+    capsys.readouterr()
+    assert "packed already" in fault(packed)
+
+
+def test_data_that_is_gone_does_not_keep_fp32_from_being_packed(run, tmp_path, capsys):
+    moved = tmp_path / "run"
+    moved.mkdir()
+    (moved / "best.safetensors").write_bytes((run / "best.safetensors").read_bytes())
+    (moved / "config.yaml").write_text("data: {name: camvid, root: nowhere}")
+    assert pack(moved, "--out", tmp_path / "packed.safetensors") == 0
+    assert "of drawn street scenes" in capsys.readouterr().out
+
+
+def test_a_network_that_says_something_else_is_a_fault(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(agreement, "agreement", lambda *_: 0.99)
+    out = tmp_path / "packed.safetensors"
+    assert pack(run, "--out", out) == 1
+    assert "do not use it" in capsys.readouterr().err
+    assert pack(run, "--out", out, "--rest", "bf16") == 0
+
+
+def test_help_is_quick_and_says_what_it_takes(capsys):
+    assert main(["pack", "--help"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "--calibration CALIBRATION [CALIBRATION ...]" in printed
+    assert "training pictures of the run" in printed
