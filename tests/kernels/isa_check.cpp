@@ -112,8 +112,14 @@ void check_bits() {
         const int64_t y = p / c.out_width() % c.out_height(), x = p % c.out_width();
         expect(sums[(p * c.bases + k) * c.out + o] == slow_sum(c, n, y, x, k, o, product), "sum");
       }
-  a.low = reinterpret_cast<uint32_t*>(low.data());
-  a.span = reinterpret_cast<uint32_t*>(span.data());
+  std::vector<uint32_t> low_bits(low.begin(), low.end()), span_bits(span.begin(), span.end());
+  if (!a.corrections) {
+    const auto length = static_cast<int64_t>(low.size());
+    binseg::count_thresholds(a.terms, low_bits.data(), span_bits.data(), length, low_bits.data(),
+                             span_bits.data());
+  }
+  a.low = low_bits.data();
+  a.span = span_bits.data();
   a.bits = bits.data();
   a.bit_words = out_words;
   a.bit_bases = c.bases;

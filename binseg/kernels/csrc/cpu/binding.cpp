@@ -80,6 +80,14 @@ const T* values(const Tensor& tensor) {
   return static_cast<const T*>(tensor.data_ptr());
 }
 
+void set_curve(binseg::Plan& plan, const Tensor& curve, std::vector<float>& space) {
+  const float* rows = values<float>(curve);
+  const int64_t channels = plan.args.bases * plan.args.out_channels;
+  plan.args.curve = plan.filled(rows, 3 * plan.args.bases, space);
+  plan.args.one_sided =
+      std::all_of(rows + channels, rows + 2 * channels, [](float slope) { return slope == 0; });
+}
+
 bool streams(const Tensor& out, const ConvArgs& args) {
   return out.numel() > kStreamed && args.out_channels % kBlock == 0 &&
          reinterpret_cast<uintptr_t>(out.data_ptr()) % 64 == 0;
@@ -96,8 +104,16 @@ void conv_bits(std::string isa, Tensor bits, Tensor weight, Ints shape, Tensor l
                Tensor out) {
   binseg::Plan plan = plan_of(bits, weight, shape, false);
   std::vector<uint32_t> low_space, span_space;
-  plan.args.low = plan.filled(values<uint32_t>(low), plan.args.bases, low_space);
-  plan.args.span = plan.filled(values<uint32_t>(span), plan.args.bases, span_space);
+  const uint32_t *low_from = values<uint32_t>(low), *span_from = values<uint32_t>(span);
+  std::vector<uint32_t> count_low(low.numel()), count_span(low.numel());
+  if (!plan.args.corrections) {
+    binseg::count_thresholds(plan.args.terms, low_from, span_from, low.numel(), count_low.data(),
+                             count_span.data());
+    low_from = count_low.data();
+    span_from = count_span.data();
+  }
+  plan.args.low = plan.filled(low_from, plan.args.bases, low_space);
+  plan.args.span = plan.filled(span_from, plan.args.bases, span_space);
   plan.args.bits = static_cast<uint32_t*>(out.data_ptr());
   plan.args.bit_words = out.size(4);
   plan.args.bit_bases = plan.args.bases;
@@ -109,7 +125,7 @@ void conv_real(std::string isa, Tensor bits, Tensor weight, Ints shape, Tensor c
   const Kernels& kernels = kernels_called(isa);
   binseg::Plan plan = plan_of(bits, weight, shape, false);
   std::vector<float> space;
-  plan.args.curve = plan.filled(values<float>(curve), 3 * plan.args.bases, space);
+  set_curve(plan, curve, space);
   plan.args.residual = pointer<const float>(residual);
   plan.args.residual_bases = residual ? residual->size(3) : 0;
   plan.args.out = out.data_ptr();
@@ -127,7 +143,7 @@ void conv_merge(std::string isa, Tensor bits, Tensor weight, Ints shape, Tensor 
   const Kernels& kernels = kernels_called(isa);
   binseg::Plan plan = plan_of(bits, weight, shape, false);
   std::vector<float> space;
-  plan.args.curve = plan.filled(values<float>(curve), 3 * plan.args.bases, space);
+  set_curve(plan, curve, space);
   plan.args.residual = static_cast<const float*>(residual.data_ptr());
   plan.args.residual_bases = residual.size(3);
   plan.args.lambdas = static_cast<const float*>(lambdas.data_ptr());

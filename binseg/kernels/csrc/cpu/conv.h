@@ -26,7 +26,8 @@ inline void locate_taps(const ConvArgs& a, int64_t n, int64_t y, int64_t base,
 }
 
 // Sums of a tile for one base, handed to the epilogue V vectors at a time; `channels` of the block
-// exist.
+// exist. An epilogue may take the counts of differing bits instead of the sums, which are
+// terms - 2 * count, as long as nothing was added to them.
 template <class Isa, bool Bytes, int V, int Pixels, class Epilogue>
 inline void tile(const ConvArgs& a, const uint32_t* const* taps, int64_t base, int64_t block,
                  int64_t channels, int64_t y, int64_t x, Epilogue& epilogue) {
@@ -55,15 +56,17 @@ inline void tile(const ConvArgs& a, const uint32_t* const* taps, int64_t base, i
     } else {
       Isa::template count<Pixels, V>(sums, weight + first, taps, a.tap_count, a.run,
                                   x * a.pixel_step, a.pixel_step);
-      const Vector terms = Isa::set(a.terms);
+      if (a.corrections || !Epilogue::kTakesCounts) {
+        const Vector terms = Isa::set(a.terms);
 #pragma GCC unroll 8
-      for (int p = 0; p < Pixels; ++p) {
+        for (int p = 0; p < Pixels; ++p) {
 #pragma GCC unroll 8
-        for (int v = 0; v < V; ++v) {
-          sums[p][v] = Isa::sub(terms, Isa::add(sums[p][v], sums[p][v]));
-          if (corrections[p]) {
-            sums[p][v] =
-                Isa::add(sums[p][v], Isa::load(corrections[p] + first + v * Isa::kLanes));
+          for (int v = 0; v < V; ++v) {
+            sums[p][v] = Isa::sub(terms, Isa::add(sums[p][v], sums[p][v]));
+            if (corrections[p]) {
+              sums[p][v] =
+                  Isa::add(sums[p][v], Isa::load(corrections[p] + first + v * Isa::kLanes));
+            }
           }
         }
       }

@@ -33,18 +33,14 @@ inline void store_bits(const ConvArgs& a, int64_t pixel, int64_t base, int64_t b
   if (2 * block + 1 < a.bit_words) to[1] = static_cast<uint32_t>(bits >> 32);
 }
 
-// Asks for memory that an epilogue will read, a tile before it does and in the order of memory:
-// the hardware sees a stream and joins in, which no number of early requests out of order achieves.
-// Of the `step` channels of each pixel, chunks [first, first + count) of one block each; chunk c is
-// base c % bases of pixel c / bases. Beyond the end nothing happens.
-template <class Isa>
-inline void announce_residual(const ConvArgs& a, int64_t pixel, int64_t block, int64_t first,
-                              int64_t count) {
-  const float* from = a.residual + (pixel + Isa::kPixels) * a.residual_bases * a.out_channels +
-                      first * a.out_channels + block * kBlock;
-  for (int64_t i = 0; i < count; ++i)
-    for (int line = 0; line < kBlock; line += 16)
-      Isa::prefetch_read(from + i * a.out_channels + line);
+// Asks for memory that an epilogue will read: of `base` in the tile that begins at `pixel`.
+// Beyond the end nothing happens.
+template <class Isa, int Pixels>
+inline void announce_residual(const ConvArgs& a, int64_t pixel, int64_t base, int64_t block) {
+  const int64_t step = a.residual_bases * a.out_channels;
+  const float* from = a.residual + pixel * step + base * a.out_channels + block * kBlock;
+  for (int p = 0; p < Pixels; ++p)
+    for (int line = 0; line < kBlock; line += 16) Isa::prefetch_read(from + p * step + line);
 }
 // Memory that it will write in full.
 template <class Isa, int Pixels>
@@ -59,21 +55,26 @@ inline void announce_result(const float* out, int64_t pixel, int64_t bases, int6
 // f(s) of `ops.conv_real`, for one vector of channels.
 template <class Isa, bool Tanh>
 struct Curve {
-  typename Isa::Float first, second, third;
+  typename Isa::Float first, second, third, times, plus;  // s = times * taken + plus
+  bool one_sided;
 
-  Curve(const ConvArgs& a, int64_t base, int64_t block, int vector) {
+  Curve(const ConvArgs& a, int64_t base, int64_t block, int vector)
+      : times(Isa::setf(a.corrections ? 1.0f : -2.0f)),
+        plus(Isa::setf(a.corrections ? 0.0f : static_cast<float>(a.terms))),
+        one_sided(a.one_sided) {
     const int64_t row = a.bases * a.blocks * kBlock;
     const float* at = a.curve + (base * a.blocks + block) * kBlock + vector * Isa::kLanes;
     first = Isa::loadf(at);
     second = Isa::loadf(at + row);
     third = Isa::loadf(at + 2 * row);
   }
-  typename Isa::Float operator()(typename Isa::Int sum) const {
-    const auto s = Isa::to_float(sum);
+  typename Isa::Float operator()(typename Isa::Int taken) const {
+    const auto s = Isa::fma(Isa::to_float(taken), times, plus);
     if constexpr (Tanh) {
       return Isa::fma(first, Isa::tanh(Isa::mul(second, s)), third);
     } else {
       const auto zero = Isa::setf(0.0f);
+      if (one_sided) return Isa::fma(first, Isa::max(s, zero), third);
       return Isa::fma(first, Isa::max(s, zero), Isa::fma(second, Isa::min(s, zero), third));
     }
   }
@@ -82,6 +83,7 @@ struct Curve {
 template <class Isa, class Element>
 struct StoreSums {
   static constexpr bool kMerges = false;
+  static constexpr bool kTakesCounts = false;
   const ConvArgs& a;
   int64_t n, base, block;
   Channels<Isa> channels;
@@ -118,6 +120,7 @@ struct StoreSums {
 template <class Isa>
 struct Threshold {
   static constexpr bool kMerges = false;
+  static constexpr bool kTakesCounts = true;
   const ConvArgs& a;
   int64_t n, base, block;
   Channels<Isa> channels;
@@ -155,6 +158,7 @@ struct Threshold {
 template <class Isa, bool Tanh>
 struct Real {
   static constexpr bool kMerges = false;
+  static constexpr bool kTakesCounts = true;
   const ConvArgs& a;
   int64_t n, base, block;
   Channels<Isa> channels;
@@ -166,11 +170,9 @@ struct Real {
   template <int Pixels>
   void announce(int64_t, int64_t y, int64_t x) const {
     const int64_t pixel = pixel_of(a, n, y, x);
-    if (a.residual_bases == 1) announce_residual<Isa>(a, pixel, block, 0, Pixels);
-    if (a.residual_bases > 1) {
-      for (int p = 0; p < Pixels; ++p)
-        announce_residual<Isa>(a, pixel + p, block, base, 1);
-    }
+    if (a.residual)
+      announce_residual<Isa, Pixels>(a, pixel + Isa::kPixels, a.residual_bases == 1 ? 0 : base,
+                                     block);
     if (!a.streams)
       announce_result<Isa, Pixels>(static_cast<const float*>(a.out), pixel, a.bases, base, a,
                                    block);
@@ -222,21 +224,31 @@ struct Real {
 template <class Isa, bool Tanh>
 struct Merge {
   static constexpr bool kMerges = true;
+  static constexpr bool kTakesCounts = true;
   const ConvArgs& a;
   int64_t n, block;
   Channels<Isa> channels;
-  float* space;  // [base][pixel][64]
+  float* space;   // [base][pixel][64]
+  int64_t ahead;  // bases' worth of sums that take as long as memory does
 
   Merge(const ConvArgs& args, int64_t n, int64_t, int64_t block, float* space)
-      : a(args), n(n), block(block), channels(args, block), space(space) {}
+      : a(args),
+        n(n),
+        block(block),
+        channels(args, block),
+        space(space),
+        ahead(1 + 60 / (args.tap_count * args.run)) {}
 
   template <int Pixels>
   void announce(int64_t base, int64_t y, int64_t x) const {
     const int64_t pixel = pixel_of(a, n, y, x);
     if (a.residual_bases > 1) {
-      announce_residual<Isa>(a, pixel, block, base * Pixels, Pixels);
+      // as early as memory is slow, and no earlier: lines of many channels fall on few cache sets
+      const int64_t then = base + ahead;
+      announce_residual<Isa, Pixels>(a, pixel + then / a.bases * Isa::kPixels, then % a.bases,
+                                     block);
     } else if (base == 0) {
-      announce_residual<Isa>(a, pixel, block, 0, Pixels);
+      announce_residual<Isa, Pixels>(a, pixel + Isa::kPixels, 0, block);
     }
     if (a.gates && !a.streams) {
       announce_result<Isa, Pixels>(static_cast<const float*>(a.out), pixel, a.bases, base, a,
@@ -343,6 +355,7 @@ struct Merge {
 template <class Isa>
 struct Affine {
   static constexpr bool kMerges = false;
+  static constexpr bool kTakesCounts = false;
   const ConvArgs& a;
   int64_t n, block;
   Channels<Isa> channels;

@@ -41,9 +41,11 @@ struct ConvArgs {
   int64_t row_classes, column_classes;
 
   // epilogues
-  const uint32_t *low, *span;  // [bases][blocks * 64]
+  // Of the sums, or where `corrections` is null of the counts: [bases][blocks * 64].
+  const uint32_t *low, *span;
   const float* curve;          // [3][bases][blocks * 64]; bytes: [2][blocks * 64]
   const float* residual;       // [n][out_height][out_width][residual_bases][out_channels] or null
+  bool one_sided;  // the curve is flat below zero
   int64_t residual_bases;
   const float *lambdas, *gates;  // [bases]; gates may be null
   bool relu;

@@ -232,6 +232,31 @@ class Plan {
   }
 };
 
+// Thresholds of sums, (s - low) mod 2^32 <= span, as thresholds of counts c with s = terms - 2c.
+inline void count_thresholds(int64_t terms, const uint32_t* low, const uint32_t* span,
+                             int64_t length, uint32_t* count_low, uint32_t* count_span) {
+  const auto up = [](int64_t x) { return (x + (x > 0)) / 2; };    // ⌈x / 2⌉
+  const auto down = [](int64_t x) { return (x - (x < 0)) / 2; };  // ⌊x / 2⌋
+  for (int64_t i = 0; i < length; ++i) {
+    const int64_t first = static_cast<int32_t>(low[i]);
+    const int64_t last = first + span[i];
+    constexpr int64_t kWhole = int64_t(1) << 32;
+    // with a range that wraps around, what it leaves out is the interval
+    const bool wraps = last > INT32_MAX;
+    const int64_t from = wraps ? last - kWhole + 1 : first, to = wraps ? first - 1 : last;
+    const int64_t count_from = up(terms - to), count_to = down(terms - from);
+    const int64_t inside = count_to >= count_from ? count_to - count_from + 1 : 0;
+    if (wraps) {
+      count_low[i] = static_cast<uint32_t>(inside ? count_to + 1 : 0);
+      count_span[i] = static_cast<uint32_t>(kWhole - 1 - inside);
+    } else {
+      // no count is this large, so none is inside an empty interval
+      count_low[i] = static_cast<uint32_t>(inside ? count_from : INT32_MAX);
+      count_span[i] = static_cast<uint32_t>(inside ? inside - 1 : 0);
+    }
+  }
+}
+
 inline int64_t tasks_of(const ConvArgs& a, bool merge) {
   const int64_t chunks = (a.out_height + a.rows_per_task - 1) / a.rows_per_task;
   return a.batch * (merge ? 1 : a.bases) * a.blocks * chunks;

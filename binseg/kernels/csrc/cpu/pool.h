@@ -12,6 +12,7 @@ namespace {
 template <class Isa>
 struct RowSums {
   static constexpr bool kMerges = false;
+  static constexpr bool kTakesCounts = false;
   int32_t* row;
 
   template <int Pixels>
