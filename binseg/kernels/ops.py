@@ -9,6 +9,7 @@ shapes, dtypes or devices do not fit together, before a kernel sees them.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -239,7 +240,7 @@ _known_shape = functools.lru_cache(maxsize=1024)(ConvShape)  # a network has few
 
 
 def _expect(name: str, tensor: Tensor, dtype: torch.dtype, size: tuple[int, ...]) -> None:
-    if tensor.dtype != dtype or tuple(tensor.shape) != size:
+    if tensor.dtype != dtype or tensor.shape != size:
         raise BinsegError(
             f"{name} must be {dtype} {size}, not {tensor.dtype} {tuple(tensor.shape)}"
         )
@@ -254,10 +255,7 @@ def _same_device(first: Tensor, *others: Tensor | None) -> None:
 
 
 def _check_range(*sizes: int) -> None:
-    product = 1
-    for size in sizes:
-        product *= size
-    if product > LARGEST_SUM:
+    if math.prod(sizes) > LARGEST_SUM:
         raise BinsegError(f"a map of {sizes} is too large; use smaller pictures or batches")
 
 
@@ -268,25 +266,23 @@ def _check_conv(bits: Tensor, weight: Tensor, shape: ConvShape) -> tuple[int, ..
             f"bits must be int32 (N, H, W, bases, words) with 1 or {shape.bases} bases, not "
             f"{bits.dtype} {tuple(bits.shape)}"
         )
-    _expect("bits", bits, torch.int32, (*bits.shape[:4], words(shape.in_channels)))
-    _expect(
-        "weight",
-        weight,
-        torch.int32,
-        (
-            shape.bases,
-            blocks(shape.out_channels),
-            shape.taps,
-            words(shape.in_channels),
-            BLOCK,
-        ),
-    )
+    number, height, width, bases, _ = bits.shape
+    size = _weight_size(shape)
+    _expect("bits", bits, torch.int32, (number, height, width, bases, size[3]))
+    _expect("weight", weight, torch.int32, size)
     _same_device(bits, weight)
-    if min(bits.shape[1:3]) < 1:
+    if height < 1 or width < 1:
         raise BinsegError(f"a map needs at least one pixel, not {tuple(bits.shape)}")
-    height, width = shape.output_size(bits.shape[1], bits.shape[2])
-    _check_range(bits.shape[0], height, width, shape.bases, shape.out_channels)
-    return bits.shape[0], height, width
+    height, width = shape.output_size(height, width)
+    _check_range(number, height, width, shape.bases, shape.out_channels)
+    return number, height, width
+
+
+@functools.lru_cache(maxsize=1024)
+def _weight_size(shape: ConvShape) -> tuple[int, ...]:
+    """What `layout.pack_weight` makes."""
+    in_words = words(shape.in_channels)
+    return shape.bases, blocks(shape.out_channels), shape.taps, in_words, BLOCK
 
 
 def _check_residual(residual: Tensor | None, size: tuple[int, ...], shape: ConvShape) -> None:
