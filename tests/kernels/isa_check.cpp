@@ -60,15 +60,16 @@ int64_t slow_sum(const Case& c, int64_t n, int64_t y, int64_t x, int64_t k, int6
   for (int64_t ky = 0; ky < c.kernel_h; ++ky)
     for (int64_t kx = 0; kx < c.kernel_w; ++kx)
       for (int64_t i = 0; i < c.in; ++i)
-        sum += product(k, n, y * c.stride + ky * d - d * (c.kernel_h - 1) / 2,
-                       x * c.stride + kx * d - d * (c.kernel_w - 1) / 2, i, o,
-                       ky * c.kernel_w + kx);
+        sum +=
+            product(k, n, y * c.stride + ky * d - d * (c.kernel_h - 1) / 2,
+                    x * c.stride + kx * d - d * (c.kernel_w - 1) / 2, i, o, ky * c.kernel_w + kx);
   return sum;
 }
 
 void check_bits() {
   const Case c(false);
-  const int64_t words = (c.in + 31) / 32, blocks = (c.out + 63) / 64, taps = c.kernel_h * c.kernel_w;
+  const int64_t words = (c.in + 31) / 32, blocks = (c.out + 63) / 64,
+                taps = c.kernel_h * c.kernel_w;
   std::vector<uint32_t> image(c.batch * c.height * c.width * c.in_bases * words);
   std::vector<uint32_t> weight(c.bases * blocks * taps * words * 64);
   const uint32_t last = c.in % 32 ? (1u << c.in % 32) - 1 : ~0u;
@@ -81,7 +82,8 @@ void check_bits() {
   binseg::ConvArgs& a = plan.args;
   const int64_t pixels = c.batch * c.out_height() * c.out_width();
   const int64_t padded = blocks * 64, out_words = (c.out + 31) / 32;
-  std::vector<int32_t> sums(pixels * c.bases * c.out), low(c.bases * padded), span(c.bases * padded);
+  std::vector<int32_t> sums(pixels * c.bases * c.out), low(c.bases * padded),
+      span(c.bases * padded);
   std::vector<float> curve(3 * c.bases * padded), real_out(sums.size()), residual(sums.size());
   std::vector<float> lambdas(c.bases), gates(c.bases), merged(pixels * c.out);
   std::vector<uint32_t> bits(pixels * c.bases * out_words);
@@ -129,7 +131,9 @@ void check_bits() {
   a.residual_bases = c.bases;
   std::vector<uint32_t> real_bits(bits.size());
   const auto bit = [&](const std::vector<uint32_t>& of, int64_t p, int64_t k, int64_t bases,
-                       int64_t o) { return of[(p * bases + k) * out_words + o / 32] >> (o % 32) & 1; };
+                       int64_t o) {
+    return of[(p * bases + k) * out_words + o / 32] >> (o % 32) & 1;
+  };
   const auto f = [&](int64_t p, int64_t k, int64_t o, bool tanh) {
     const double s = sums[(p * c.bases + k) * c.out + o];
     const int64_t at = k * padded + o, row = c.bases * padded;
@@ -189,7 +193,8 @@ void check_bits() {
 void check_bytes() {
   const Case c(true);
   const int64_t fours = (c.in + 3) / 4, blocks = (c.out + 63) / 64, taps = c.kernel_h * c.kernel_w;
-  std::vector<uint32_t> image(c.batch * c.height * c.width * fours), weight(blocks * taps * fours * 64);
+  std::vector<uint32_t> image(c.batch * c.height * c.width * fours),
+      weight(blocks * taps * fours * 64);
   for (auto* words : {&image, &weight})
     for (auto& w : *words) w = random_engine();
   // channels that do not exist have weight 0
@@ -218,7 +223,8 @@ void check_bytes() {
     for (int64_t o = 0; o < c.out; ++o) {
       const int64_t n = p / (c.out_height() * c.out_width());
       const int64_t y = p / c.out_width() % c.out_height(), xx = p % c.out_width();
-      expect(out[p * c.out + o] == static_cast<float>(slow_sum(c, n, y, xx, 0, o, product)), "int8");
+      expect(out[p * c.out + o] == static_cast<float>(slow_sum(c, n, y, xx, 0, o, product)),
+             "int8");
     }
   const int64_t high = (c.out_height() + 1) / 2, wide = (c.out_width() + 1) / 2;
   std::vector<float> pooled(c.batch * high * wide * c.out);
@@ -234,13 +240,16 @@ void check_bytes() {
       for (int64_t xx = 0; xx < wide; ++xx)
         for (int64_t o = 0; o < c.out; ++o) {
           float most = -INFINITY;
-          for (int64_t r = std::max<int64_t>(0, 2 * y - 1); r <= 2 * y + 1 && r < c.out_height(); ++r)
+          for (int64_t r = std::max<int64_t>(0, 2 * y - 1); r <= 2 * y + 1 && r < c.out_height();
+               ++r)
             for (int64_t q = std::max<int64_t>(0, 2 * xx - 1); q <= 2 * xx + 1 && q < c.out_width();
                  ++q)
-              most = std::max(most, out[((n * c.out_height() + r) * c.out_width() + q) * c.out + o]);
+              most =
+                  std::max(most, out[((n * c.out_height() + r) * c.out_width() + q) * c.out + o]);
           const int64_t at = (n * high + y) * wide + xx;
           expect(pooled[at * c.out + o] == most, "pooled");
-          expect((signs[at * a.bit_words + o / 32] >> (o % 32) & 1) == (most >= 0), "sign of pooled");
+          expect((signs[at * a.bit_words + o / 32] >> (o % 32) & 1) == (most >= 0),
+                 "sign of pooled");
         }
 }
 
@@ -278,7 +287,8 @@ void check_maps() {
       const float v = x[p / w * a.stride_h + p % w * a.stride_w + c * a.stride_c];
       expect((bits[p * words + c / 32] >> (c % 32) & 1) == (v >= 0), "packed sign");
       const float level = std::nearbyint(v * 40.0f) + 100;
-      const int want = std::isnan(v) ? 0 : static_cast<int>(std::min(std::max(level, 0.0f), 255.0f));
+      const int want =
+          std::isnan(v) ? 0 : static_cast<int>(std::min(std::max(level, 0.0f), 255.0f));
       expect(bytes[p * fours * 4 + c] == want, "byte");
     }
 }

@@ -18,9 +18,8 @@ struct Avx2 {
   static constexpr int kPixels = 2;
 
   template <int Pixels, int V>
-  static inline void count(Int (&sums)[Pixels][V], const uint32_t* w,
-                           const uint32_t* const* taps, int64_t tap_count, int64_t run,
-                           int64_t first, int64_t step) {
+  static inline void count(Int (&sums)[Pixels][V], const uint32_t* w, const uint32_t* const* taps,
+                           int64_t tap_count, int64_t run, int64_t first, int64_t step) {
     const Int table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
                                        0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
     const Int nibble = _mm256_set1_epi8(15);
@@ -89,9 +88,7 @@ struct Avx2 {
   static Int load(const void* from) {
     return _mm256_loadu_si256(static_cast<const __m256i*>(from));
   }
-  static void store(int32_t* to, Int x) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), x);
-  }
+  static void store(int32_t* to, Int x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), x); }
   static void store(int16_t* to, Int x) {
     // the low halves of the lanes; sums are known to fit
     const Int low = _mm256_and_si256(x, _mm256_set1_epi32(0xFFFF));

@@ -19,11 +19,11 @@ struct Avx512 {
   // Named variables and small pieces of assembly: left alone, compilers compute exclusive ors ahead
   // of time, run out of registers for the sums and spill them in the innermost loop.
   template <int Pixels, int V, bool Bytes>
-  static inline void loop(Int (&sums)[Pixels][V], const uint32_t* w,
-                          const uint32_t* const* taps, int64_t tap_count, int64_t run,
-                          int64_t first, int64_t step) {
+  static inline void loop(Int (&sums)[Pixels][V], const uint32_t* w, const uint32_t* const* taps,
+                          int64_t tap_count, int64_t run, int64_t first, int64_t step) {
     const Int zero = _mm512_setzero_si512();
-#define BINSEG_DECLARE(p) [[maybe_unused]] Int s##p##0 = zero, s##p##1 = zero, s##p##2 = zero, s##p##3 = zero
+#define BINSEG_DECLARE(p) \
+  [[maybe_unused]] Int s##p##0 = zero, s##p##1 = zero, s##p##2 = zero, s##p##3 = zero
     BINSEG_DECLARE(0);
     BINSEG_DECLARE(1);
     BINSEG_DECLARE(2);
@@ -47,15 +47,15 @@ struct Avx512 {
         : [s] "+v"(sum), [d] "=&v"(differ)                                              \
         : [x] "v"(input), [w] "v"(weight));                                             \
   }
-#define BINSEG_PIXEL(p)                                                \
-  if constexpr (Pixels > p) {                                          \
+#define BINSEG_PIXEL(p)                                                 \
+  if constexpr (Pixels > p) {                                           \
     const Int input = _mm512_set1_epi32(static_cast<int>(x[p * step])); \
-    BINSEG_STEP(s##p##0, w0)                                           \
-    BINSEG_STEP(s##p##1, w1)                                           \
-    if constexpr (V > 2) {                                             \
-      BINSEG_STEP(s##p##2, w2)                                         \
-      BINSEG_STEP(s##p##3, w3)                                         \
-    }                                                                  \
+    BINSEG_STEP(s##p##0, w0)                                            \
+    BINSEG_STEP(s##p##1, w1)                                            \
+    if constexpr (V > 2) {                                              \
+      BINSEG_STEP(s##p##2, w2)                                          \
+      BINSEG_STEP(s##p##3, w3)                                          \
+    }                                                                   \
   }
         BINSEG_PIXEL(0)
         BINSEG_PIXEL(1)
@@ -64,14 +64,14 @@ struct Avx512 {
         BINSEG_PIXEL(4)
       }
     }
-#define BINSEG_RESULT(p)       \
-  if constexpr (Pixels > p) {  \
-    sums[p][0] = s##p##0;      \
-    sums[p][1] = s##p##1;      \
-    if constexpr (V > 2) {     \
-      sums[p][2] = s##p##2;    \
-      sums[p][3] = s##p##3;    \
-    }                          \
+#define BINSEG_RESULT(p)      \
+  if constexpr (Pixels > p) { \
+    sums[p][0] = s##p##0;     \
+    sums[p][1] = s##p##1;     \
+    if constexpr (V > 2) {    \
+      sums[p][2] = s##p##2;   \
+      sums[p][3] = s##p##3;   \
+    }                         \
   }
     BINSEG_RESULT(0)
     BINSEG_RESULT(1)
@@ -84,9 +84,8 @@ struct Avx512 {
 #undef BINSEG_RESULT
   }
   template <int Pixels, int V>
-  static inline void count(Int (&sums)[Pixels][V], const uint32_t* w,
-                           const uint32_t* const* taps, int64_t tap_count, int64_t run,
-                           int64_t first, int64_t step) {
+  static inline void count(Int (&sums)[Pixels][V], const uint32_t* w, const uint32_t* const* taps,
+                           int64_t tap_count, int64_t run, int64_t first, int64_t step) {
     loop<Pixels, V, false>(sums, w, taps, tap_count, run, first, step);
   }
   template <int Pixels, int V>

@@ -25,8 +25,8 @@ namespace {
 using binseg::ConvArgs;
 using binseg::ConvKernel;
 using binseg::Ints;
-using binseg::Kernels;
 using binseg::kBlock;
+using binseg::Kernels;
 using torch::stable::Tensor;
 
 // Elements from which a result is written past the caches: with several branches it is larger than
@@ -69,10 +69,9 @@ void run(ConvKernel kernel, const ConvArgs& args, int64_t tasks, bool merge, boo
 binseg::Plan plan_of(const Tensor& image, const Tensor& weight, const Ints& shape, bool bytes) {
   const Ints sizes = {image.size(0), image.size(1), image.size(2), bytes ? 1 : image.size(3),
                       bytes ? image.size(3) / 4 : image.size(4)};
-  return binseg::Plan(image.data_ptr(), weight.data_ptr(), sizes, shape, bytes,
-                      [](int64_t rows, auto&& copy) {
-                        torch::stable::parallel_for(0, rows, 64, copy);
-                      });
+  return binseg::Plan(
+      image.data_ptr(), weight.data_ptr(), sizes, shape, bytes,
+      [](int64_t rows, auto&& copy) { torch::stable::parallel_for(0, rows, 64, copy); });
 }
 
 template <class T>
@@ -97,7 +96,8 @@ void conv_sum(std::string isa, Tensor bits, Tensor weight, Ints shape, bool halv
   const Kernels& kernels = kernels_called(isa);
   binseg::Plan plan = plan_of(bits, weight, shape, false);
   plan.args.out = out.data_ptr();
-  run(halves ? kernels.sum16 : kernels.sum32, plan.args, binseg::tasks_of(plan.args, false), false, false);
+  run(halves ? kernels.sum16 : kernels.sum32, plan.args, binseg::tasks_of(plan.args, false), false,
+      false);
 }
 
 void conv_bits(std::string isa, Tensor bits, Tensor weight, Ints shape, Tensor low, Tensor span,
@@ -133,7 +133,8 @@ void conv_real(std::string isa, Tensor bits, Tensor weight, Ints shape, Tensor c
   plan.args.bits = pointer<uint32_t>(signs);
   plan.args.bit_words = signs ? signs->size(4) : 0;
   plan.args.bit_bases = plan.args.bases;
-  run(tanh ? kernels.real_tanh : kernels.real, plan.args, binseg::tasks_of(plan.args, false), false, false);
+  run(tanh ? kernels.real_tanh : kernels.real, plan.args, binseg::tasks_of(plan.args, false), false,
+      false);
 }
 
 void conv_merge(std::string isa, Tensor bits, Tensor weight, Ints shape, Tensor curve, bool tanh,
@@ -154,7 +155,8 @@ void conv_merge(std::string isa, Tensor bits, Tensor weight, Ints shape, Tensor 
   plan.args.bits = pointer<uint32_t>(signs);
   plan.args.bit_words = signs ? signs->size(4) : 0;
   plan.args.bit_bases = gates ? plan.args.bases : 1;
-  run(tanh ? kernels.merge_tanh : kernels.merge, plan.args, binseg::tasks_of(plan.args, true), true, false);
+  run(tanh ? kernels.merge_tanh : kernels.merge, plan.args, binseg::tasks_of(plan.args, true), true,
+      false);
 }
 
 void conv_int8(std::string isa, Tensor x, Tensor weight, Ints shape, Tensor curve, bool relu,
@@ -200,9 +202,8 @@ binseg::MapArgs map_args(const Tensor& x, bool with_bases) {
 }
 
 void each_row(binseg::MapKernel kernel, const binseg::MapArgs& args) {
-  torch::stable::parallel_for(0, args.batch * args.height, 8, [&](int64_t begin, int64_t end) {
-    kernel(args, begin, end);
-  });
+  torch::stable::parallel_for(0, args.batch * args.height, 8,
+                              [&](int64_t begin, int64_t end) { kernel(args, begin, end); });
 }
 
 void pack_sign(std::string isa, Tensor x, bool bfloat16, Tensor out) {
@@ -260,19 +261,25 @@ void upsample_argmax(std::string isa, Tensor scores, Tensor out) {
 }  // namespace
 
 STABLE_TORCH_LIBRARY(binseg_cpu, m) {
-  m.def("conv_sum(str isa, Tensor bits, Tensor weight, int[] shape, bool halves, Tensor(a!) out)"
-        " -> ()");
-  m.def("conv_bits(str isa, Tensor bits, Tensor weight, int[] shape, Tensor low, Tensor span, "
-        "Tensor(a!) out) -> ()");
-  m.def("conv_real(str isa, Tensor bits, Tensor weight, int[] shape, Tensor curve, bool tanh, "
-        "Tensor? residual, Tensor(a!) out, Tensor(b!)? signs) -> ()");
-  m.def("conv_merge(str isa, Tensor bits, Tensor weight, int[] shape, Tensor curve, bool tanh, "
-        "Tensor residual, Tensor lambdas, Tensor? gates, Tensor(a!)? branches, "
-        "Tensor(b!)? merged, Tensor(c!)? signs) -> ()");
-  m.def("conv_int8(str isa, Tensor x, Tensor weight, int[] shape, Tensor curve, bool relu, "
-        "Tensor(a!) out) -> ()");
-  m.def("conv_int8_pool(str isa, Tensor x, Tensor weight, int[] shape, Tensor curve, "
-        "Tensor(a!) out, Tensor(b!) signs) -> ()");
+  m.def(
+      "conv_sum(str isa, Tensor bits, Tensor weight, int[] shape, bool halves, Tensor(a!) out)"
+      " -> ()");
+  m.def(
+      "conv_bits(str isa, Tensor bits, Tensor weight, int[] shape, Tensor low, Tensor span, "
+      "Tensor(a!) out) -> ()");
+  m.def(
+      "conv_real(str isa, Tensor bits, Tensor weight, int[] shape, Tensor curve, bool tanh, "
+      "Tensor? residual, Tensor(a!) out, Tensor(b!)? signs) -> ()");
+  m.def(
+      "conv_merge(str isa, Tensor bits, Tensor weight, int[] shape, Tensor curve, bool tanh, "
+      "Tensor residual, Tensor lambdas, Tensor? gates, Tensor(a!)? branches, "
+      "Tensor(b!)? merged, Tensor(c!)? signs) -> ()");
+  m.def(
+      "conv_int8(str isa, Tensor x, Tensor weight, int[] shape, Tensor curve, bool relu, "
+      "Tensor(a!) out) -> ()");
+  m.def(
+      "conv_int8_pool(str isa, Tensor x, Tensor weight, int[] shape, Tensor curve, "
+      "Tensor(a!) out, Tensor(b!) signs) -> ()");
   m.def("pack_sign(str isa, Tensor x, bool bfloat16, Tensor(a!) out) -> ()");
   m.def("quantize(str isa, Tensor x, float inverse_scale, int zero_point, Tensor(a!) out) -> ()");
   m.def("upsample_argmax(str isa, Tensor scores, Tensor(a!) out) -> ()");

@@ -32,8 +32,7 @@ template <class Isa, bool Bytes, int V, int Pixels, class Epilogue>
 inline void tile(const ConvArgs& a, const uint32_t* const* taps, int64_t base, int64_t block,
                  int64_t channels, int64_t y, int64_t x, Epilogue& epilogue) {
   using Vector = typename Isa::Int;
-  const uint32_t* weight =
-      a.weight + (base * a.blocks + block) * a.tap_count * a.run * kBlock;
+  const uint32_t* weight = a.weight + (base * a.blocks + block) * a.tap_count * a.run * kBlock;
   const int32_t* corrections[Pixels];
   if constexpr (!Bytes) {
     for (int p = 0; p < Pixels; ++p) {
@@ -52,10 +51,10 @@ inline void tile(const ConvArgs& a, const uint32_t* const* taps, int64_t base, i
     Vector sums[Pixels][V];
     if constexpr (Bytes) {
       Isa::template multiply<Pixels, V>(sums, weight + first, taps, a.tap_count, a.run,
-                                     x * a.pixel_step, a.pixel_step);
+                                        x * a.pixel_step, a.pixel_step);
     } else {
       Isa::template count<Pixels, V>(sums, weight + first, taps, a.tap_count, a.run,
-                                  x * a.pixel_step, a.pixel_step);
+                                     x * a.pixel_step, a.pixel_step);
       if (a.corrections || !Epilogue::kTakesCounts) {
         const Vector terms = Isa::set(a.terms);
 #pragma GCC unroll 8
@@ -128,8 +127,8 @@ void convolve(const ConvArgs& a, int64_t begin, int64_t end, void* scratch) {
       with_vectors<Isa>(channels, [&]<int V>() {
         each_tile<Isa>(a.out_width, [&]<int Pixels>(int64_t x) {
           for (int64_t k = 0; k < together; ++k)
-            tile<Isa, Bytes, V, Pixels>(a, taps + k * a.tap_count, first_base + k, block,
-                                        channels, y, x, epilogue);
+            tile<Isa, Bytes, V, Pixels>(a, taps + k * a.tap_count, first_base + k, block, channels,
+                                        y, x, epilogue);
           epilogue.template finish<Pixels>(y, x);
         });
       });

@@ -194,11 +194,11 @@ struct Real {
         if (a.residual) {
           const float* from =
               a.residual + ((pixel + p) * a.residual_bases + base_in) * a.out_channels + inside;
-          value = Isa::addf(value, count == Isa::kLanes ? Isa::loadf(from)
-                                                        : Isa::loadf_some(from, count));
+          value = Isa::addf(value,
+                            count == Isa::kLanes ? Isa::loadf(from) : Isa::loadf_some(from, count));
         }
-        float* to = static_cast<float*>(a.out) +
-                    ((pixel + p) * a.bases + base) * a.out_channels + inside;
+        float* to =
+            static_cast<float*>(a.out) + ((pixel + p) * a.bases + base) * a.out_channels + inside;
         if (a.streams) {
           Isa::stream(to, value);
         } else if (count == Isa::kLanes) {
@@ -228,25 +228,29 @@ struct Merge {
   const ConvArgs& a;
   int64_t n, block;
   Channels<Isa> channels;
-  float* space;   // [base][pixel][64]
-  int64_t ahead;  // bases' worth of sums that take as long as memory does
+  float* space;  // [base][pixel][64]
 
   Merge(const ConvArgs& args, int64_t n, int64_t, int64_t block, float* space)
-      : a(args),
-        n(n),
-        block(block),
-        channels(args, block),
-        space(space),
-        ahead(1 + 60 / (args.tap_count * args.run)) {}
+      : a(args), n(n), block(block), channels(args, block), space(space) {}
 
   template <int Pixels>
   void announce(int64_t base, int64_t y, int64_t x) const {
     const int64_t pixel = pixel_of(a, n, y, x);
     if (a.residual_bases > 1) {
-      // as early as memory is slow, and no earlier: lines of many channels fall on few cache sets
-      const int64_t then = base + ahead;
-      announce_residual<Isa, Pixels>(a, pixel + then / a.bases * Isa::kPixels, then % a.bases,
-                                     block);
+      if (a.blocks <= 2) {
+        // a tile ahead in the order of memory, so that the hardware sees a stream and joins in
+        const float* from = a.residual +
+                            ((pixel + Isa::kPixels) * a.bases + base * Pixels) * a.out_channels +
+                            block * kBlock;
+        for (int i = 0; i < Pixels; ++i)
+          for (int line = 0; line < kBlock; line += 16)
+            Isa::prefetch_read(from + i * a.out_channels + line);
+      } else {
+        // a base ahead: with many channels the lines of a whole tile fall on a few cache sets and
+        // would drive each other out
+        const int64_t next = base + 1 < a.bases ? base + 1 : 0;
+        announce_residual<Isa, Pixels>(a, next ? pixel : pixel + Isa::kPixels, next, block);
+      }
     } else if (base == 0) {
       announce_residual<Isa, Pixels>(a, pixel + Isa::kPixels, 0, block);
     }
@@ -258,13 +262,12 @@ struct Merge {
     }
   }
   template <int Pixels, int V>
-  void take(int64_t base, int first, int64_t y, int64_t x,
-            typename Isa::Int (&sums)[Pixels][V]) {
+  void take(int64_t base, int first, int64_t y, int64_t x, typename Isa::Int (&sums)[Pixels][V]) {
     const int64_t pixel = pixel_of(a, n, y, x);
     const int64_t base_in = a.residual_bases == 1 ? 0 : base;
     const int64_t step = a.residual_bases * a.out_channels;
-    const float* residual = a.residual + pixel * step + base_in * a.out_channels +
-                            block * kBlock + first * Isa::kLanes;
+    const float* residual =
+        a.residual + pixel * step + base_in * a.out_channels + block * kBlock + first * Isa::kLanes;
     float* to = space + base * kLargestTile * kBlock + first * Isa::kLanes;
     const bool full = channels.count == kBlock;
 #pragma GCC unroll 8
@@ -308,7 +311,8 @@ struct Merge {
           for (int v = 0; v < kTogether; ++v)
             mixed[v] = Isa::fma(gate, Isa::subf(at(from, k, v), merged[v]), merged[v]);
           if (a.streams) {
-            float* to = branches + k * a.out_channels + block * kBlock + group * kTogether * Isa::kLanes;
+            float* to =
+                branches + k * a.out_channels + block * kBlock + group * kTogether * Isa::kLanes;
 #pragma GCC unroll 4
             for (int v = 0; v < kTogether; ++v) Isa::stream(to + v * Isa::kLanes, mixed[v]);
           } else {

@@ -20,8 +20,8 @@ struct Tap {
 
 // A convolution of bits or bytes; a "word" is 32 channels of one bit or 4 of one byte.
 struct ConvArgs {
-  const uint32_t* image;       // [n][height][padded width][in_bases * words]
-  const uint32_t* border_row;  // the same, of border words only
+  const uint32_t* image;             // [n][height][padded width][in_bases * words]
+  const uint32_t* border_row;        // the same, of border words only
   int64_t image_stride, row_stride;  // in words
   int64_t height;
   int64_t pixel_step;  // words from the input of one output pixel to that of the next
@@ -30,7 +30,7 @@ struct ConvArgs {
 
   const Tap* taps;  // [bases][tap_count]
   int64_t tap_count;
-  int64_t run;  // words of one tap that lie side by side in image and weights
+  int64_t run;             // words of one tap that lie side by side in image and weights
   const uint32_t* weight;  // [bases][blocks][tap_count][run][64]
   int32_t terms;           // bits: the sum is terms - 2 * popcount; bytes: unused
 
@@ -43,9 +43,9 @@ struct ConvArgs {
   // epilogues
   // Of the sums, or where `corrections` is null of the counts: [bases][blocks * 64].
   const uint32_t *low, *span;
-  const float* curve;          // [3][bases][blocks * 64]; bytes: [2][blocks * 64]
-  const float* residual;       // [n][out_height][out_width][residual_bases][out_channels] or null
-  bool one_sided;  // the curve is flat below zero
+  const float* curve;     // [3][bases][blocks * 64]; bytes: [2][blocks * 64]
+  const float* residual;  // [n][out_height][out_width][residual_bases][out_channels] or null
+  bool one_sided;         // the curve is flat below zero
   int64_t residual_bases;
   const float *lambdas, *gates;  // [bases]; gates may be null
   bool relu;
@@ -73,9 +73,9 @@ struct MapArgs {
 struct UpsampleArgs {
   const float* scores;  // [n][in_height][in_width][classes]
   int64_t batch, in_height, in_width, classes, height, width;
-  const int32_t *top, *left;      // [height], [width]: index of the source pixel above / before
+  const int32_t *top, *left;         // [height], [width]: index of the source pixel above / before
   const float *weight_y, *weight_x;  // of the source pixel below / after, in [0, 1)
-  uint8_t* out;                   // [n][height][width]
+  uint8_t* out;                      // [n][height][width]
 };
 
 using ConvKernel = void (*)(const ConvArgs&, int64_t begin, int64_t end, void* scratch);

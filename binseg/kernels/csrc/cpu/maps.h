@@ -31,9 +31,9 @@ void pack_run(const void* x, int64_t start, int64_t words, uint32_t* out) {
     uint32_t bits = 0;
 #pragma GCC unroll 8
     for (int v = 0; v < 32 / Isa::kLanes; ++v)
-      bits |= Isa::not_negative(
-                  load_real<Isa, Half>(x, start + w * 32 + v * Isa::kLanes, Isa::kLanes))
-              << (v * Isa::kLanes);
+      bits |=
+          Isa::not_negative(load_real<Isa, Half>(x, start + w * 32 + v * Isa::kLanes, Isa::kLanes))
+          << (v * Isa::kLanes);
     out[w] = bits;
   }
 }
@@ -67,14 +67,13 @@ void pack_row(const MapArgs& a, int64_t start, uint32_t* out) {
       for (int64_t w = 0; w < words; ++w) {
         const int64_t last = a.channels - w * 32 < 32 ? a.channels - w * 32 : 32;
         for (int64_t x = 0; x < a.width; x += Isa::kLanes) {
-          const int count =
-              a.width - x < Isa::kLanes ? static_cast<int>(a.width - x) : Isa::kLanes;
+          const int count = a.width - x < Isa::kLanes ? static_cast<int>(a.width - x) : Isa::kLanes;
           auto bits = Isa::set(0);
           for (int64_t c = 0; c < last; ++c)
-            bits = Isa::or_(bits, Isa::bit_if_not_negative(
-                                      load_real<Isa, Half>(
-                                          a.x, base + x + (w * 32 + c) * a.stride_c, count),
-                                      static_cast<int>(c)));
+            bits = Isa::or_(
+                bits, Isa::bit_if_not_negative(
+                          load_real<Isa, Half>(a.x, base + x + (w * 32 + c) * a.stride_c, count),
+                          static_cast<int>(c)));
           int32_t lanes[Isa::kLanes];
           Isa::store(lanes, bits);
           for (int i = 0; i < count; ++i) to[(x + i) * a.bases * words + w] = lanes[i];
@@ -85,8 +84,7 @@ void pack_row(const MapArgs& a, int64_t start, uint32_t* out) {
         for (int64_t w = 0; w < words; ++w) {
           uint32_t bits = 0;
           for (int64_t c = w * 32; c < a.channels && c < w * 32 + 32; ++c)
-            bits |= static_cast<uint32_t>(
-                        real_at(a, base + x * a.stride_w + c * a.stride_c) >= 0)
+            bits |= static_cast<uint32_t>(real_at(a, base + x * a.stride_w + c * a.stride_c) >= 0)
                     << (c % 32);
           to[x * a.bases * words + w] = bits;
         }
@@ -167,7 +165,8 @@ void quantize(const MapArgs& a, int64_t begin, int64_t end) {
         }
         int32_t lanes[Isa::kLanes];
         Isa::store(lanes, levels);
-        for (int i = 0; i < count; ++i) words[(x + i) * fours + f] = static_cast<uint32_t>(lanes[i]);
+        for (int i = 0; i < count; ++i)
+          words[(x + i) * fours + f] = static_cast<uint32_t>(lanes[i]);
       }
     }
   }
@@ -218,8 +217,7 @@ inline void fill_square(const UpsampleArgs& a, const float* const* corners, int6
           ids[j] = larger ? c : ids[j];
         }
       }
-      for (int64_t j = 0; j < length; ++j)
-        out[y * a.width + x + j] = static_cast<uint8_t>(ids[j]);
+      for (int64_t j = 0; j < length; ++j) out[y * a.width + x + j] = static_cast<uint8_t>(ids[j]);
     }
   }
 }

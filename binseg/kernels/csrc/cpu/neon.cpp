@@ -17,9 +17,8 @@ struct Neon {
   static constexpr int kPixels = 4;
 
   template <int Pixels, int V>
-  static inline void count(Int (&sums)[Pixels][V], const uint32_t* w,
-                           const uint32_t* const* taps, int64_t tap_count, int64_t run,
-                           int64_t first, int64_t step) {
+  static inline void count(Int (&sums)[Pixels][V], const uint32_t* w, const uint32_t* const* taps,
+                           int64_t tap_count, int64_t run, int64_t first, int64_t step) {
     uint8x16_t bytes[Pixels][V];
 #pragma GCC unroll 8
     for (int p = 0; p < Pixels; ++p) {
@@ -152,8 +151,8 @@ struct Neon {
     for (int p = 0; p < Pixels; ++p) {
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) {
-        const uint32x4_t sum = vpadalq_u16(vreinterpretq_u32_s32(sums[p][v]),
-                                           vpaddlq_u8(bytes[p][v]));
+        const uint32x4_t sum =
+            vpadalq_u16(vreinterpretq_u32_s32(sums[p][v]), vpaddlq_u8(bytes[p][v]));
         sums[p][v] = vreinterpretq_s32_u32(sum);
         bytes[p][v] = vdupq_n_u8(0);
       }

@@ -85,9 +85,7 @@ class Plan {
     }
   }
 
-  int64_t border(int64_t kernel, int64_t base) const {
-    return dilations_[base] * (kernel - 1) / 2;
-  }
+  int64_t border(int64_t kernel, int64_t base) const { return dilations_[base] * (kernel - 1) / 2; }
 
   void place_taps() {
     const int64_t reach = (args.out_width - 1) * args.stride;  // input column of the last output

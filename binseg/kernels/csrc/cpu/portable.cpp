@@ -15,9 +15,8 @@ struct Portable {
   static constexpr int kPixels = 2;
 
   template <int Pixels, int V, class Step>
-  static inline void loop(Int (&sums)[Pixels][V], const uint32_t* w,
-                          const uint32_t* const* taps, int64_t tap_count, int64_t run,
-                          int64_t first, int64_t step, Step one) {
+  static inline void loop(Int (&sums)[Pixels][V], const uint32_t* w, const uint32_t* const* taps,
+                          int64_t tap_count, int64_t run, int64_t first, int64_t step, Step one) {
     for (int p = 0; p < Pixels; ++p)
       for (int v = 0; v < V; ++v) sums[p][v] = set(0);
     for (int64_t t = 0; t < tap_count; ++t) {
@@ -27,16 +26,14 @@ struct Portable {
         for (int p = 0; p < Pixels; ++p) {
           const Int input = set(static_cast<int32_t>(x[p * step]));
 #pragma GCC unroll 8
-          for (int v = 0; v < V; ++v)
-            sums[p][v] += one(input, load(w + v * kLanes));
+          for (int v = 0; v < V; ++v) sums[p][v] += one(input, load(w + v * kLanes));
         }
       }
     }
   }
   template <int Pixels, int V>
-  static inline void count(Int (&sums)[Pixels][V], const uint32_t* w,
-                           const uint32_t* const* taps, int64_t tap_count, int64_t run,
-                           int64_t first, int64_t step) {
+  static inline void count(Int (&sums)[Pixels][V], const uint32_t* w, const uint32_t* const* taps,
+                           int64_t tap_count, int64_t run, int64_t first, int64_t step) {
     loop<Pixels, V>(sums, w, taps, tap_count, run, first, step, [](Int x, Int weight) {
       Unsigned n = (Unsigned)(x ^ weight);  // pairs, nibbles, bytes, then their sum
       n -= (n >> 1) & 0x55555555u;
