@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 quickstart: $(VENV)/installed
 	$(BIN)/binseg quickstart --out quickstart
 
+# what the tests compile goes when the environment goes
+test: export BINSEG_CACHE := $(CURDIR)/$(VENV)/kernels
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -23,8 +25,11 @@ format: $(VENV)/installed-dev
 OUT ?= build/gpu-check
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 gpu-check:
-	$(GPU_PYTHON) -c "import torch; from binseg.kernels import cuda; \
+	@$(GPU_PYTHON) -c "import sys, torch; \
+	    torch.cuda.is_available() or sys.exit('gpu-check: torch sees no GPU on this machine')"
+	@$(GPU_PYTHON) -c "import torch; from binseg.kernels import cuda; \
 	    print(cuda.backend(torch.device('cuda', torch.cuda.current_device())).plan)"
+	@# the figures are of use even where a test fails, and then the target fails all the same
 	$(GPU_PYTHON) -m pytest -q -p no:cacheprovider tests/kernels/test_cuda_device.py; tested=$$?; \
 	    $(GPU_PYTHON) -m binseg.kernels.cuda_bench --out $(OUT) && exit $$tested
 

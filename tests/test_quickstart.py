@@ -68,7 +68,10 @@ def test_a_packed_network_that_says_something_else_is_a_fault(tmp_path, monkeypa
     model = create_model("groupnet18", num_classes=8, bases=1, width=8).eval()
     trained = LoadedModel(model, get_label_table("scenes"), Preprocessing(), {"training": {}})
     data = replace(quickstart.quickstart_experiment().data, scenes_val=2)
-    assert quickstart._pack(trained, tmp_path / "a.safetensors", data)[1] == 1
+    scored, expected = quickstart._score(trained, data)
+    packed = quickstart._score(quickstart._pack(trained, tmp_path / "a.safetensors"), data)
+    assert packed[0] == scored
+    assert quickstart._same(expected, packed[1]) == 1
 
     def damaged(model):
         packed = pack(model)
@@ -77,8 +80,9 @@ def test_a_packed_network_that_says_something_else_is_a_fault(tmp_path, monkeypa
         return packed
 
     monkeypatch.setattr(quickstart, "pack", damaged)
+    other = quickstart._score(quickstart._pack(trained, tmp_path / "b.safetensors"), data)
     with pytest.raises(BinsegError, match="agrees with the trained one on only"):
-        quickstart._pack(trained, tmp_path / "b.safetensors", data)
+        quickstart._same(expected, other[1])
 
 
 def test_milliseconds_of_each_network_and_the_threads_as_they_were():

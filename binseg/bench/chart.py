@@ -35,7 +35,11 @@ def draw(result: dict[str, Any], path: Path) -> bool:
     axes = figure.subplots(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     for axis, (title, unit, bars) in zip(axes, panels, strict=False):
         drawn = axis.barh(list(bars), list(bars.values()), color=[_color(name) for name in bars])
-        axis.bar_label(drawn, labels=[f"{x:.3g}" for x in bars.values()], padding=3, fontsize=8)
+        labels = axis.bar_label(
+            drawn, labels=[f"{x:.3g}" for x in bars.values()], padding=3, fontsize=8
+        )
+        for label in labels:  # the line at 1 would run through some of them
+            label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.5})
         axis.invert_yaxis()
         axis.set_title(title, fontsize=10, loc="left")
         axis.set_xlabel(unit, fontsize=8)

@@ -1,6 +1,6 @@
 """The networks that are compared: packed ones, and the full-precision twin of their topology."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, get_args
@@ -13,6 +13,7 @@ from binseg.data.label_table import LabelTable, auto_palette
 from binseg.data.preprocess import Preprocessing
 from binseg.data.scenes import draw_scene
 from binseg.errors import BinsegError
+from binseg.nn.backbones.groupnet import Gates
 from binseg.nn.segmenter import BackboneSegmenter, Segmenter, create_model
 from binseg.packed.fold import pack
 from binseg.packed.folding import Rest
@@ -21,7 +22,11 @@ from binseg.packed.modules import PackedSegmenter
 CALIBRATION = 4
 """Pictures that activations are measured on for 8 bits."""
 
+RESTS: tuple[Rest, ...] = get_args(Rest)
+
 _BATCHNORM_SIZE = (96, 128)
+_GATES: dict[Gates, str] = {"per_branch": "", "shared": " shared gates", "none": " no gates"}
+"""What the name of a side says of them; a gate for each branch is the paper's own."""
 
 
 @dataclass
@@ -52,6 +57,8 @@ class Contest:
 def default_contest(options: BenchOptions) -> Contest:
     """Group-Net/ResNet-18 with the dilated FCN head at output stride 16, for each K, and its twin.
 
+    With gates every branch carries a real map of its own through memory; without, all share one.
+
     The weights are random: a network's time does not depend on them.
     """
     preprocessing = Preprocessing()
@@ -64,9 +71,12 @@ def default_contest(options: BenchOptions) -> Contest:
     }
     packed: dict[str, PackedSegmenter] = {}
     for bases in options.bases:
-        network = create_model(**arguments, bases=bases)
-        settle(network)
-        packed.update(_packed(network, f"1-bit K={bases}", pictures))
+        for gates in options.gates if bases > 1 else options.gates[:1]:
+            first = gates == options.gates[0]
+            network = create_model(**arguments, bases=bases, gates=gates)
+            settle(network)
+            name = f"1-bit K={bases}{_GATES[gates] if bases > 1 else ''}"
+            packed.update(_packed(network, name, pictures, RESTS if first else ("int8",)))
     return Contest(
         "groupnet18, FCN head, output stride 16, random weights",
         _twin(arguments),
@@ -151,10 +161,11 @@ def _twin(architecture: dict[str, Any]) -> BackboneSegmenter:
     return twin
 
 
-def _packed(network: Segmenter, name: str, pictures: list[Tensor]) -> dict[str, PackedSegmenter]:
+def _packed(
+    network: Segmenter, name: str, pictures: list[Tensor], rests: Sequence[Rest] = RESTS
+) -> dict[str, PackedSegmenter]:
     return {
-        f"{name}, {rest} rest": pack(network, rest=rest, calibration=pictures)
-        for rest in get_args(Rest)
+        f"{name}, {rest} rest": pack(network, rest=rest, calibration=pictures) for rest in rests
     }
 
 

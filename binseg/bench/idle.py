@@ -10,7 +10,7 @@ from binseg.errors import BinsegError
 
 _PROC = Path("/proc")
 _WINDOW = 0.5
-_MOST_BUSY = 0.15
+MOST_BUSY = 0.15
 """Cores' worth of other work that passes; the system itself takes a few hundredths."""
 
 
@@ -35,7 +35,7 @@ class Load:
     def faults(self) -> list[str]:
         """Why the machine is not idle; empty if it is."""
         found = []
-        if self.others is not None and self.others > _MOST_BUSY:
+        if self.others is not None and self.others > MOST_BUSY:
             found.append(f"other processes keep {self.others:.2f} cores busy")
         if self.average is not None and self.average > self.cores:
             found.append(f"the load average is {self.average:.2f} on {self.cores} cores")

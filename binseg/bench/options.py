@@ -1,9 +1,12 @@
 """What a benchmark measures, and how long."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 from binseg.errors import BinsegError, unknown_name
+from binseg.kernels import isa
 from binseg.kernels.dispatch import CPU_BACKENDS
+from binseg.nn.backbones.groupnet import Gates
 
 PARTS = ("layers", "block", "network", "size", "memory", "startup", "profile")
 
@@ -16,9 +19,11 @@ class BenchOptions:
         parts: which of `PARTS`: "layers" (3×3 convolutions), "block" (group block of 4 bases),
             "network" (picture to class map), "size" (files), "memory" (peak of a forward),
             "startup" (to the first prediction), "profile" (operators of the packed network).
-        threads: numbers of threads; each is measured by itself.
+        threads: numbers of threads; each is measured by itself. No more than there are cores.
         size: height and width of the picture, in pixels.
         bases: K of the default networks.
+        gates: of the default networks: "per_branch", "shared", "none". The first is measured with
+            every rest, the others with the int8 rest and more than one base.
         classes: of the default networks.
         backends: of the layers part; empty for the fastest of this machine and AVX2.
         device: "cpu" or "cuda"; on a GPU only the network part runs.
@@ -35,6 +40,7 @@ class BenchOptions:
     threads: tuple[int, ...] = (1,)
     size: tuple[int, int] = (480, 640)
     bases: tuple[int, ...] = (1, 2, 4)
+    gates: tuple[Gates, ...] = ("per_branch", "none")
     classes: int = 21
     backends: tuple[str, ...] = ()
     device: str = "cpu"
@@ -49,10 +55,12 @@ class BenchOptions:
         for backend in self.backends:
             if backend not in CPU_BACKENDS:
                 raise unknown_name("backend", backend, CPU_BACKENDS)
-        if not self.parts or not self.threads or not self.bases:
-            raise BinsegError("parts, threads and bases need at least one value each")
+        for gates in self.gates:
+            if gates not in get_args(Gates):
+                raise unknown_name("gates", gates, get_args(Gates))
+        if not (self.parts and self.threads and self.bases and self.gates):
+            raise BinsegError("parts, threads, bases and gates need at least one value each")
         for name, values, low, high in (
-            ("threads", self.threads, 1, 1024),
             ("bases", self.bases, 1, 8),
             ("size", self.size, 32, 8192),
             ("classes", (self.classes,), 2, 255),
@@ -62,5 +70,10 @@ class BenchOptions:
             for value in values:
                 if not low <= value <= high:
                     raise BinsegError(f"{name} must lie in {low} to {high}, not {value:g}")
+        if not 1 <= min(self.threads) <= max(self.threads) <= isa.cores():
+            raise BinsegError(
+                f"threads must lie in 1 to {isa.cores()}, the cores that this process may use, "
+                f"not {', '.join(map(str, self.threads))}"
+            )
         if self.device not in ("cpu", "cuda"):
             raise unknown_name("device", self.device, ("cpu", "cuda"))

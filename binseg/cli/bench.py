@@ -16,6 +16,7 @@ def bench(
     threads: str = "1",
     size: tuple[int, int] = (480, 640),
     bases: str = "1,2,4",
+    gates: str = "per_branch,none",
     classes: int = 21,
     backends: str = "auto",
     device: Literal["cpu", "cuda"] = "cpu",
@@ -36,9 +37,11 @@ def bench(
         parts: what to measure, a list with commas: layers (3×3 convolutions), block (group block
             of 4 bases), network (picture to class map), size (files), memory (peak of a forward),
             startup (to the first prediction), profile (operators of the packed networks); or all.
-        threads: numbers of threads, a list with commas.
+        threads: numbers of threads, a list with commas; at most the cores of this machine.
         size: height and width of the picture, in pixels.
         bases: K of the default networks, a list with commas.
+        gates: of the default networks, a list with commas of per_branch, shared, none; the first is
+            measured in full, the others with the int8 rest only.
         classes: of networks that come without a file.
         backends: instruction sets for layers and block, a list with commas of portable, avx2,
             avx512, neon, reference; auto is the fastest here, and AVX2 beside AVX-512.
@@ -48,8 +51,12 @@ def bench(
         force: measure although other programs are at work; the JSON says so.
         out: folder for bench.json and bench.png.
     """
+    import json
+    from contextlib import ExitStack
+
     from rich.console import Console
 
+    from binseg.atomic import atomic_path
     from binseg.bench.options import PARTS, BenchOptions
 
     options = BenchOptions(
@@ -57,6 +64,7 @@ def bench(
         threads=_numbers("threads", threads),
         size=size,
         bases=_numbers("bases", bases),
+        gates=_names(gates),  # type: ignore[arg-type]  # checked there
         classes=classes,
         backends=() if backends == "auto" else _names(backends),
         device=device,
@@ -65,6 +73,7 @@ def bench(
         force=force,
     )
     # seconds of imports that a wrong option need not wait for
+    from binseg.bench.chart import draw
     from binseg.bench.run import run_bench
     from binseg.bench.tables import tables
     from binseg.cli.network import open_network
@@ -80,39 +89,37 @@ def bench(
             "preprocessing": found.preprocessing,
             "trained": found.labels is not None,
         }
-    with _status() as say:
-        result = run_bench(options, **subject, progress=say)
-    console = Console(width=WIDTH, highlight=False)
-    for table in tables(result):
-        console.print(table)
-    for line in [*_busy(result), *result["notes"]]:
-        console.print(line, style="yellow", markup=False)
+    with ExitStack() as stack:
+        # before minutes of measuring: a folder that cannot be written is refused here
+        file = None if out is None else stack.enter_context(atomic_path(out / RESULT))
+        with _status() as say:
+            result = run_bench(options, **subject, progress=say)
+        console = Console(width=WIDTH, highlight=False)
+        for table in tables(result):
+            console.print(table)
+        for line in [*_busy(result), *result["notes"]]:
+            console.print(line, style="yellow", markup=False)
+        if file is not None:
+            file.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     if out is not None:
-        _write(result, out)
+        draw(result, out / CHART)
         print(f"written to {out}")
     return 0
 
 
-def _write(result: dict[str, Any], out: Path) -> None:
-    import json
-
-    from binseg.atomic import atomic_path
-    from binseg.bench.chart import draw
-
-    with atomic_path(out / RESULT) as temporary:
-        temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    draw(result, out / CHART)
-
-
 def _busy(result: dict[str, Any]) -> list[str]:
     """Warnings about other work on the machine."""
-    during = result["load_during"]
-    if result["load_before"]["idle"] and (during["others"] or 0) < 0.15:
-        return []
-    return [
-        "the machine was not idle (other processes took "
-        f"{during['others'] or 0:.2f} of {during['cores']} cores): these figures are worth little"
-    ]
+    from binseg.bench.idle import MOST_BUSY
+
+    found = []
+    for when in ("before", "during"):
+        load = result[f"load_{when}"]
+        others, average = load["others"] or 0, load["average"] or 0
+        if others > MOST_BUSY:
+            found.append(f"other programs kept {others:.2f} cores busy {when}")
+        elif not load["idle"] and when == "before":
+            found.append(f"the load average was {average:.2f} on {load['cores']} cores before")
+    return [f"these figures are worth little: {', '.join(found)}"] if found else []
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from binseg.data.preprocess import Preprocessing
 
 _EXACT = 0.999
-"""Share of equal pixels that rest fp32 must reach: less is a fault and no tie near zero."""
+"""Share of equal pixels that rest fp32 must reach: less is a fault, not rounding near zero."""
 
 _Pictures = tuple[str, Sequence[Callable[[], "np.ndarray"]]]
 """Where pictures are from, and functions that read them."""
@@ -31,9 +31,9 @@ def pack(
 ) -> int:
     """Pack a trained network: 1-bit weights as bits, what follows them as integers and constants.
 
-    Writes one file that `binseg predict` and `binseg evaluate` open like any other, opens it
-    again and compares its class maps with the trained network's on a few pictures. The exit
-    status is 1 if they differ more than rounding can explain.
+    Compares the packed network's class maps with the trained one's on a few pictures, then writes
+    one file that `binseg predict` and `binseg evaluate` open like any other. If the maps differ
+    more than rounding can explain, nothing is written and the exit status is 1.
 
     Args:
         model: float model file (.safetensors), or a run folder, whose best.safetensors is packed.
@@ -47,14 +47,20 @@ def pack(
         limit: pictures to use for each of the two at most, spread evenly.
 
     Returns:
-        0, or 1 if the class maps differ.
+        0; a network that says something else raises.
     """
     if limit < 1:
         raise BinsegError(f"limit must be at least 1 picture, not {limit}")
+    if out.suffix != ".safetensors":
+        raise BinsegError(f"{out}: a model file's name ends in .safetensors; choose such an --out")
     source = model / "best.safetensors" if model.is_dir() else model
     if out.exists() and source.exists() and out.samefile(source):
         raise BinsegError(f"{out}: is the trained network itself; choose another --out")
+    if out.exists() and not out.is_file():
+        raise BinsegError(f"{out}: not a file; choose another --out")
     # seconds of imports that --help does not need
+    import torch
+
     from binseg.packed.agreement import agreement
     from binseg.packed.file import load, save
     from binseg.packed.fold import pack as fold
@@ -62,7 +68,7 @@ def pack(
     loaded = load(source)
     data = _data_of_run(model) if model.is_dir() else None
     given = _files(calibration)
-    pictures = _files(verify) or _split(data, "val", lenient=True) or given or _scenes(limit)
+    pictures = _files(verify) or _split(data, "val", lenient=True) or given or _scenes()
     inputs = None
     if rest == "int8":
         found = given or _split(data, "train")
@@ -72,12 +78,21 @@ def pack(
         inputs = _inputs(found, limit, loaded.preprocessing)
     try:
         packed = fold(loaded.model, rest=rest, calibration=inputs)
+    except _PictureError:
+        raise
     except BinsegError as error:
         raise BinsegError(f"{source}: {error}") from error
+    share = agreement(loaded.model, packed, _inputs(pictures, limit, loaded.preprocessing))
+    if rest == "fp32" and share < _EXACT:
+        raise BinsegError(
+            f"{source}: packed, it gives another class on {100 * (1 - share):.3f} % of the pixels "
+            f"of {pictures[0]}; nothing was written: this is a fault of binseg, please report it"
+        )
     training = loaded.header.get("training") or {}
     save(out, packed, loaded.labels, loaded.preprocessing, training=training)
-
-    share = agreement(loaded.model, load(out).model, _inputs(pictures, limit, loaded.preprocessing))
+    kept = load(out).model.state_dict()
+    if not all(torch.equal(kept[name], value) for name, value in packed.state_dict().items()):
+        raise BinsegError(f"{out}: does not hold what was written; is the disk sound?")
     before, after = source.stat().st_size, out.stat().st_size
     print(
         f"wrote {out}: {after / 1e6:.2f} MB, 1/{before / after:.1f} of {before / 1e6:.2f} MB "
@@ -87,12 +102,11 @@ def pack(
         f"class maps equal the trained network's on {100 * share:.3f} % of the pixels of "
         f"{pictures[0]}"
     )
-    if rest == "fp32" and share < _EXACT:
-        raise BinsegError(
-            f"{out}: the packed network does not say what the trained one says; do not use it, "
-            "and report this"
-        )
     return 0
+
+
+class _PictureError(BinsegError):
+    """A picture that cannot be read; the message names it."""
 
 
 def _files(patterns: list[Path] | None) -> _Pictures | None:
@@ -119,11 +133,11 @@ def _split(data: "DataConfig | None", split: str, *, lenient: bool = False) -> _
     return f"{data.name} {split}", readers
 
 
-def _scenes(limit: int) -> _Pictures:
+def _scenes() -> _Pictures:
     from binseg.data.datasets import ScenesDataset
 
-    scenes = ScenesDataset("val", limit, (144, 192))
-    readers = [lambda index=index: scenes[index].image for index in range(limit)]
+    scenes = ScenesDataset("val", 16, (144, 192))
+    readers = [lambda index=index: scenes[index].image for index in range(len(scenes))]
     return "drawn street scenes", readers
 
 
@@ -133,7 +147,11 @@ def _inputs(pictures: _Pictures, limit: int, preprocessing: "Preprocessing") -> 
     readers = pictures[1]
     count = min(limit, len(readers))
     for place in range(count):
-        yield network_input(readers[place * len(readers) // count](), preprocessing)
+        try:
+            image = readers[place * len(readers) // count]()
+        except BinsegError as error:
+            raise _PictureError(str(error)) from error
+        yield network_input(image, preprocessing)
 
 
 def _data_of_run(folder: Path) -> "DataConfig":

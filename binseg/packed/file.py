@@ -131,12 +131,17 @@ def load(path: str | Path) -> LoadedModel:
         if header["kind"] == "packed":
             model: Segmenter = _unfilled(arguments, header["rest"])
         else:
+            if arguments["name"] in list_backbones():
+                # before a tampered header's width takes the machine's memory
+                _refuse_misfits(tensors, _expected(_outline(arguments)), source=path, dtypes=False)
             model = create_model(**arguments)
         labels = LabelTable.from_dict(header["labels"])
         preprocessing = Preprocessing.from_dict(header["preprocessing"])
+    except _MisfitError:
+        raise
     except BinsegError as error:
         raise BinsegError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BinsegError(f"{path}: the header is damaged ({error}); get the file again") from error
     if labels.num_classes != model.num_classes:
         raise BinsegError(
@@ -156,13 +161,21 @@ def load_tensors(model: torch.nn.Module, tensors: dict[str, Tensor], *, source: 
     Raises:
         BinsegError: names or shapes differ; the message names the first few.
     """
-    expected = {
+    # a float file's dtypes are the writer's choice
+    _refuse_misfits(tensors, _expected(model), source=source, dtypes=False)
+    model.load_state_dict(tensors)
+
+
+class _MisfitError(BinsegError):
+    """Tensors that do not fit the network; the message names the file."""
+
+
+def _expected(model: torch.nn.Module) -> dict[str, Expected]:
+    """The tensors of a float file."""
+    return {
         name: Expected(tuple(tensor.shape), (tensor.dtype,))
         for name, tensor in model.state_dict().items()
     }
-    # a float file's dtypes are the writer's choice
-    _refuse_misfits(tensors, expected, source=source, dtypes=False)
-    model.load_state_dict(tensors)
 
 
 def _refuse_misfits(
@@ -183,7 +196,7 @@ def _refuse_misfits(
             faults.append(f"{name} is {tensors[name].dtype}, not {kinds[0]}")
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise BinsegError(
+        raise _MisfitError(
             f"{source}: the tensors do not fit the network: {'; '.join(faults[:3])}{more}"
         )
 
@@ -204,10 +217,15 @@ def _unfilled(architecture: dict[str, Any], rest: Rest) -> PackedSegmenter:
         raise unknown_name("rest", str(rest), get_args(Rest))
     if architecture["name"] not in list_backbones():
         raise unknown_name("model", str(architecture["name"]), list_backbones())
+    return PackedSegmenter(_outline(architecture), Folding(rest))
+
+
+def _outline(architecture: dict[str, Any]) -> BackboneSegmenter:
+    """A trained network's layers and sizes, without memory for its values."""
     with torch.device("meta"), _WithoutValues():
         network = create_model(**architecture)
     assert isinstance(network, BackboneSegmenter)
-    return PackedSegmenter(network, Folding(rest))
+    return network
 
 
 def _take_tensors(model: PackedSegmenter, tensors: dict[str, Tensor], *, source: Path) -> None:
@@ -252,7 +270,7 @@ def _read(path: Path, *, tensors: bool) -> tuple[dict[str, Any], dict[str, Tenso
         header = json.loads(metadata[_KEY])
         version = int(header["format"])
         kind = str(header["kind"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise BinsegError(f"{path}: the header is damaged ({error}); get the file again") from error
     if version > FORMAT_VERSION:
         raise BinsegError(

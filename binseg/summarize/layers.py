@@ -19,6 +19,9 @@ from binseg.summarize.sizes import (
     own_parameters,
 )
 
+LARGEST_SIDE = 2**16
+"""Pixels; PNG and JPEG files hold no more, and what is beyond is a slip of the pen."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -122,10 +125,12 @@ def summary(model: nn.Module, size: tuple[int, int] = (480, 640)) -> Summary:
         size: height and width of the picture, in pixels.
 
     Raises:
-        BinsegError: the picture is too small for the network.
+        BinsegError: the picture is empty, too large, or too small for the network.
     """
-    if min(size) < 1:
-        raise BinsegError(f"a picture has at least 1 × 1 pixels, not {size[0]} × {size[1]}")
+    if not 1 <= min(size) <= max(size) <= LARGEST_SIDE:
+        raise BinsegError(
+            f"a picture has 1 to {LARGEST_SIDE} pixels a side, not {size[0]} × {size[1]}"
+        )
     outputs, operations = _traced(model, size)
     macs: Counter[tuple[str, bool]] = Counter()
     for operation in operations:

@@ -51,7 +51,7 @@ def summary_table(found: Summary, title: str) -> "Table":
     above = ""
     for layer in found.layers:
         inside = above and layer.name.startswith(f"{above}.")
-        table.add_row(f" {layer.name[len(above) :]}" if inside else layer.name, *_figures(layer))
+        table.add_row(layer.name[len(above) :] if inside else layer.name, *_figures(layer))
         above = above if inside else layer.name
     return table
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import binseg
-from binseg.bench.contest import contest_of
+from binseg.bench import contest as contest_module
+from binseg.bench.contest import contest_of, default_contest
 from binseg.bench.layers import LayerShape, chosen_backends, measure_blocks, measure_layers
 from binseg.bench.machine import describe
 from binseg.bench.network import (
@@ -39,6 +40,19 @@ def test_the_twin_has_the_same_topology_in_full_precision(contest):
     assert list(contest.packed) == ["1-bit, fp32 rest", "1-bit, bf16 rest", "1-bit, int8 rest"]
     assert all(isinstance(packed, PackedSegmenter) for packed in contest.packed.values())
     assert contest.picture.shape == (1, 3, 64, 96)
+
+
+def test_the_default_networks_are_packed_with_and_without_gates(monkeypatch):
+    packings = []
+    monkeypatch.setattr(contest_module, "pack", lambda network, **how: packings.append(how))
+    monkeypatch.setattr(contest_module, "settle", lambda network: None)
+    found = default_contest(BenchOptions(size=(32, 32), bases=(1, 2)))
+    assert list(found.packed) == [
+        *(f"1-bit K=1, {rest} rest" for rest in ("fp32", "bf16", "int8")),
+        *(f"1-bit K=2, {rest} rest" for rest in ("fp32", "bf16", "int8")),
+        "1-bit K=2 no gates, int8 rest",
+    ]
+    assert [how["rest"] for how in packings[-2:]] == ["int8", "int8"]
 
 
 def test_settled_networks_have_signs_of_both_kinds(contest):

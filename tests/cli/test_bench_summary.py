@@ -55,7 +55,10 @@ def test_every_part_of_the_benchmark(tmp_path, capsys):
     [(["--parts", "layer"], "unknown part 'layer'; did you mean 'layers'"),
      (["--threads", "two"], "threads must be whole numbers"),
      (["--threads", "0"], "threads must lie in"),
+     (["--threads", "100000"], "the cores that this process may use"),
      (["--backends", "sse"], "unknown backend"),
+     (["--gates", "own"], "unknown gates 'own'"),
+     (["--out", "/dev/null/bench"], "cannot be written"),
      (["nowhere.safetensors", "--force"], "there is no such model file"),
      (["groupnet19", "--force"], "did you mean 'groupnet18'"),
      (["groupnet18", "--model.name", "groupnet50", "--force"], "two networks are named")],
@@ -70,7 +73,7 @@ def test_wrong_arguments_are_answered_in_one_line(capsys, arguments, says):
 
 def test_lists_of_threads_are_read(capsys):
     assert main(["bench", "--threads", "1,2000"]) == 1
-    assert "not 2000" in lines(capsys)[1][0]
+    assert "not 1, 2000" in lines(capsys)[1][0]
 
 
 def test_summary_writes_what_it_shows(tmp_path, capsys):

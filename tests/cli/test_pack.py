@@ -139,6 +139,11 @@ def test_faults_in_one_line(run, pictures, tmp_path, capsys):
     (broken / "config.yaml").write_text("data: {name: camvid, root: nowhere}")
     assert "nowhere" in fault(broken, "--rest", "int8")
     assert "no picture matches" in fault(source, "--verify", tmp_path / "*.jpg")
+    cut = (pictures / "b.jpg").read_bytes()[:500]
+    (pictures / "b.jpg").write_bytes(cut)
+    damaged = f"binseg: error: {pictures / 'b.jpg'}: damaged"
+    assert fault(source, "--rest", "int8", "--calibration", pictures).startswith(damaged)
+    assert fault(source, "--verify", pictures).startswith(damaged)
     assert "limit must be at least 1" in fault(source, "--limit", 0)
     assert "int8" in fault(source, "--rest", "int4")
     assert pack(run, "--out", out) == 0
@@ -146,6 +151,14 @@ def test_faults_in_one_line(run, pictures, tmp_path, capsys):
     out.rename(packed)
     capsys.readouterr()
     assert "packed already" in fault(packed)
+
+
+@pytest.mark.parametrize("name", ["packed.pt", "packed", "folder.safetensors"])
+def test_a_name_that_no_model_file_has(run, tmp_path, capsys, name):
+    (tmp_path / "folder.safetensors").mkdir()
+    assert pack(run, "--out", tmp_path / name) == 1
+    assert "choose " in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.safetensors"]
 
 
 def test_data_that_is_gone_does_not_keep_fp32_from_being_packed(run, tmp_path, capsys):
@@ -160,8 +173,10 @@ def test_data_that_is_gone_does_not_keep_fp32_from_being_packed(run, tmp_path, c
 def test_a_network_that_says_something_else_is_a_fault(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(agreement, "agreement", lambda *_: 0.99)
     out = tmp_path / "packed.safetensors"
+    out.write_text("of yesterday")
     assert pack(run, "--out", out) == 1
-    assert "do not use it" in capsys.readouterr().err
+    assert "another class on 1.000 % of the pixels" in capsys.readouterr().err
+    assert out.read_text() == "of yesterday"
     assert pack(run, "--out", out, "--rest", "bf16") == 0
 
 

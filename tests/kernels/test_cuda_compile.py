@@ -7,13 +7,15 @@ import shutil
 import subprocess
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-import binseg.kernels
+from binseg import kernels
+from binseg.kernels import isa
 
-SOURCES = Path(binseg.kernels.__file__).parent / "csrc" / "cuda"
+SOURCES = Path(kernels.__file__).parent / "csrc" / "cuda"
 NAMES = sorted(path.stem for path in SOURCES.glob("*.cu"))
 ARCHITECTURES = ["75", "80", "90a"]
 TENSOR_CORES = {"conv_sum", "conv_bits", "conv_real", "conv_merge", "rate"}
@@ -63,7 +65,7 @@ def compiled(tmp_path_factory):
         )
         return done.stdout + done.stderr, target
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(max_workers=isa.cores()) as pool:
         return dict(zip(jobs, pool.map(compile_one, jobs), strict=True))
 
 
@@ -71,6 +73,7 @@ def compiled(tmp_path_factory):
 def disassembled(compiled):
     disassembler = find_disassembler(find_nvcc())
 
+    @cache
     def disassemble(name, arch):
         command = [disassembler, "-c", str(compiled[name, arch][1])]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -210,6 +210,7 @@ def test_tampered_tensors_are_refused(path, tensors, message):
         ({"kind": "pickled"}, "kind 'pickled' are unknown"),
         ({"kind": "float"}, "do not fit the network"),
         ({"format": 99}, "newer binseg"),
+        ({"format": float("inf")}, "header is damaged"),
         ({"architecture": {}}, "header is damaged"),
         ({"architecture": {"name": "smp_unet", "num_classes": 5}}, "unknown model 'smp_unet'"),
         ({"architecture": {"name": "groupnet18"}}, "header is damaged"),
@@ -243,6 +244,13 @@ def test_tampered_headers_are_refused(path, header, message):
 def test_tampered_architectures_are_refused(path, options, message):
     change(path, architecture={**read_header(path)["architecture"], **options})
     check_refused(path, message)
+
+
+def test_a_float_file_cannot_ask_for_the_machines_memory(tmp_path):
+    path = tmp_path / "float.safetensors"
+    save(path, trained(**OPTIONS), LABELS, Preprocessing())
+    change(path, architecture={**read_header(path)["architecture"], "width": 1024, "bases": 8})
+    check_refused(path, "do not fit the network")
 
 
 def test_truncated_files_are_refused(path):

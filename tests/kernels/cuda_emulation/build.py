@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import binseg.kernels
+from binseg.kernels import isa
 from binseg.kernels.cuda import Kernels, Plan
 
 HERE = Path(__file__).parent
@@ -42,7 +43,7 @@ def load(folder: Path, arch: int) -> Any:
         _run([*flags, "-x", "c++", "-c", str(source), "-o", str(target)])
         return str(target)
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(max_workers=isa.cores()) as pool:
         objects = list(pool.map(compile_one, sources))
     library = folder / f"{name}.so"
     libraries = [f"-L{torch_home / 'lib'}", "-ltorch_cpu", "-lc10"]

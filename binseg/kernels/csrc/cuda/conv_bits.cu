@@ -1,5 +1,6 @@
 // Binary convolution, then a threshold, to bits.
 #include "conv_epilogue.cuh"
+#include "conv_launch.cuh"
 
 namespace binseg {
 namespace {

@@ -1,6 +1,7 @@
 // The last binary convolution of a group block: all bases of a tile one after the other in the same
 // CTA, their weighted sum, the next block's gates, and signs.
 #include "conv_epilogue.cuh"
+#include "conv_launch.cuh"
 
 namespace binseg {
 namespace {

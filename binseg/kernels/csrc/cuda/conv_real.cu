@@ -1,5 +1,6 @@
 // Binary convolution, nonlinearity, BatchNorm and shortcut, to real values and their signs.
 #include "conv_epilogue.cuh"
+#include "conv_launch.cuh"
 
 namespace binseg {
 namespace {

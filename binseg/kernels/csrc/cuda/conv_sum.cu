@@ -1,5 +1,6 @@
 // Binary convolution to integers.
 #include "conv_epilogue.cuh"
+#include "conv_launch.cuh"
 
 namespace binseg {
 namespace {
