@@ -47,7 +47,8 @@ def _layers(rows: list[dict[str, Any]], title: str, wall: float | None) -> "Tabl
         else:
             cells.append(f"{min(speeds):.0f} … {max(speeds):.0f}")
             if wall and side.startswith("avx512"):
-                cells.append(f"{max(speeds) / (wall * rows[0]['threads']):.0%}")
+                walls = wall * rows[0]["threads"]
+                cells.append(f"{min(speeds) / walls * 100:.0f} … {max(speeds) / walls:.0%}")
         table.add_row(side, *cells)
     return table
 

@@ -111,15 +111,14 @@ def _busy(result: dict[str, Any]) -> list[str]:
     """Warnings about other work on the machine."""
     from binseg.bench.idle import MOST_BUSY
 
-    found = []
-    for when in ("before", "during"):
-        load = result[f"load_{when}"]
-        others, average = load["others"] or 0, load["average"] or 0
-        if others > MOST_BUSY:
-            found.append(f"other programs kept {others:.2f} cores busy {when}")
-        elif not load["idle"] and when == "before":
-            found.append(f"the load average was {average:.2f} on {load['cores']} cores before")
-    return [f"these figures are worth little: {', '.join(found)}"] if found else []
+    before, during = result["load_before"], result["load_during"]
+    took = {"before": before["others"] or 0, "meanwhile": during["others"] or 0}
+    if max(took.values()) > MOST_BUSY:
+        cores = ", ".join(f"{others:.2f} cores {when}" for when, others in took.items())
+        return [f"these figures are worth little: other programs took {cores}"]
+    if not before["idle"]:
+        return [f"these figures are worth little: the load average was {before['average']:.2f}"]
+    return []
 
 
 def _names(text: str) -> tuple[str, ...]:
