@@ -19,8 +19,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         BinsegError: the disk is full or the folder cannot be written; an older `path` is intact.
+            Or `path` is a folder or a device, which a file must not replace.
     """
     target = Path(path)
+    if target.exists() and not target.is_file():
+        raise BinsegError(f"{target}: is no file; choose another name")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
@@ -54,4 +57,4 @@ def _explained(error: OSError, target: Path) -> BinsegError:
         return BinsegError(
             f"{target}: no space left on the disk; free some and run again (nothing was lost)"
         )
-    return BinsegError(f"{target}: cannot be written ({error.strerror or error})")
+    return BinsegError(f"{target}: cannot be written ({error.strerror or error}); choose another place")

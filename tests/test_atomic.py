@@ -3,6 +3,7 @@
 import errno
 import os
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +49,10 @@ def test_permissions_follow_the_umask(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_devices_and_folders_are_left_alone(tmp_path):
+    for target in (Path(os.devnull), tmp_path):
+        with pytest.raises(BinsegError, match="is no file"), atomic_path(target) as temporary:
+            temporary.write_text("x")
+    assert not Path(os.devnull).is_file()
