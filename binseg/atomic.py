@@ -57,4 +57,6 @@ def _explained(error: OSError, target: Path) -> BinsegError:
         return BinsegError(
             f"{target}: no space left on the disk; free some and run again (nothing was lost)"
         )
-    return BinsegError(f"{target}: cannot be written ({error.strerror or error}); choose another place")
+    return BinsegError(
+        f"{target}: cannot be written ({error.strerror or error}); choose another place"
+    )
