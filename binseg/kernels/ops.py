@@ -9,7 +9,6 @@ shapes, dtypes or devices do not fit together, before a kernel sees them.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +16,16 @@ import torch
 from torch import Tensor
 
 from binseg.errors import BinsegError
+from binseg.kernels.checks import (
+    check_conv,
+    check_int8,
+    check_range,
+    check_residual,
+    expect,
+    same_device,
+)
 from binseg.kernels.dispatch import backend_of
-from binseg.kernels.shape import BLOCK, LARGEST_SUM, MOST_BASES, ConvShape, blocks, words
+from binseg.kernels.shape import MOST_BASES, ConvShape, words
 
 _SHAPE = (
     "int in_channels, int out_channels, int[2] kernel, int stride, int[] dilations, "
@@ -239,80 +246,6 @@ def _shape(arguments: tuple[Any, ...]) -> ConvShape:
 _known_shape = functools.lru_cache(maxsize=1024)(ConvShape)  # a network has few, and calls often
 
 
-def _expect(name: str, tensor: Tensor, dtype: torch.dtype, size: tuple[int, ...]) -> None:
-    if tensor.dtype != dtype or tensor.shape != size:
-        raise BinsegError(
-            f"{name} must be {dtype} {size}, not {tensor.dtype} {tuple(tensor.shape)}"
-        )
-
-
-def _same_device(first: Tensor, *others: Tensor | None) -> None:
-    for other in others:
-        if other is not None and other.device != first.device:
-            raise BinsegError(
-                f"tensors lie on {first.device} and {other.device}; move them to one device"
-            )
-
-
-def _check_range(*sizes: int) -> None:
-    if math.prod(sizes) > LARGEST_SUM:
-        raise BinsegError(f"a map of {sizes} is too large; use smaller pictures or batches")
-
-
-def _check_conv(bits: Tensor, weight: Tensor, shape: ConvShape) -> tuple[int, ...]:
-    """Faults of a binary convolution's arguments; returns (N, H', W')."""
-    if bits.ndim != 5 or bits.shape[3] not in (1, shape.bases):
-        raise BinsegError(
-            f"bits must be int32 (N, H, W, bases, words) with 1 or {shape.bases} bases, not "
-            f"{bits.dtype} {tuple(bits.shape)}"
-        )
-    number, height, width, bases, _ = bits.shape
-    size = _weight_size(shape)
-    _expect("bits", bits, torch.int32, (number, height, width, bases, size[3]))
-    _expect("weight", weight, torch.int32, size)
-    _same_device(bits, weight)
-    if height < 1 or width < 1:
-        raise BinsegError(f"a map needs at least one pixel, not {tuple(bits.shape)}")
-    height, width = shape.output_size(height, width)
-    _check_range(number, height, width, shape.bases, shape.out_channels)
-    return number, height, width
-
-
-@functools.lru_cache(maxsize=1024)
-def _weight_size(shape: ConvShape) -> tuple[int, ...]:
-    """What `layout.pack_weight` makes."""
-    in_words = words(shape.in_channels)
-    return shape.bases, blocks(shape.out_channels), shape.taps, in_words, BLOCK
-
-
-def _check_residual(residual: Tensor | None, size: tuple[int, ...], shape: ConvShape) -> None:
-    if residual is None:
-        return
-    bases = 1 if residual.ndim == 5 and residual.shape[3] == 1 else shape.bases
-    _expect("residual", residual, torch.float32, (*size, bases, shape.out_channels))
-
-
-def _check_int8(
-    x: Tensor, weight: Tensor, shape: ConvShape, zero_point: int, curve: Tensor
-) -> tuple[int, ...]:
-    fours = -(-shape.in_channels // 4)
-    if shape.bases != 1 or x.ndim != 4 or not 0 <= zero_point <= 255:
-        raise BinsegError(
-            "an 8-bit convolution takes one base, a map (N, H, W, C) and a zero point in [0, 255]"
-        )
-    _expect("x", x, torch.uint8, (*x.shape[:3], 4 * fours))
-    _expect("weight", weight, torch.int32, (blocks(shape.out_channels), shape.taps, fours, BLOCK))
-    _expect("curve", curve, torch.float32, (2, shape.out_channels))
-    _same_device(x, weight, curve)
-    if min(x.shape[1:3]) < 1:
-        raise BinsegError(f"a map needs at least one pixel, not {tuple(x.shape)}")
-    if shape.taps * fours * 4 * 255 * 128 > LARGEST_SUM:
-        raise BinsegError("the sums of this 8-bit convolution do not fit in 32 bits")
-    height, width = shape.output_size(x.shape[1], x.shape[2])
-    _check_range(x.shape[0], height, width, shape.out_channels)
-    return x.shape[0], height, width
-
-
 def _operator(schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Define an operator from its checks.
 
@@ -352,14 +285,14 @@ def _pack_sign(x: Tensor) -> Any:
         raise BinsegError(
             f"x must be float32 or bfloat16 (N, H, W, bases, C), not {x.dtype} {tuple(x.shape)}"
         )
-    _check_range(*x.shape)
+    check_range(*x.shape)
     return (x,), lambda: x.new_empty((*x.shape[:4], words(x.shape[4])), dtype=torch.int32)
 
 
 @_operator(f"conv_sum({_CONV}, ScalarType dtype) -> Tensor")
 def _conv_sum(bits: Tensor, weight: Tensor, *rest: Any) -> Any:
     shape, dtype = _shape(rest[:6]), rest[6]
-    size = _check_conv(bits, weight, shape)
+    size = check_conv(bits, weight, shape)
     if dtype not in (torch.int32, torch.int16) or (dtype == torch.int16 and shape.terms >= 2**15):
         raise BinsegError(f"sums up to {shape.terms} cannot be {dtype}; use torch.int32")
     return (bits, weight, shape, dtype), lambda: bits.new_empty(
@@ -370,10 +303,10 @@ def _conv_sum(bits: Tensor, weight: Tensor, *rest: Any) -> Any:
 @_operator(f"conv_bits({_CONV}, Tensor low, Tensor span) -> Tensor")
 def _conv_bits(bits: Tensor, weight: Tensor, *rest: Any) -> Any:
     shape, (low, span) = _shape(rest[:6]), rest[6:]
-    size = _check_conv(bits, weight, shape)
+    size = check_conv(bits, weight, shape)
     for name, tensor in (("low", low), ("span", span)):
-        _expect(name, tensor, torch.int32, (shape.bases * shape.out_channels,))
-    _same_device(bits, low, span)
+        expect(name, tensor, torch.int32, (shape.bases * shape.out_channels,))
+    same_device(bits, low, span)
     return (bits, weight, shape, low, span), lambda: bits.new_empty(
         (*size, shape.bases, words(shape.out_channels))
     )
@@ -384,10 +317,10 @@ def _conv_bits(bits: Tensor, weight: Tensor, *rest: Any) -> Any:
 )
 def _conv_real(bits: Tensor, weight: Tensor, *rest: Any) -> Any:
     shape, (curve, tanh, residual, pack) = _shape(rest[:6]), rest[6:]
-    size = _check_conv(bits, weight, shape)
-    _expect("curve", curve, torch.float32, (3, shape.bases * shape.out_channels))
-    _check_residual(residual, size, shape)
-    _same_device(bits, curve, residual)
+    size = check_conv(bits, weight, shape)
+    expect("curve", curve, torch.float32, (3, shape.bases * shape.out_channels))
+    check_residual(residual, size, shape)
+    same_device(bits, curve, residual)
 
     def empty() -> tuple[Tensor, Tensor]:
         values = curve.new_empty((*size, shape.bases, shape.out_channels))
@@ -404,15 +337,15 @@ def _conv_real(bits: Tensor, weight: Tensor, *rest: Any) -> Any:
 def _conv_merge(bits: Tensor, weight: Tensor, *rest: Any) -> Any:
     shape = _shape(rest[:6])
     curve, tanh, residual, lambdas, gates, keep_merged, pack = rest[6:]
-    size = _check_conv(bits, weight, shape)
-    _expect("curve", curve, torch.float32, (3, shape.bases * shape.out_channels))
-    _check_residual(residual, size, shape)
+    size = check_conv(bits, weight, shape)
+    expect("curve", curve, torch.float32, (3, shape.bases * shape.out_channels))
+    check_residual(residual, size, shape)
     if shape.bases > MOST_BASES:
         raise BinsegError(f"at most {MOST_BASES} bases can be merged, not {shape.bases}")
-    _expect("lambdas", lambdas, torch.float32, (shape.bases,))
+    expect("lambdas", lambdas, torch.float32, (shape.bases,))
     if gates is not None:
-        _expect("gates", gates, torch.float32, (shape.bases,))
-    _same_device(bits, curve, residual, lambdas, gates)
+        expect("gates", gates, torch.float32, (shape.bases,))
+    same_device(bits, curve, residual, lambdas, gates)
 
     def empty() -> tuple[Tensor, Tensor, Tensor]:
         channels = shape.out_channels
@@ -437,7 +370,7 @@ def _quantize(x: Tensor, inverse_scale: float, zero_point: int) -> Any:
             f"and {zero_point}"
         )
     channels = x.shape[3] + -x.shape[3] % 4
-    _check_range(*x.shape[:3], channels)
+    check_range(*x.shape[:3], channels)
     return (x, inverse_scale, zero_point), lambda: x.new_empty(
         (*x.shape[:3], channels), dtype=torch.uint8
     )
@@ -446,7 +379,7 @@ def _quantize(x: Tensor, inverse_scale: float, zero_point: int) -> Any:
 @_operator(f"conv_int8({_INT8}, bool relu) -> Tensor")
 def _conv_int8(x: Tensor, weight: Tensor, *rest: Any) -> Any:
     shape, (zero_point, curve, relu) = _shape(rest[:6]), rest[6:]
-    size = _check_int8(x, weight, shape, zero_point, curve)
+    size = check_int8(x, weight, shape, zero_point, curve)
     return (x, weight, shape, zero_point, curve, relu), lambda: curve.new_empty(
         (*size, shape.out_channels)
     )
@@ -455,7 +388,7 @@ def _conv_int8(x: Tensor, weight: Tensor, *rest: Any) -> Any:
 @_operator(f"conv_int8_pool({_INT8}) -> (Tensor, Tensor)")
 def _conv_int8_pool(x: Tensor, weight: Tensor, *rest: Any) -> Any:
     shape, (zero_point, curve) = _shape(rest[:6]), rest[6:]
-    number, height, width = _check_int8(x, weight, shape, zero_point, curve)
+    number, height, width = check_int8(x, weight, shape, zero_point, curve)
     size = (number, -(-height // 2), -(-width // 2), 1)
     return (x, weight, shape, zero_point, curve), lambda: (
         curve.new_empty((*size, shape.out_channels)),
@@ -472,7 +405,7 @@ def _upsample_argmax(scores: Tensor, height: int, width: int) -> Any:
         )
     if min(height, width, *scores.shape[1:3]) < 1:
         raise BinsegError(f"cannot resize {tuple(scores.shape)} to {height} × {width}")
-    _check_range(scores.shape[0], height, width)
+    check_range(scores.shape[0], height, width)
     return (scores, height, width), lambda: scores.new_empty(
         (scores.shape[0], height, width), dtype=torch.uint8
     )
