@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from binseg.errors import BinsegError
 from binseg.kernels import ops
+from binseg.kernels.checks import weight_size
 from binseg.kernels.layout import pack_weight, unpack_weight
-from binseg.kernels.shape import BLOCK, ConvShape, blocks, words
+from binseg.kernels.shape import ConvShape
 from binseg.nn.layers import BinaryConv2d
 from binseg.packed.folding import Folding
 from binseg.packed.stored import Expected, Stored
@@ -50,8 +51,7 @@ class PackedConv(Stored):
         self.copies = shape.bases if shared else 1
         self.bases = shape.bases // self.copies  # with weights of their own
         channels = self.bases * shape.out_channels
-        size = (self.bases, blocks(shape.out_channels), shape.taps, words(shape.in_channels), BLOCK)
-        self.declare("weight", size, torch.int32)
+        self.declare("weight", (self.bases, *weight_size(shape)[1:]), torch.int32)
         self.threshold = threshold
         if threshold:
             self.declare("low", (channels,), torch.int32)

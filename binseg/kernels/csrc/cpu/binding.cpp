@@ -254,7 +254,7 @@ void upsample_argmax(std::string isa, Tensor scores, Tensor out) {
   args.out = static_cast<uint8_t*>(out.data_ptr());
   const Kernels& kernels = kernels_called(isa);
   torch::stable::parallel_for(0, args.batch * args.in_height, 1, [&](int64_t begin, int64_t end) {
-    kernels.upsample(args, begin, end, nullptr);
+    kernels.upsample(args, begin, end);
   });
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels.h"
+#include "lanes.h"
 
 namespace binseg {
 namespace {
@@ -194,17 +195,14 @@ struct Real {
         if (a.residual) {
           const float* from =
               a.residual + ((pixel + p) * a.residual_bases + base_in) * a.out_channels + inside;
-          value = Isa::addf(value,
-                            count == Isa::kLanes ? Isa::loadf(from) : Isa::loadf_some(from, count));
+          value = Isa::addf(value, load_lanes<Isa>(from, count));
         }
         float* to =
             static_cast<float*>(a.out) + ((pixel + p) * a.bases + base) * a.out_channels + inside;
         if (a.streams) {
           Isa::stream(to, value);
-        } else if (count == Isa::kLanes) {
-          Isa::storef(to, value);
         } else {
-          Isa::storef_some(to, value, count);
+          store_lanes<Isa>(to, value, count);
         }
         bits[p] |= static_cast<uint64_t>(Isa::not_negative(value)) << channel;
       }
@@ -269,15 +267,14 @@ struct Merge {
     const float* residual =
         a.residual + pixel * step + base_in * a.out_channels + block * kBlock + first * Isa::kLanes;
     float* to = space + base * kLargestTile * kBlock + first * Isa::kLanes;
-    const bool full = channels.count == kBlock;
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
       const Curve<Isa, Tanh> curve(a, base, block, first + v);
+      const int count = channels.of(first + v);
 #pragma GCC unroll 8
       for (int p = 0; p < Pixels; ++p) {
         const float* from = residual + p * step + v * Isa::kLanes;
-        const auto shortcut =
-            full ? Isa::loadf(from) : Isa::loadf_some(from, channels.of(first + v));
+        const auto shortcut = load_lanes<Isa>(from, count);
         Isa::storef(to + p * kBlock + v * Isa::kLanes, Isa::addf(curve(sums[p][v]), shortcut));
       }
     }
@@ -346,11 +343,7 @@ struct Merge {
 #pragma GCC unroll 4
     for (int v = 0; v < kTogether; ++v) {
       const int count = channels.of(group * kTogether + v);
-      if (count == Isa::kLanes) {
-        Isa::storef(to + v * Isa::kLanes, values[v]);
-      } else {
-        Isa::storef_some(to + v * Isa::kLanes, values[v], count);
-      }
+      store_lanes<Isa>(to + v * Isa::kLanes, values[v], count);
     }
   }
 };
@@ -386,11 +379,7 @@ struct Affine {
         const auto value = Isa::max(Isa::fma(Isa::to_float(sums[p][v]), scale, bias), floor);
         float* to =
             static_cast<float*>(a.out) + (pixel + p) * a.out_channels + block * kBlock + channel;
-        if (count == Isa::kLanes) {
-          Isa::storef(to, value);
-        } else {
-          Isa::storef_some(to, value, count);
-        }
+        store_lanes<Isa>(to, value, count);
       }
     }
   }

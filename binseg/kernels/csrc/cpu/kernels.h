@@ -87,7 +87,7 @@ struct Kernels {
   const char* name;
   ConvKernel sum32, sum16, bits, real, real_tanh, merge, merge_tanh, int8, int8_pool;
   MapKernel pack_sign, quantize;  // tasks are rows: batch * height
-  void (*upsample)(const UpsampleArgs&, int64_t begin, int64_t end, void* scratch);
+  void (*upsample)(const UpsampleArgs&, int64_t begin, int64_t end);
 };
 
 // Bytes of scratch memory that one task needs.

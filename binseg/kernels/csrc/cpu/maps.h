@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels.h"
+#include "lanes.h"
 
 namespace binseg {
 namespace {
@@ -12,7 +13,7 @@ inline typename Isa::Float load_real(const void* x, int64_t at, int count) {
     return Isa::load_bfloat16_some(static_cast<const uint16_t*>(x) + at, count);
   } else {
     const float* from = static_cast<const float*>(x) + at;
-    return count == Isa::kLanes ? Isa::loadf(from) : Isa::loadf_some(from, count);
+    return load_lanes<Isa>(from, count);
   }
 }
 
@@ -138,9 +139,7 @@ void quantize(const MapArgs& a, int64_t begin, int64_t end) {
           const int64_t left = a.channels - c;
           const int count = left < Isa::kLanes ? static_cast<int>(left) : Isa::kLanes;
           const float* at = from + x * a.stride_w + c;
-          Isa::store_bytes(
-              to + c, quantizer(count == Isa::kLanes ? Isa::loadf(at) : Isa::loadf_some(at, count)),
-              count);
+          Isa::store_bytes(to + c, quantizer(load_lanes<Isa>(at, count)), count);
         }
         for (int64_t c = a.channels; c < fours * 4; ++c) to[c] = 0;
       }
@@ -159,8 +158,7 @@ void quantize(const MapArgs& a, int64_t begin, int64_t end) {
             for (int i = 0; i < count; ++i) lanes[i] = at[i * a.stride_w];
             at = lanes;
           }
-          const auto level =
-              quantizer(count == Isa::kLanes ? Isa::loadf(at) : Isa::loadf_some(at, count));
+          const auto level = quantizer(load_lanes<Isa>(at, count));
           levels = Isa::or_(levels, Isa::shift_left(level, static_cast<int>(c % 4) * 8));
         }
         int32_t lanes[Isa::kLanes];
@@ -223,7 +221,7 @@ inline void fill_square(const UpsampleArgs& a, const float* const* corners, int6
 }
 
 // Tasks are source rows: batch * in_height.
-inline void upsample(const UpsampleArgs& a, int64_t begin, int64_t end, void*) {
+inline void upsample(const UpsampleArgs& a, int64_t begin, int64_t end) {
   for (int64_t task = begin; task < end; ++task) {
     const int64_t n = task / a.in_height, row = task % a.in_height;
     int64_t y0 = 0;

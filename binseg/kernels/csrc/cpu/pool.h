@@ -81,11 +81,7 @@ void convolve_and_pool(const ConvArgs& a, int64_t begin, int64_t end, void* scra
                                       Isa::loadf(curve + a.blocks * kBlock));
           float* to =
               static_cast<float*>(a.out) + pixel * a.out_channels + block * kBlock + channel;
-          if (count == Isa::kLanes) {
-            Isa::storef(to, value);
-          } else {
-            Isa::storef_some(to, value, count);
-          }
+          store_lanes<Isa>(to, value, count);
           bits |= static_cast<uint64_t>(Isa::not_negative(value)) << channel;
         }
         store_bits(a, pixel, 0, block, bits & channels.mask());
