@@ -3,17 +3,13 @@
 Everywhere in binseg sign(0) = +1: a bit has no third value, so the training graph has none either.
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from binseg.errors import unknown_name
-
-ActivationGradient = Literal["ste", "approx", "ede"]
-ActivationMode = Literal["sign", "tanh", "hardtanh", "identity"]
 WeightScale = Literal["none", "layer", "filter"]
-WeightGradient = Literal["identity", "clip"]
+WeightGradient = Literal["identity", "clip", "ede", "xnor"]
 WeightMode = Literal["binary", "real"]
 
 
@@ -92,50 +88,7 @@ def sign_ede(x: Tensor, temperature: float) -> Tensor:
     return _SignEDE.apply(x, temperature)
 
 
-class BinaryActivation(nn.Module):
-    """Activations to ±1, with a surrogate gradient and a switch for the two-step training.
-
-    Args:
-        gradient: "ste" (clipped straight-through), "approx" (ApproxSign) or "ede" (tanh-based).
-        clip: where the straight-through gradient ends, in units of x; only for "ste".
-
-    Attributes:
-        mode: "sign" binarizes; "tanh" and "hardtanh" are the smooth stand-ins of the first
-            training step; "identity" lets real activations pass.
-        temperature: t of the tanh-based gradient; a schedule sets it.
-        precision: bits of an activation in mode "sign".
-    """
-
-    precision = 1
-
-    def __init__(self, gradient: ActivationGradient = "approx", *, clip: float = 1.0) -> None:
-        super().__init__()
-        if gradient not in get_args(ActivationGradient):
-            raise unknown_name("activation gradient", gradient, get_args(ActivationGradient))
-        self.gradient: ActivationGradient = gradient
-        self.clip = clip
-        self.temperature = 1.0
-        self.mode: ActivationMode = "sign"
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Any shape and floating dtype to the same; ±1 in mode "sign"."""
-        if self.mode == "tanh":
-            return torch.tanh(x)
-        if self.mode == "hardtanh":
-            return nn.functional.hardtanh(x)
-        if self.mode == "identity":
-            return x
-        if self.gradient == "ste":
-            return sign_ste(x, self.clip)
-        if self.gradient == "approx":
-            return sign_approx(x)
-        return sign_ede(x, self.temperature)
-
-    def extra_repr(self) -> str:
-        return f"gradient={self.gradient}, mode={self.mode}"
-
-
-class _BinarizeWeight(torch.autograd.Function):
+class _ScaledSign(torch.autograd.Function):
     @staticmethod
     def forward(ctx, weight: Tensor, scale: Tensor | None, clip: float | None) -> Tensor:  # type: ignore[no-untyped-def]
         ctx.clip = clip
@@ -149,6 +102,21 @@ class _BinarizeWeight(torch.autograd.Function):
             return grad, None, None
         (weight,) = ctx.saved_tensors
         return grad * (weight.abs() <= ctx.clip), None, None
+
+
+class _XnorSign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, weight: Tensor, scale: Tensor, clip: float) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(weight, scale)
+        ctx.clip = clip
+        return sign(weight) * scale
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[no-untyped-def]
+        weight, scale = ctx.saved_tensors
+        signs = sign(weight)
+        through_scale = (grad * signs).mean(dim=(1, 2, 3), keepdim=True)
+        return scale * grad * (weight.abs() <= ctx.clip) + signs * through_scale, None, None
 
 
 def weight_scale(weight: Tensor, scale: WeightScale, bases: int = 1) -> Tensor | None:
@@ -180,16 +148,61 @@ def binarize_weight(
     scale: WeightScale = "none",
     gradient: WeightGradient = "identity",
     bases: int = 1,
+    clip: float = 1.0,
+    temperature: float = 1.0,
 ) -> Tensor:
-    """q(W) = s·sign(W), s from `weight_scale`; dq/dW := 1, or 1{|W| ≤ 1} with gradient "clip".
+    """q(W) = s·sign(W), s from `weight_scale`, with one of these for dq/dW:
 
-    The scale takes no part in the gradient, as in the released codes of Group-Net and Bi-Real Net.
+    "identity": 1; "clip": 1{|W| ≤ clip}; "ede": the gradient of `sign_ede`. In these the scale
+    takes no part in the gradient, as in the released codes of Group-Net and Bi-Real Net.
+    "xnor": the gradient passes through the scale too: for incoming g and a filter of n weights,
+    s·1{|W| ≤ clip}·g + (1/n)·sign(W)·Σ(g·sign(W)) (Rastegari et al. 2016, "XNOR-Net",
+    section 3.1); it needs scale "filter".
 
     Args:
         weight: latent weights (bases·C_out, C_in, k, k).
+        clip: for "clip" and "xnor", in units of W.
+        temperature: for "ede".
 
     Returns:
         The same shape; ±s.
     """
-    clip = 1.0 if gradient == "clip" else None
-    return _BinarizeWeight.apply(weight, weight_scale(weight, scale, bases), clip)
+    factor = weight_scale(weight, scale, bases)
+    if gradient == "xnor":
+        assert factor is not None
+        return _XnorSign.apply(weight, factor, clip)
+    if gradient == "ede":
+        signs = sign_ede(weight, temperature)
+        return signs if factor is None else _scaled_without_gradient(signs, factor)
+    return _ScaledSign.apply(weight, factor, clip if gradient == "clip" else None)
+
+
+def _scaled_without_gradient(signs: Tensor, factor: Tensor) -> Tensor:
+    """signs·factor, with the gradient of `signs` alone."""
+    return signs + (signs * (factor - 1)).detach()
+
+
+def shift_weight(weight: Tensor, logit: Tensor) -> Tensor:
+    """W + σ(α_o)·0.01·mean(W_o), the mean of each output channel without gradient (WSD).
+
+    Source: Xue et al. 2021, "Self-Distribution Binary Neural Networks", section 3.3.
+
+    Args:
+        weight: latent weights (C_out, C_in, k, k).
+        logit: α, (C_out,).
+    """
+    mean = weight.detach().mean(dim=(1, 2, 3), keepdim=True)
+    return weight + torch.sigmoid(logit).view(-1, 1, 1, 1) * (0.01 * mean)
+
+
+@torch.no_grad()
+def center_and_clamp_(weight: Tensor) -> None:
+    """In place: subtract the mean over C_in at each kernel position, then clamp to [−1, 1].
+
+    What XNOR-Net does to its latent weights before each binarization. Source: Rastegari et al.
+    2016, released code.
+
+    Args:
+        weight: latent weights (C_out, C_in, k, k).
+    """
+    weight.sub_(weight.mean(dim=1, keepdim=True)).clamp_(-1, 1)

@@ -8,14 +8,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from binseg.errors import BinsegError, unknown_name
-from binseg.nn.binarize import (
+from binseg.nn.activations import (
     ActivationGradient,
     ActivationMode,
     BinaryActivation,
+    Threshold,
+    create_activation,
+)
+from binseg.nn.binarize import (
     WeightGradient,
     WeightMode,
     WeightScale,
     binarize_weight,
+    center_and_clamp_,
+    shift_weight,
     sign,
     weight_scale,
 )
@@ -23,6 +29,9 @@ from binseg.nn.binarize import (
 
 class BinaryConv2d(nn.Module):
     """y = s · (sign(x) ⊛ sign(W)), "same" size at stride 1, for `bases` sets of weights at once.
+
+    With real inputs (BWN) it is y = s · (x ⊛ sign(W)), with the input's scaling map (XNOR-Net)
+    y = s · K ⊙ (sign(x) ⊛ sign(W)), K the mean of |x| over the channels and under the kernel.
 
     The bases lie one after another along the channels, so that one grouped convolution serves
     them all; only bases with different dilations are computed one by one.
@@ -40,6 +49,14 @@ class BinaryConv2d(nn.Module):
         scale: the factor s, see `binseg.nn.binarize.weight_scale`.
         weight_gradient: see `binseg.nn.binarize.binarize_weight`.
         gradient: the surrogate gradient of the activations' sign.
+        clip: where the clipped gradients of activations and weights end.
+        threshold: what the activations are compared with, see `binseg.nn.activations`.
+        reduction: of an adaptive threshold.
+        real_input: leave the input as it is (Rastegari et al. 2016, section 3.1); its border is 0.
+        input_scale: multiply with the map K (the same, section 3.2).
+        shifted_weight: binarize `shift_weight` of the latent weights.
+        centered_weight: whether `binseg.training` centers and clamps the latent weights after
+            each step, see `binseg.nn.binarize.center_and_clamp_`.
 
     Shapes:
         x: (N, K·C_in, H, W), or (N, C_in, H, W) with `shared_input`.
@@ -47,12 +64,13 @@ class BinaryConv2d(nn.Module):
 
     Attributes:
         weight: latent real weights (K·C_out, C_in, k, k).
+        weight_logit: α of `shift_weight`, (K·C_out,), or None.
         weight_mode: "binary", or "real" for the first training step.
         precision: bits of a weight in mode "binary".
 
     Raises:
         BinsegError: an even kernel, a padding value other than −1, 0 or 1, a list of dilations
-            whose length is not K, or an unknown scale.
+            whose length is not K, an unknown scale or gradient, or options that exclude each other.
     """
 
     precision = 1
@@ -71,6 +89,13 @@ class BinaryConv2d(nn.Module):
         scale: WeightScale = "layer",
         weight_gradient: WeightGradient = "identity",
         gradient: ActivationGradient = "approx",
+        clip: float = 1.0,
+        threshold: Threshold = "zero",
+        reduction: int = 8,
+        real_input: bool = False,
+        input_scale: bool = False,
+        shifted_weight: bool = False,
+        centered_weight: bool = False,
     ) -> None:
         super().__init__()
         dilations = (dilation,) * bases if isinstance(dilation, int) else tuple(dilation)
@@ -82,6 +107,12 @@ class BinaryConv2d(nn.Module):
             raise BinsegError(f"{len(dilations)} dilations were given for {bases} bases")
         if scale not in get_args(WeightScale):
             raise unknown_name("weight scale", scale, get_args(WeightScale))
+        if weight_gradient not in get_args(WeightGradient):
+            raise unknown_name("weight gradient", weight_gradient, get_args(WeightGradient))
+        if weight_gradient == "xnor" and scale != "filter":
+            raise BinsegError(f'the weight gradient "xnor" needs the scale "filter", not "{scale}"')
+        if input_scale and (real_input or bases > 1):
+            raise BinsegError("a scaling map needs one base and a binary input")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = kernel_size
@@ -89,30 +120,74 @@ class BinaryConv2d(nn.Module):
         self.dilations = dilations
         self.bases = bases
         self.shared_input = shared_input
-        self.padding_value = float(padding_value)
+        self.padding_value = 0.0 if real_input else float(padding_value)
         self.scale: WeightScale = scale
         self.weight_gradient: WeightGradient = weight_gradient
+        self.clip = clip
+        self.temperature = 1.0  # of the weight gradient "ede"; a schedule sets it
+        self.real_input = real_input
+        self.input_scale = input_scale
+        self.centered_weight = centered_weight
         self.weight_mode: WeightMode = "binary"
-        self.binarize_input = BinaryActivation(gradient)
+        self.binarize_input: nn.Module = (
+            nn.Identity()
+            if real_input
+            else create_activation(
+                threshold,
+                in_channels * (1 if shared_input else bases),
+                gradient,
+                clip=clip,
+                reduction=reduction,
+            )
+        )
         self.weight = nn.Parameter(
             torch.empty(bases * out_channels, in_channels, kernel_size, kernel_size)
         )
         nn.init.kaiming_normal_(self.weight, mode="fan_in", nonlinearity="linear")
+        self.weight_logit = (
+            nn.Parameter(torch.zeros(bases * out_channels)) if shifted_weight else None
+        )
+        if centered_weight:
+            center_and_clamp_(self.weight)
+
+    @property
+    def latent_weight(self) -> Tensor:
+        """What the sign of the weights is taken of, (K·C_out, C_in, k, k)."""
+        if self.weight_logit is None:
+            return self.weight
+        return shift_weight(self.weight, self.weight_logit)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.input_scale:
+            return self._convolve_signs(x) * self._scaling_map(x)
+        return self._convolve_signs(x)
+
+    def _convolve_signs(self, x: Tensor) -> Tensor:
         x = self.binarize_input(x)
         if self.weight_mode == "real":
             return self._convolve(x, self.weight)
         if self.training:
             weight = binarize_weight(
-                self.weight, scale=self.scale, gradient=self.weight_gradient, bases=self.bases
+                self.latent_weight,
+                scale=self.scale,
+                gradient=self.weight_gradient,
+                bases=self.bases,
+                clip=self.clip,
+                temperature=self.temperature,
             )
             return self._convolve(x, weight)
         # The same product, scaled after the sum: sums of ±1 are exact integers in float32, so that
         # the packed network's integers can equal them.
-        y = self._convolve(x, sign(self.weight))
-        factor = weight_scale(self.weight, self.scale, self.bases)
+        y = self._convolve(x, sign(self.latent_weight))
+        factor = weight_scale(self.latent_weight, self.scale, self.bases)
         return y if factor is None else y * factor.view(1, -1, 1, 1).to(y.dtype)
+
+    def _scaling_map(self, x: Tensor) -> Tensor:
+        """K of (N, C_in, H, W): (N, 1, H', W')."""
+        magnitude = x.abs().mean(dim=1, keepdim=True)
+        box = magnitude.new_full((1, 1, self.kernel_size, self.kernel_size), self.kernel_size**-2)
+        border = self.dilations[0] * (self.kernel_size - 1) // 2
+        return F.conv2d(magnitude, box, None, self.stride, border, self.dilations[0])
 
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         if len(set(self.dilations)) == 1:

@@ -86,7 +86,7 @@ class PackedConv(Stored):
         if conv.weight.is_meta:
             return packed
         name = folding.name(unit)
-        packed.fill("weight", pack_weight(conv.weight.detach().cpu(), conv.bases))
+        packed.fill("weight", pack_weight(conv.latent_weight.detach().cpu(), conv.bases))
         if threshold:
             low, span = unit_thresholds(unit, name)
             packed.fill("low", low)

@@ -6,7 +6,7 @@ from typing import get_args
 from torch import Tensor, nn
 
 from binseg.errors import BinsegError, unknown_name
-from binseg.nn.binarize import BinaryActivation
+from binseg.nn.activations import BinaryActivation
 from binseg.nn.layers import BinaryConv2d
 from binseg.nn.segmenter import BackboneSegmenter
 from binseg.packed.calibration import activation_ranges

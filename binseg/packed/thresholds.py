@@ -137,5 +137,5 @@ def norm_affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
 
 def _factor(conv: BinaryConv2d) -> Tensor | None:
     """The weights' scale, (K·C_out,) in their own dtype, or None."""
-    factor = weight_scale(conv.weight, conv.scale, conv.bases)
+    factor = weight_scale(conv.latent_weight.detach(), conv.scale, conv.bases)
     return None if factor is None else factor.flatten().cpu()

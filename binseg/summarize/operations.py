@@ -85,8 +85,9 @@ class Layers:
         return self._trail[-1] if self._trail else ""
 
     def is_binary(self, layer: str) -> bool:
-        """Whether the layer trains binary weights: its real convolution stands for a binary one."""
-        return isinstance(self._modules[layer], BinaryConv2d)
+        """Whether the layer's real convolution stands for one of ±1 with ±1."""
+        module = self._modules[layer]
+        return isinstance(module, BinaryConv2d) and not module.real_input
 
     def _entering(self, name: str) -> Callable[..., None]:
         return lambda *_: self._trail.append(name)

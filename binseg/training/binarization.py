@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from binseg.errors import BinsegError
-from binseg.nn.binarize import ActivationMode, BinaryActivation, WeightMode
-from binseg.nn.layers import set_binarization
+from binseg.nn.activations import ActivationMode, BinaryActivation
+from binseg.nn.binarize import WeightMode
+from binseg.nn.layers import BinaryConv2d, set_binarization
 from binseg.training.config import BinarizationConfig
 
 
@@ -59,5 +60,5 @@ def set_temperature(network: nn.Module, config: BinarizationConfig, progress: fl
     first, last = config.ede_temperature
     temperature = first * (last / first) ** progress
     for module in network.modules():
-        if isinstance(module, BinaryActivation):
+        if isinstance(module, BinaryActivation | BinaryConv2d):
             module.temperature = temperature

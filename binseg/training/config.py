@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from binseg.data.config import DataConfig
 from binseg.errors import BinsegError
+from binseg.nn.activations import ActivationGradient, Threshold
 from binseg.nn.backbones.groupnet import Atrous, Downsample, Gates, Merge, Nonlinearity, Shortcut
 from binseg.nn.backbones.stems import Stem
-from binseg.nn.binarize import ActivationGradient, WeightGradient, WeightScale
+from binseg.nn.binarize import WeightGradient, WeightScale
 
 
 def _check(name: str, value: float | None, low: float, high: float = math.inf) -> None:
@@ -24,7 +25,13 @@ def _check(name: str, value: float | None, low: float, high: float = math.inf) -
 
 _TINY = 1e-30  # stands for "above 0"
 
-_HEAD_OPTIONS = {"head_kernel": "kernel_size", "dropout": "dropout"}
+_HEAD_OPTIONS = {
+    "head_kernel": "kernel_size",
+    "dropout": "dropout",
+    "aspp": "aspp",
+    "aspp_bases": "bases",
+    "aspp_rates": "rates",
+}
 
 
 @dataclass
@@ -34,10 +41,11 @@ class ModelConfig:
     Args:
         name: one of `binseg models`, e.g. groupnet18, groupnet18_star, smp_unet.
         weights: model file to start from; the same architecture.
+        backbone_weights: file of a pretrained backbone to start from, see `binseg pretrain`.
         precision: binary, or full for the full-precision twin.
         bases: K, 1 to 8.
         width: channels of the first stage; 64 in the paper.
-        head: fcn (default), fcn32s, fcn16s or fcn8s.
+        head: fcn (default), fcn32s, fcn16s, fcn8s or deeplabv3.
         head_kernel: kernel size of the head's first convolution, 3 or 1.
         dropout: probability in the head, 0 to 1.
         output_stride: input pixels to one of the last stage, 8, 16 or 32.
@@ -53,12 +61,21 @@ class ModelConfig:
         scale: scale factor of binary weights: none, layer or filter.
         weight_gradient: identity or clip.
         gradient: gradient of the activations' sign: approx, ste or ede.
+        clip: where the clipped gradients of activations and weights end.
+        threshold: of the activations' sign: zero, learnt (ReActNet) or adaptive (SD-BNN).
+        input_scale: multiply with the map of the input's magnitudes (XNOR-Net).
+        decomposition: into K branches a group of blocks, or a layer (LBD).
+        group_blocks: blocks to a group, 1 or 2; 0 makes the whole network one group (GBD v1 to v3).
+        aspp: binary or real convolutions in the head deeplabv3.
+        aspp_bases: K of its binary convolutions, 1 to 8.
+        aspp_rates: dilations of its three 3x3 convolutions at output stride 8.
         encoder: encoder of the smp_ models, e.g. resnet34.
         encoder_weights: pretrained weights of that encoder, e.g. imagenet (smp downloads them).
     """
 
     name: str = "groupnet18"
     weights: Path | None = None
+    backbone_weights: Path | None = None
     precision: Literal["binary", "full"] | None = None
     bases: int | None = None
     width: int | None = None
@@ -78,13 +95,21 @@ class ModelConfig:
     scale: WeightScale | None = None
     weight_gradient: WeightGradient | None = None
     gradient: ActivationGradient | None = None
+    clip: float | None = None
+    threshold: Threshold | None = None
+    input_scale: bool | None = None
+    decomposition: Literal["group", "layer"] | None = None
+    group_blocks: int | None = None
+    aspp: Literal["binary", "real"] | None = None
+    aspp_bases: int | None = None
+    aspp_rates: tuple[int, int, int] | None = None
     encoder: str | None = None
     encoder_weights: str | None = None
 
     def arguments(self, num_classes: int) -> dict[str, Any]:
         """Keyword arguments of `binseg.create_model`: only what was set."""
         given = {f.name: getattr(self, f.name) for f in fields(self)}
-        del given["weights"]
+        del given["weights"], given["backbone_weights"]
         head_options = {theirs: given.pop(ours) for ours, theirs in _HEAD_OPTIONS.items()}
         given["head_options"] = {k: v for k, v in head_options.items() if v is not None} or None
         return {"num_classes": num_classes, **{k: v for k, v in given.items() if v is not None}}

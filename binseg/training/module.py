@@ -71,6 +71,10 @@ class SegmentationModule(L.LightningModule):
         self.step: Step | None = None
         self.scores: Scores | None = None
         self.matrix = ConfusionMatrix(labels.num_classes)
+        self._has_temperature = any(
+            "ede" in (getattr(m, "gradient", None), getattr(m, "weight_gradient", None))
+            for m in network.modules()
+        )
         decay = experiment.trainer.ema
         self.average: AveragedModel | None = None
         if decay:
@@ -160,7 +164,7 @@ class SegmentationModule(L.LightningModule):
             step.apply(self.network)
             if self.average is not None:
                 step.apply(self.average)
-        if self.experiment.model.gradient == "ede":
+        if self._has_temperature:
             total = self.trainer.estimated_stepping_batches
             set_temperature(
                 self.network, self.experiment.binarization, self.global_step / float(total)

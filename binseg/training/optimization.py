@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from binseg.nn.binarize import center_and_clamp_
 from binseg.nn.layers import BinaryConv2d
 from binseg.training.config import OptimizerConfig
 
@@ -44,8 +45,27 @@ def _trainable(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def create_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """The optimizer that `config` names, over `parameter_groups`."""
-    groups = parameter_groups(network, config)
+    """The optimizer that `config` names, over `parameter_groups`.
+
+    After each of its steps, latent weights that are to be centered are (XNOR-Net).
+    """
+    optimizer = _create(parameter_groups(network, config), config)
+    centered = [
+        module.weight
+        for module in network.modules()
+        if isinstance(module, BinaryConv2d) and module.centered_weight
+    ]
+
+    def center(*_: Any) -> None:
+        for weight in centered:
+            center_and_clamp_(weight)
+
+    if centered:
+        optimizer.register_step_post_hook(center)
+    return optimizer
+
+
+def _create(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.Optimizer:
     # one kernel for all parameters: on a CPU a tenth of the whole training step less
     fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
     if config.name == "sgd":

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from binseg.errors import BinsegError
+from binseg.nn.activations import BinaryActivation
 from binseg.nn.binarize import (
-    BinaryActivation,
     binarize_weight,
     sign,
     sign_approx,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from binseg.errors import BinsegError
-from binseg.nn.binarize import BinaryActivation
+from binseg.nn.activations import BinaryActivation
 from binseg.nn.layers import BinaryConv2d
 from binseg.training.binarization import plan_steps, set_temperature, step_at
 from binseg.training.config import BinarizationConfig

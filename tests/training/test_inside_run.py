@@ -7,7 +7,7 @@ import torch
 from test_run import history, tiny
 
 from binseg.data.module import SegmentationData
-from binseg.nn.binarize import BinaryActivation
+from binseg.nn.activations import BinaryActivation
 from binseg.nn.layers import BinaryConv2d
 from binseg.nn.segmenter import create_model
 from binseg.packed.file import load

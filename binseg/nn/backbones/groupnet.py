@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from binseg.errors import BinsegError, unknown_name
+from binseg.nn.activations import ActivationGradient
 from binseg.nn.backbones.registry import Backbone, register_backbone
 from binseg.nn.backbones.stems import Stem, create_stem
-from binseg.nn.binarize import ActivationGradient, WeightGradient, WeightScale
+from binseg.nn.binarize import WeightGradient, WeightScale
 from binseg.nn.layers import BinaryConv2d
 
 Precision = Literal["binary", "full"]

@@ -15,10 +15,12 @@ class Backbone(nn.Module):
     Attributes:
         channels: channels of each stage's map.
         strides: input pixels to one pixel of each stage's map.
+        final_relu: whether a classifier puts a ReLU before its pooling.
     """
 
     channels: list[int]
     strides: list[int]
+    final_relu: bool = False
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, 3, H, W) to a list of (N, C_i, ⌈H / s_i⌉, ⌈W / s_i⌉), finest first."""
@@ -30,21 +32,30 @@ class _Builder(Protocol):
 
 
 _BACKBONES: dict[str, tuple[_Builder, frozenset[str]]] = {}
+_CLASSIFIERS: set[str] = set()
 
 
-def register_backbone(name: str, *, options: type) -> Callable[[_Builder], _Builder]:
-    """Enter a builder under `name`; the fields of the dataclass `options` are what it accepts."""
+def register_backbone(
+    name: str, *, options: type, dense: bool = True
+) -> Callable[[_Builder], _Builder]:
+    """Enter a builder under `name`; the fields of the dataclass `options` are what it accepts.
+
+    Args:
+        dense: whether its maps serve segmentation; if not, it is for classifiers alone.
+    """
 
     def enter(builder: _Builder) -> _Builder:
         _BACKBONES[name] = (builder, frozenset(f.name for f in dataclasses.fields(options)))
+        if not dense:
+            _CLASSIFIERS.add(name)
         return builder
 
     return enter
 
 
-def list_backbones() -> list[str]:
-    """All registered names, sorted."""
-    return sorted(_BACKBONES)
+def list_backbones(*, dense: bool = True) -> list[str]:
+    """The registered names, sorted; with `dense` only those that serve segmentation."""
+    return sorted(_BACKBONES.keys() - _CLASSIFIERS if dense else _BACKBONES)
 
 
 def create_backbone(name: str, **options: Any) -> Backbone:

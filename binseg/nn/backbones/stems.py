@@ -6,16 +6,19 @@ from torch import nn
 
 from binseg.errors import unknown_name
 
-Stem = Literal["conv7", "grouped3"]
+Stem = Literal["conv7", "conv7_bn", "conv7_relu", "grouped3", "conv3"]
 
 
 def create_stem(name: Stem, width: int) -> nn.Sequential:
-    """Build a stem, (N, 3, H, W) → (N, width, ⌈H / 4⌉, ⌈W / 4⌉).
+    """Build a stem, (N, 3, H, W) → (N, width, ⌈H / 4⌉, ⌈W / 4⌉), or H × W for "conv3".
 
     "conv7": 7×7 stride 2, max-pool, BatchNorm and no ReLU, so that the first sign sees values of
-    both signs (released code of Group-Net). "grouped3": 3×3 stride 2 to width/2, 3×3 in 4 groups,
-    3×3 in 8 groups to width, each with BatchNorm and ReLU, then max-pool (Bethge et al. 2019,
-    "Back to Simplicity", section 4.1: 30 % fewer operations), and a BatchNorm for the same reason.
+    both signs (released code of Group-Net). "conv7_bn": the BatchNorm before the pool (Bi-Real
+    Net). "conv7_relu": 7×7 stride 2, BatchNorm, ReLU, max-pool, and a BatchNorm for the same reason
+    (ResNetE). "grouped3": 3×3 stride 2 to width/2, 3×3 in 4 groups, 3×3 in 8 groups to width, each
+    with BatchNorm and ReLU, then max-pool (Bethge et al. 2019, "Back to Simplicity", section 4.1:
+    30 % fewer operations), and that BatchNorm. "conv3": 3×3 and BatchNorm at the picture's own
+    size, for small pictures (CIFAR).
 
     Args:
         width: output channels, a multiple of 16 for "grouped3".
@@ -26,6 +29,22 @@ def create_stem(name: Stem, width: int) -> nn.Sequential:
             nn.MaxPool2d(3, 2, 1),
             nn.BatchNorm2d(width),
         ]
+    elif name == "conv7_bn":
+        layers = [
+            nn.Conv2d(3, width, 7, 2, 3, bias=False),
+            nn.BatchNorm2d(width),
+            nn.MaxPool2d(3, 2, 1),
+        ]
+    elif name == "conv7_relu":
+        layers = [
+            nn.Conv2d(3, width, 7, 2, 3, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2, 1),
+            nn.BatchNorm2d(width),
+        ]
+    elif name == "conv3":
+        layers = [nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)]
     elif name == "grouped3":
         half = width // 2
         layers = [
