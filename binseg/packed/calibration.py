@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from binseg.errors import BinsegError
+from binseg.nn.layers import BinaryConv2d
 
 LEVELS = 255
 _SAMPLES = 1 << 14
@@ -39,7 +40,7 @@ class Range:
 
 
 def activation_ranges(model: nn.Module, pictures: Iterable[Tensor]) -> dict[nn.Module, Range]:
-    """The range of the input of each real convolution of `model`.
+    """The range of the input of each convolution of `model` that reads real numbers.
 
     Args:
         model: a float network, which is run in eval mode and left as it was.
@@ -52,7 +53,7 @@ def activation_ranges(model: nn.Module, pictures: Iterable[Tensor]) -> dict[nn.M
     Raises:
         BinsegError: no picture, or a network that gives nan.
     """
-    seen = {m: _Samples() for m in model.modules() if isinstance(m, nn.Conv2d)}
+    seen = {m: _Samples() for m in model.modules() if _reads_real_numbers(m)}
     device = next(model.parameters()).device
     with ExitStack() as stack:
         for module, samples in seen.items():
@@ -106,6 +107,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def _reads_real_numbers(module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) or (isinstance(module, BinaryConv2d) and module.real_input)
 
 
 @dataclass

@@ -27,11 +27,13 @@ class PackedConv(Stored):
         threshold: whether integers stand for what follows, or a curve.
         tanh: which curve, see `ops.conv_real`.
         shared: whether one base's weights serve all bases of the map.
+        post: whether RPReLU and RSign follow the shortcut's sum, see `ops.conv_real`.
 
     Attributes:
         weight: int32 in the kernels' order, see `layout.pack_weight`.
         low, span: int32 (K·C_out,), with `threshold`.
         curve: float32 (3, K·C_out), without.
+        post: float32 (4, K·C_out), or None.
 
     In a file the weights are bits in the order (K·C_out, kh, kw, C_in), the first in the lowest bit
     of a byte, and thresholds take 16 bits where they fit.
@@ -41,9 +43,16 @@ class PackedConv(Stored):
     low: Tensor
     span: Tensor
     curve: Tensor
+    post: Tensor | None
 
     def __init__(
-        self, shape: ConvShape, *, threshold: bool, tanh: bool = False, shared: bool = False
+        self,
+        shape: ConvShape,
+        *,
+        threshold: bool,
+        tanh: bool = False,
+        shared: bool = False,
+        post: bool = False,
     ) -> None:
         super().__init__()
         self.shape = shape
@@ -58,18 +67,29 @@ class PackedConv(Stored):
             self.declare("span", (channels,), torch.int32)
         else:
             self.declare("curve", (3, channels), torch.float32)
+        if post:
+            self.declare("post", (4, channels), torch.float32)
+        else:
+            self.post = None
 
     @classmethod
     def of(
-        cls, unit: nn.Sequential, folding: Folding, *, threshold: bool = False, branches: int = 1
+        cls,
+        unit: nn.Sequential,
+        folding: Folding,
+        *,
+        threshold: bool = False,
+        branches: int = 1,
+        post: Tensor | None = None,
     ) -> "PackedConv":
-        """A trained unit folded: binary convolution → nonlinearity → BatchNorm.
+        """A trained unit folded: binary convolution (→ nonlinearity) (→ BatchNorm).
 
         Args:
             unit: the layers; on the meta device only sizes are taken.
             folding: see `Folding`.
             threshold: bits out.
             branches: bases of the map that a unit of one base serves.
+            post: what follows the shortcut's sum, (4, K·C_out), see `ops.conv_real`.
         """
         conv = unit[0]
         assert isinstance(conv, BinaryConv2d)
@@ -81,8 +101,10 @@ class PackedConv(Stored):
             conv.dilations * branches,
             int(conv.padding_value),
         )
-        tanh = not threshold and isinstance(unit[1], nn.Tanh)
-        packed = cls(shape, threshold=threshold, tanh=tanh, shared=branches > 1)
+        tanh = not threshold and any(isinstance(layer, nn.Tanh) for layer in unit)
+        packed = cls(
+            shape, threshold=threshold, tanh=tanh, shared=branches > 1, post=post is not None
+        )
         if conv.weight.is_meta:
             return packed
         name = folding.name(unit)
@@ -93,6 +115,8 @@ class PackedConv(Stored):
             packed.fill("span", span)
         else:
             packed.fill("curve", unit_curve(unit, name)[0])
+        if post is not None:
+            packed.fill("post", post.cpu())
         return packed
 
     def bits(self, x: Tensor) -> Tensor:
@@ -105,7 +129,14 @@ class PackedConv(Stored):
         """`ops.conv_real` of the packed map `x`."""
         weight, curve = self._spread()
         return ops.conv_real(
-            x, weight, self.shape, curve, tanh=self.tanh, residual=residual, pack=pack
+            x,
+            weight,
+            self.shape,
+            curve,
+            tanh=self.tanh,
+            residual=residual,
+            pack=pack,
+            post=self.post,
         )
 
     def merge(
@@ -145,14 +176,13 @@ class PackedConv(Stored):
         if self.threshold:
             for name in ("low", "span"):
                 found[name] = found[name]._replace(dtypes=_INTEGERS)
-        return {"bits": Expected((-(-self._bits() // 8),), (torch.uint8,)), **found}
+        return {"bits": Expected((-(-self.binary_weights // 8),), (torch.uint8,)), **found}
 
     def give(self) -> dict[str, Tensor]:
         found = super().give()
         shape = self.shape
         bits = unpack_weight(found.pop("weight"), shape.in_channels, shape.out_channels)
-        plain = bits.flatten(2).transpose(1, 2).contiguous().numpy()
-        found["bits"] = torch.from_numpy(np.packbits(plain, axis=None, bitorder="little"))
+        found["bits"] = bits_to_bytes(bits.flatten(2).transpose(1, 2))
         if self.threshold:
             for name in ("low", "span"):
                 short = found[name].short()
@@ -162,9 +192,8 @@ class PackedConv(Stored):
 
     def take(self, tensors: Mapping[str, Tensor]) -> None:
         rest = dict(tensors)
-        plain = np.unpackbits(rest.pop("bits").numpy(), count=self._bits(), bitorder="little")
         shape = self.shape
-        bits = torch.from_numpy(plain).view(torch.bool)
+        bits = bytes_to_bits(rest.pop("bits"), self.binary_weights)
         bits = bits.view(-1, shape.taps, shape.in_channels).transpose(1, 2).unsqueeze(3)
         self.fill("weight", pack_weight(bits, self.bases))
         if self.threshold:
@@ -174,5 +203,18 @@ class PackedConv(Stored):
                 raise BinsegError("thresholds are out of range")
         super().take(rest)
 
-    def _bits(self) -> int:
+    @property
+    def binary_weights(self) -> int:
+        """How many weights of 1 bit there are."""
         return self.bases * self.shape.out_channels * self.shape.terms
+
+
+def bits_to_bytes(bits: Tensor) -> Tensor:
+    """n bools of any shape as a file holds them: uint8 (⌈n / 8⌉,), the first in the lowest bit."""
+    return torch.from_numpy(np.packbits(bits.contiguous().numpy(), axis=None, bitorder="little"))
+
+
+def bytes_to_bits(stored: Tensor, count: int) -> Tensor:
+    """The inverse of `bits_to_bytes`: bool (count,)."""
+    plain = np.unpackbits(stored.numpy(), count=count, bitorder="little")
+    return torch.from_numpy(plain).view(torch.bool)

@@ -1,17 +1,17 @@
 """Group-Net, packed: blocks of bits between maps of real numbers.
 
 What goes from block to block is what the next block's branches read: the real map (N, H, W, B, C)
-and its signs, with B = K gated maps, or 1 where the branches read the merged map (the stem's map,
-K = 1, no gates). So a block ends with the gates of the one that follows.
+and its signs, with B = K maps, gated where a group starts, or 1 where the branches read the merged
+map (the stem's map, no gates) or there is only one (K = 1, layer-wise decomposition). So a block
+ends with the gates of the one that follows.
 """
 
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from binseg.kernels import ops
+from binseg.nn.backbones.group_units import BaseSum
 from binseg.nn.backbones.groupnet import (
     BasicGroupBlock,
     BottleneckGroupBlock,
@@ -21,7 +21,8 @@ from binseg.nn.backbones.groupnet import (
 from binseg.nn.layers import BinaryConv2d
 from binseg.packed.conv import PackedConv
 from binseg.packed.folding import Folding
-from binseg.packed.rest import rest_layers
+from binseg.packed.layer_conv import LayerDownsample, PackedLayerConv, packed_unit
+from binseg.packed.shortcuts import BinaryDownsample, RealDownsample, pooled
 from binseg.packed.stems import PackedStem
 from binseg.packed.stored import Stored
 
@@ -75,6 +76,8 @@ class PackedGroupBlock(Stored):
     Attributes:
         lambdas: float32 (K,), the weights of the merge, with K > 1.
         gates: float32 (K,), of the next block, where it has any.
+        inside: whether the next block's branches read their own predecessors, so that nothing is
+            merged but for the head, which reads the mean.
     """
 
     lambdas: Tensor
@@ -88,16 +91,19 @@ class PackedGroupBlock(Stored):
         self.read = read
         self.last = following is None
         self.shortcut_each = block.shortcut_each
-        self.gated = following is not None and not following.shared_input
-        self.downsample: BinaryDownsample | RealDownsample | None = None
+        self.gated = following is not None and following.theta is not None
+        self.inside = following is not None and not (following.shared_input or self.gated)
+        self.downsample: nn.Module | None = None
         if block.downsample is not None:
             branches = 1 if block.shared_input else block.bases
             layers = cast(nn.Sequential, block.downsample.layers)
-            if isinstance(layers[0], BinaryConv2d):
+            if isinstance(layers[1], BaseSum):
+                self.downsample = LayerDownsample(layers, folding)
+            elif isinstance(layers[0], BinaryConv2d):
                 self.downsample = BinaryDownsample(layers, branches, folding)
             else:
                 self.downsample = RealDownsample(layers, folding)
-        if self.bases == 1:
+        if self.bases == 1 or self.inside:
             return
         self.declare("lambdas", (self.bases,), torch.float32)
         if block.lambdas is None:
@@ -120,10 +126,14 @@ class PackedGroupBlock(Stored):
     def _shortcut(self, real: Tensor, bits: Tensor) -> Tensor:
         return real if self.downsample is None else self.downsample(real, bits)
 
-    def _end(self, conv: PackedConv, bits: Tensor, residual: Tensor) -> Step:
+    def _end(self, conv: PackedConv | PackedLayerConv, bits: Tensor, residual: Tensor) -> Step:
         if self.bases == 1:
             real, signs = conv.real(bits, residual, pack=not self.last)
             return real, signs, real
+        if self.inside:
+            real, signs = conv.real(bits, residual)
+            return real, signs, real.mean(dim=3, keepdim=True) if self.read else real.new_empty(0)
+        assert isinstance(conv, PackedConv)
         branches, merged, signs = conv.merge(
             bits,
             residual,
@@ -142,8 +152,8 @@ class PackedBasicBlock(PackedGroupBlock):
         self, block: BasicGroupBlock, following: GroupBlock | None, read: bool, folding: Folding
     ) -> None:
         super().__init__(block, following, read, folding)
-        self.conv1 = PackedConv.of(block.unit1, folding, threshold=not self.shortcut_each)
-        self.conv2 = PackedConv.of(block.unit2, folding)
+        self.conv1 = packed_unit(block.unit1, folding, threshold=not self.shortcut_each)
+        self.conv2 = packed_unit(block.unit2, folding)
 
     def forward(self, real: Tensor, bits: Tensor) -> Step:
         residual = self._shortcut(real, bits)
@@ -168,54 +178,19 @@ class PackedBottleneck(PackedGroupBlock):
         self.narrowing = block.narrowing
         self.stride = cast(BinaryConv2d, block.unit2[0]).stride
         bits_only = not self.shortcut_each
-        self.conv1 = PackedConv.of(block.unit1, folding, threshold=bits_only)
-        self.conv2 = PackedConv.of(block.unit2, folding, threshold=bits_only)
-        self.conv3 = PackedConv.of(block.unit3, folding)
+        self.conv1 = packed_unit(block.unit1, folding, threshold=bits_only)
+        self.conv2 = packed_unit(block.unit2, folding, threshold=bits_only)
+        self.conv3 = packed_unit(block.unit3, folding)
 
     def forward(self, real: Tensor, bits: Tensor) -> Step:
         shortcut = self._shortcut(real, bits)
         if self.shortcut_each:
             narrow = real.unflatten(4, (-1, self.narrowing)).mean(dim=5)
             inner, bits = self.conv1.real(bits, narrow)
-            _, bits = self.conv2.real(bits, _pooled(inner, self.stride))
+            _, bits = self.conv2.real(bits, pooled(inner, self.stride))
         else:
             bits = self.conv2.bits(self.conv1.bits(bits))
         return self._end(self.conv3, bits, shortcut)
-
-
-class BinaryDownsample(nn.Module):
-    """A shortcut's binary 1×1 convolution; one base's weights serve all branches."""
-
-    def __init__(self, layers: nn.Sequential, branches: int, folding: Folding) -> None:
-        super().__init__()
-        self.conv = PackedConv.of(layers, folding, branches=branches)
-
-    def forward(self, real: Tensor, bits: Tensor) -> Tensor:
-        return self.conv.real(bits, pack=False)[0]
-
-
-class RealDownsample(nn.Module):
-    """A shortcut's average pooling and real 1×1 convolution, the branches side by side."""
-
-    def __init__(self, layers: nn.Sequential, folding: Folding) -> None:
-        super().__init__()
-        pool, conv, norm = layers
-        assert isinstance(conv, nn.Conv2d)
-        self.stride = pool.kernel_size if isinstance(pool, nn.AvgPool2d) else 1
-        self.conv = rest_layers(conv, norm, folding)
-
-    def forward(self, real: Tensor, bits: Tensor) -> Tensor:
-        pooled = _pooled(real, self.stride)
-        # a 1×1 convolution takes the branches for columns of the map
-        return self.conv(pooled.flatten(2, 3)).float().unflatten(2, pooled.shape[2:4])
-
-
-def _pooled(x: Tensor, stride: Any) -> Tensor:
-    """Average pooling of (N, H, W, B, C) to ⌈size / stride⌉, as in the trained network."""
-    if stride == 1:
-        return x
-    pooled = F.avg_pool2d(ops.nchw(x), stride, ceil_mode=True, count_include_pad=False)
-    return ops.nhwc(pooled.float(), x.shape[3])
 
 
 _PACKED: dict[type[GroupBlock], Any] = {

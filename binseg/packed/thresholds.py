@@ -89,7 +89,7 @@ def unit_curve(unit: nn.Sequential, name: str) -> tuple[Tensor, bool]:
     """Scale, nonlinearity and BatchNorm of a unit as the curve of `ops.conv_real`.
 
     Args:
-        unit: binary convolution → ReLU, PReLU or tanh → BatchNorm.
+        unit: binary convolution (→ ReLU, PReLU or tanh) (→ BatchNorm).
         name: what an error calls the layer.
 
     Returns:
@@ -98,17 +98,21 @@ def unit_curve(unit: nn.Sequential, name: str) -> tuple[Tensor, bool]:
     Raises:
         BinsegError: another kind of layer.
     """
-    conv, middle, norm = unit
+    conv, *after = unit
     assert isinstance(conv, BinaryConv2d)
-    gain, bias = norm_affine(norm)
+    gain = torch.ones(conv.weight.shape[0], dtype=torch.float64)
+    bias = torch.zeros_like(gain)
+    if after and isinstance(after[-1], nn.BatchNorm2d):
+        gain, bias = norm_affine(after.pop())
+    middle = after[0] if after else nn.Identity()
     factor = _factor(conv)
     factor = torch.ones_like(gain) if factor is None else factor.double()
     if isinstance(middle, nn.Tanh):
         return torch.stack([gain, factor, bias]), True
     if isinstance(middle, nn.PReLU):
         slope = middle.weight.detach().cpu().double().expand_as(gain)
-    elif isinstance(middle, nn.ReLU):
-        slope = torch.zeros_like(gain)
+    elif isinstance(middle, nn.ReLU | nn.Identity):
+        slope = torch.full_like(gain, float(isinstance(middle, nn.Identity)))
     else:
         raise BinsegError(f"{name}: a {type(middle).__name__} cannot be packed")
     return torch.stack([gain * factor, gain * factor * slope, bias]), False

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from torch import nn
 
 from binseg.nn.layers import BinaryConv2d
+from binseg.packed.bit_weights import BitWeightConv, Int8BitWeightConv
 from binseg.packed.conv import PackedConv
 from binseg.packed.rest import Int8Conv
 from binseg.packed.stored import Stored
+
+_OF_BITS = (PackedConv, BitWeightConv, Int8BitWeightConv)
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,8 @@ def own_parameters(module: nn.Module) -> dict[int, int]:
     counts: Counter[int] = Counter()
     if isinstance(module, Stored):
         for name, buffer in module.named_buffers(recurse=False):
-            if name == "weight" and isinstance(module, PackedConv):
-                shape = module.shape
-                counts[1] += module.bases * shape.out_channels * shape.terms
+            if name == "weight" and isinstance(module, _OF_BITS):
+                counts[1] += module.binary_weights
             elif name == "weight" and isinstance(module, Int8Conv):
                 counts[8] += module.shape.out_channels * module.shape.terms
             else:

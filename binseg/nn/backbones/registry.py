@@ -58,6 +58,11 @@ def list_backbones(*, dense: bool = True) -> list[str]:
     return sorted(_BACKBONES.keys() - _CLASSIFIERS if dense else _BACKBONES)
 
 
+def backbone_options(name: str) -> frozenset[str]:
+    """Names of the options that the backbone called `name` takes."""
+    return _BACKBONES[name][1]
+
+
 def create_backbone(name: str, **options: Any) -> Backbone:
     """Build the backbone called `name`.
 

@@ -1,0 +1,131 @@
+"""What blocks of branches are made of: the binary unit, the sum over bases, the downsampling."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from binseg.nn.backbones.groupnet_options import GroupNetOptions, Merge, Nonlinearity
+from binseg.nn.backbones.stages import real_downsample
+from binseg.nn.layers import BinaryConv2d
+
+
+def create_lambdas(bases: int, merge: Merge) -> nn.Parameter | None:
+    """λ of a merge, (bases,), starting at U(0, 1) as in the released code; None for the mean, and
+    for one base."""
+    return nn.Parameter(torch.rand(bases)) if bases > 1 and merge == "learnt" else None
+
+
+def merge_bases(x: Tensor, bases: int, lambdas: Tensor | None) -> Tensor:
+    """Σ_i λ_i·x_i of (N, bases·C, H, W), or the mean over i without λ: (N, C, H, W)."""
+    if bases == 1:
+        return x
+    stacked = x.unflatten(1, (bases, -1))
+    if lambdas is None:
+        return stacked.mean(dim=1)
+    return (stacked * lambdas.view(1, -1, 1, 1, 1).to(x.dtype)).sum(dim=1)
+
+
+class BaseSum(nn.Module):
+    """`merge_bases` as a layer: where layer-wise decomposition sums the bases of a convolution.
+
+    Attributes:
+        lambdas: λ, (bases,), or None for the mean.
+    """
+
+    def __init__(self, bases: int, merge: Merge) -> None:
+        super().__init__()
+        self.bases = bases
+        self.lambdas = create_lambdas(bases, merge)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, bases·C, H, W) → (N, C, H, W)."""
+        return merge_bases(x, self.bases, self.lambdas)
+
+    def extra_repr(self) -> str:
+        return f"bases={self.bases}"
+
+
+class ConvUnit(nn.Sequential):
+    """(sign →) convolution → nonlinearity → BatchNorm, for all bases.
+
+    With layer-wise decomposition all bases read one map, and a `BaseSum` follows the convolution:
+    y = Σ_i λ_i·BinConv_i(sign(x)) (Zhuang et al. 2019, section 3.2).
+    """
+
+    def __init__(
+        self,
+        options: GroupNetOptions,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        dilations: Sequence[int] | None = None,
+        shared_input: bool = False,
+    ) -> None:
+        bases = options.bases
+        channels = options.branches * out_channels
+        dilations = tuple(dilations or (1,) * bases)
+        layers: list[nn.Module]
+        if options.precision == "full":
+            border = dilations[0] * (kernel_size - 1) // 2
+            conv = nn.Conv2d(
+                in_channels, channels, kernel_size, stride, border, dilations[0], bias=False
+            )
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+            layers = [conv]
+        else:
+            layers = [
+                BinaryConv2d(
+                    in_channels,
+                    out_channels,
+                    kernel_size,
+                    stride=stride,
+                    dilation=dilations,
+                    bases=bases,
+                    shared_input=shared_input or options.decomposition == "layer",
+                    padding_value=options.padding_value,
+                    scale=options.scale,
+                    weight_gradient=options.weight_gradient,
+                    gradient=options.gradient,
+                )
+            ]
+        if options.decomposition == "layer" and bases > 1:
+            layers.append(BaseSum(bases, options.merge))
+        super().__init__(
+            *layers, _nonlinearity(options.nonlinearity, channels), nn.BatchNorm2d(channels)
+        )
+
+
+class GroupDownsample(nn.Module):
+    """The 1×1 convolution of a block's shortcut; its weights and BatchNorm serve all branches.
+
+    Real: average pooling, 1×1 convolution, BatchNorm. Binary: as any binary unit, with the stride
+    in the convolution; one base, or with layer-wise decomposition a sum of K like any other layer.
+    The branches ride in the batch while they share it.
+    """
+
+    def __init__(
+        self, options: GroupNetOptions, in_channels: int, out_channels: int, stride: int
+    ) -> None:
+        super().__init__()
+        if options.downsample == "binary" and options.precision == "binary":
+            own = options if options.decomposition == "layer" else replace(options, bases=1)
+            self.layers: nn.Module = ConvUnit(own, in_channels, out_channels, 1, stride=stride)
+        else:
+            self.layers = real_downsample(in_channels, out_channels, stride)
+
+    def forward(self, x: Tensor, branches: int) -> Tensor:
+        """(N, branches·C_in, H, W) → (N, branches·C_out, ⌈H / stride⌉, ⌈W / stride⌉)."""
+        if branches == 1:
+            return self.layers(x)
+        folded = x.unflatten(1, (branches, -1)).flatten(0, 1)
+        return self.layers(folded).unflatten(0, (-1, branches)).flatten(1, 2)
+
+
+def _nonlinearity(name: Nonlinearity, channels: int) -> nn.Module:
+    if name == "prelu":
+        return nn.PReLU(channels)
+    return nn.ReLU(inplace=True) if name == "relu" else nn.Tanh()
