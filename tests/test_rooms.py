@@ -19,6 +19,7 @@ FLOORS = {
     "evaluation": 3,
     "nn": 4,
     "packed": 5,
+    "smp_hook": 5,
     "training": 6,
     "predictor": 7,
     "summarize": 7,
@@ -26,6 +27,7 @@ FLOORS = {
     "quickstart": 8,
     "bench": 8,
     "demo": 8,
+    "compare": 8.5,
     "cli": 9,
     "__main__": 10,
 }

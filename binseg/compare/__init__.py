@@ -1,0 +1,1 @@
+"""Networks under one recipe: trained, packed, scored and measured into one table and one chart."""

@@ -1,0 +1,139 @@
+"""val mIoU over what it costs: time, bytes, operations."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from binseg.atomic import atomic_path
+from binseg.compare.rows import Row, pareto_front
+
+_BINARY, _REAL, _FRONT = "#d9772b", "#4878a8", "#9aa0a6"
+_SPOTS = [
+    (dx * reach, dy * reach)
+    for reach in (1, 2, 3.5, 5, 7)
+    for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1), (0.7, 0.8), (-0.7, 0.8), (0.7, -0.8),
+                   (-0.7, -0.8))
+]  # fmt: skip
+"""Where a label may stand around its point, the better places first."""
+
+_GAP = 7.0
+"""Pixels from a point to the nearest place of its label."""
+
+_Box = tuple[float, float, float, float]
+"""Left, bottom, right and top, in pixels."""
+
+
+def draw(rows: Sequence[Row], title: str, path: Path) -> None:
+    """Write a PNG with three panels: val mIoU over milliseconds, megabytes and operations.
+
+    Binary networks are circles, full-precision ones squares. A line joins the networks that no
+    other one beats in both. A network without a figure is left out of that panel.
+
+    Args:
+        rows: one point each.
+        title: above all.
+        path: ends in .png.
+    """
+    # half a second that --help need not wait
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 15), dpi=110, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=9)
+    panels: list[tuple[str, Callable[[Row], float | None]]] = [
+        ("milliseconds", lambda row: row.milliseconds),
+        ("megabytes of the model file", lambda row: row.bytes and row.bytes / 1e6),
+        ("operations: real GMACs + 1-bit GMACs / 64", lambda row: row.operations / 1e9),
+    ]
+    shown = []
+    for axis, (label, cost) in zip(figure.subplots(3, 1), panels, strict=True):
+        points = [(x, row) for row in rows if (x := cost(row)) is not None]
+        _scatter(axis, points)
+        axis.set_xlabel(f"{label} (log)")
+        shown.append((axis, points))
+    canvas.draw()  # places the axes, so that pixels mean something
+    for axis, points in shown:
+        _label(axis, [(x, row.miou) for x, row in points], [row.name for _, row in points])
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def _scatter(axis: Any, points: Sequence[tuple[float, Row]]) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    for binary, color, marker, name in (
+        (True, _BINARY, "o", "binary"),
+        (False, _REAL, "s", "full precision"),
+    ):
+        own = [(x, row.miou) for x, row in points if row.binary == binary]
+        if own:
+            axis.scatter(*zip(*own, strict=True), c=color, marker=marker, label=name, zorder=3)
+    places = [(x, row.miou) for x, row in points]
+    front = [places[index] for index in pareto_front(places)]
+    if front:
+        axis.plot(*zip(*front, strict=True), color=_FRONT, linewidth=1, label="Pareto front")
+        axis.legend(fontsize=8, loc="best")
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    axis.set_ylabel("val mIoU")
+    axis.margins(x=0.15, y=0.15)
+    axis.grid(alpha=0.3)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
+
+
+def _label(axis: Any, points: Sequence[tuple[float, float]], names: Sequence[str]) -> None:
+    """Write the names beside their points, where they cover least of each other."""
+    pixels = [tuple(axis.transData.transform(point)) for point in points]
+    taken: list[_Box] = [(x - 4, y - 4, x + 4, y + 4) for x, y in pixels]
+    bounds = axis.get_window_extent()
+    frame: _Box = (bounds.x0, bounds.y0, bounds.x1, bounds.y1)
+    legend = axis.get_legend()
+    if legend is not None:
+        box = legend.get_window_extent()
+        taken.append((box.x0, box.y0, box.x1, box.y1))
+    for point, (x, y), name in zip(points, pixels, names, strict=True):
+        text = axis.annotate(name, point, fontsize=8, ha="center", va="center")
+        extent = text.get_window_extent()
+        place = _best_place((x, y), (extent.width, extent.height), taken, frame)
+        taken.append(place)
+        center = ((place[0] + place[2]) / 2, (place[1] + place[3]) / 2)
+        text.remove()
+        axis.annotate(
+            name,
+            point,
+            xytext=axis.transData.inverted().transform(center),
+            fontsize=8,
+            ha="center",
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": _FRONT, "linewidth": 0.6},
+        )
+
+
+def _best_place(
+    point: tuple[float, float], size: tuple[float, float], taken: Sequence[_Box], frame: _Box
+) -> _Box:
+    """The first place around `point` for a label of `size` that covers nothing, or least."""
+    width, height = size
+    places = []
+    for dx, dy in _SPOTS:
+        x = point[0] + dx * _GAP + (width / 2 if dx > 0 else -width / 2 if dx < 0 else 0)
+        y = point[1] + dy * (_GAP + height / 2)
+        places.append((x - width / 2, y - height / 2, x + width / 2, y + height / 2))
+
+    def cost(box: _Box) -> float:
+        covered = sum(_covered(box, other) for other in taken)
+        outside = width * height - _covered(box, frame)
+        return round(covered + 10 * outside)  # rounding errors must not choose
+
+    return min(places, key=cost)
+
+
+def _covered(one: _Box, other: _Box) -> float:
+    """Square pixels that two boxes share."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0.0, width) * max(0.0, height)

@@ -1,0 +1,221 @@
+"""What is compared: a recipe, and for each network what of it is different."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import ArgumentError, ArgumentParser
+
+from binseg.errors import BinsegError, unknown_name
+from binseg.kernels import isa
+from binseg.nn.segmenter import create_model
+from binseg.packed.folding import Rest
+from binseg.training.config import Experiment
+
+
+@dataclass
+class LatencyConfig:
+    """How the time from a picture's tensor to its class map is measured, on the CPU.
+
+    Args:
+        size: height and width of the picture, in pixels; operations are counted for it too.
+        threads: of torch and of the kernels.
+        rounds: turns of each network; the least of the rounds' medians counts.
+        seconds: that a network runs in a round.
+    """
+
+    size: tuple[int, int] = (480, 640)
+    threads: int = 1
+    rounds: int = 7
+    seconds: float = 0.2
+
+    def __post_init__(self) -> None:
+        for name, values, low, high in (
+            ("size", self.size, 32, 8192),
+            ("threads", (self.threads,), 1, isa.cores()),
+            ("rounds", (self.rounds,), 1, 1000),
+            ("seconds", (self.seconds,), 0, 60),
+        ):
+            for value in values:
+                if not low <= value <= high:
+                    raise BinsegError(f"latency.{name} must lie in {low} to {high}, not {value:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Networks to train and to measure.
+
+    Attributes:
+        networks: name of a row → its experiment; the name is a folder's too.
+        seeds: each network is trained once with each, as `trainer.seed`.
+        rest: how binary networks are packed, see `binseg.pack`.
+        latency: how time is measured.
+        reference: name of the row that speed-ups of networks without a twin refer to.
+
+    Raises:
+        BinsegError: no network, a name that cannot be a folder's, seeds that are none or not
+            different, an unknown reference.
+    """
+
+    networks: Mapping[str, Experiment]
+    seeds: tuple[int, ...] = (0,)
+    rest: Rest = "fp32"
+    latency: LatencyConfig = field(default_factory=LatencyConfig)
+    reference: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.networks:
+            raise BinsegError("networks: is empty; name one at least")
+        for name in self.networks:
+            if not re.fullmatch(r"\w[\w.+-]*", name):
+                raise BinsegError(
+                    f"networks.{name}: names a folder too: letters, digits and _ . + - only"
+                )
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise BinsegError(f"seeds must be different numbers from 0, not {list(self.seeds)}")
+        if self.reference is not None and self.reference not in self.networks:
+            raise unknown_name("reference", self.reference, self.networks)
+
+    def experiment(self, name: str, seed: int) -> Experiment:
+        """What the row `name` trains with `seed`."""
+        own = self.networks[name]
+        return replace(own, trainer=replace(own.trainer, seed=seed))
+
+    def baseline(self, name: str) -> str | None:
+        """The row whose time a network's is compared with.
+
+        Its twin: the row that differs by `model.precision` alone. Else `reference`. None for
+        full-precision rows, and where there is neither.
+        """
+        own = self.networks[name].model
+        if own.precision == "full":
+            return None
+        twin = replace(own, precision="full")
+        found = (other for other, row in self.networks.items() if row.model == twin)
+        reference = None if self.reference == name else self.reference
+        return next(found, reference)
+
+
+def networks_of(
+    recipe: Experiment, overrides: Mapping[str, Mapping[str, Any] | None]
+) -> dict[str, Experiment]:
+    """The recipe with each network's own values, as checked as the recipe itself.
+
+    Args:
+        recipe: what the networks share.
+        overrides: name of a row → tree of keys and values like a configuration's, for example
+            {"model": {"name": "groupnet18"}}; None and an empty tree leave the recipe as it is.
+
+    Raises:
+        BinsegError: an unknown key (with the nearest one) or a value that does not fit; the
+            message names the row.
+    """
+    shared = leaves_of(recipe)
+    networks = {}
+    for name, tree in overrides.items():
+        own = flat(tree or {})
+        try:
+            _check_keys(own, shared)
+            networks[name] = _experiment(shared, own)
+        except BinsegError as error:
+            raise BinsegError(f"networks.{name}: {error}") from error
+    return networks
+
+
+def check_buildable(networks: Mapping[str, Experiment], num_classes: int) -> None:
+    """Build each network without memory for its values.
+
+    Raises:
+        BinsegError: an unknown model, an option that its family does not know, a value out of
+            range; the message names the row.
+    """
+    for name, experiment in networks.items():
+        arguments = experiment.model.arguments(num_classes)
+        arguments.pop("encoder_weights", None)  # nothing to download before it is trained
+        try:
+            with torch.device("meta"):
+                create_model(**arguments)
+        except BinsegError as error:
+            raise BinsegError(f"networks.{name}: {error}") from error
+
+
+def leaves_of(experiment: Experiment) -> dict[str, Any]:
+    """Every key, as in "model.bases", and its value as YAML has it: no paths, no tuples."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return list(value)
+        return str(value) if isinstance(value, Path) else value
+
+    return {key: plain(value) for key, value in flat(asdict(experiment)).items()}
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} as {"a.b": 1}."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            leaves |= flat(value, f"{prefix}{key}.")
+        else:
+            leaves[f"{prefix}{key}"] = value
+    return leaves
+
+
+def _check_keys(own: Mapping[str, Any], shared: Mapping[str, Any]) -> None:
+    for key in own:
+        if key == "trainer.seed":
+            raise BinsegError("trainer.seed is one of `seeds`; remove it")
+        if key not in shared:
+            near = get_close_matches(key, shared, n=1, cutoff=0.5)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            raise BinsegError(f"unknown option '{key}'{hint}")
+
+
+def _experiment(shared: Mapping[str, Any], own: Mapping[str, Any]) -> Experiment:
+    try:
+        return _parsed({**shared, **own})
+    except ArgumentError as error:
+        for key, value in own.items():
+            try:
+                _parsed({**shared, key: value})
+            except ArgumentError:
+                raise BinsegError(
+                    f"{key} cannot be {value!r}; `binseg train --help` says what it takes"
+                ) from error
+        raise BinsegError(" ".join(str(error).split())) from error
+
+
+def _parsed(leaves: Mapping[str, Any]) -> Experiment:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--experiment", type=Experiment)
+    parsed = parser.parse_object({"experiment": tree_of(leaves)})
+    experiment: Experiment = parser.instantiate(parsed).experiment
+    return experiment
+
+
+def tree_of(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """The reverse of `flat`."""
+    root: dict[str, Any] = {}
+    for key, value in leaves.items():
+        *path, last = key.split(".")
+        node = root
+        for part in path:
+            node = node.setdefault(part, {})
+        node[last] = value
+    return root
+
+
+def names_in(comparison: Comparison, only: Sequence[str] | None) -> list[str]:
+    """The rows called `only`, in the comparison's order; all of them for None.
+
+    Raises:
+        BinsegError: one that is none of them.
+    """
+    for name in only or ():
+        if name not in comparison.networks:
+            raise unknown_name("network", name, comparison.networks)
+    return [name for name in comparison.networks if only is None or name in only]

@@ -1,0 +1,75 @@
+"""What a comparison leaves in its folder: results.json, results.md, results.csv, scatter.png."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from binseg.atomic import atomic_path
+from binseg.bench.machine import describe
+from binseg.compare.chart import draw
+from binseg.compare.config import Comparison, leaves_of, tree_of
+from binseg.compare.rows import Row
+from binseg.compare.run import Compared
+from binseg.compare.tables import Conditions, csv_text, markdown
+from binseg.training.config import Experiment
+
+JSON, MARKDOWN, CSV, CHART = "results.json", "results.md", "results.csv", "scatter.png"
+FORMAT = 1
+
+
+def conditions(comparison: Comparison) -> Conditions:
+    """What the table says of itself."""
+    latency = comparison.latency
+    return Conditions(latency.size, latency.threads, comparison.rest, comparison.reference)
+
+
+def write_report(
+    compared: Compared, comparison: Comparison, recipe: Experiment, out: Path
+) -> list[Path]:
+    """Write the four files into `out`.
+
+    Args:
+        compared: the rows.
+        comparison: how they came about.
+        recipe: what the networks share.
+        out: folder.
+
+    Returns:
+        The files.
+    """
+    about = describe()
+    machine, versions = about["machine"], about["versions"]
+    title = (
+        f"{recipe.data.name}, epochs: {recipe.trainer.epochs}; {machine['processor']}, "
+        f"{about['date'][:10]}, binseg {versions['binseg']}, torch {versions['torch']}"
+    )
+    result = {
+        "format": FORMAT,
+        **about,
+        "recipe": tree_of(leaves_of(recipe)),
+        "seeds": list(comparison.seeds),
+        "rest": comparison.rest,
+        "latency": asdict(comparison.latency),
+        "reference": comparison.reference,
+        "load": compared.load.to_dict(),
+        "rows": [_row(row) for row in compared.rows],
+        "failures": compared.failures,
+        "missing": compared.missing,
+    }
+    files = {
+        JSON: json.dumps(result, indent=1, ensure_ascii=False) + "\n",
+        MARKDOWN: f"{title}\n\n{markdown(compared.rows, conditions(comparison))}",
+        CSV: csv_text(compared.rows),
+    }
+    for name, content in files.items():
+        with atomic_path(out / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    draw(compared.rows, title, out / CHART)
+    return [out / name for name in (*files, CHART)]
+
+
+def _row(row: Row) -> dict[str, Any]:
+    means = {"trained_miou": row.trained_miou, "shipped_miou": row.shipped_miou}
+    found = {name: None if mean is None else asdict(mean) for name, mean in means.items()}
+    return {**asdict(row), **found, "bytes": row.bytes, "minutes": row.minutes}

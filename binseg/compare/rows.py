@@ -1,0 +1,140 @@
+"""The rows of the table: what the seeds of a network have in common, and how they spread."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A figure over several seeds.
+
+    Attributes:
+        value: the mean.
+        deviation: standard deviation of a sample, with n − 1; None for one seed.
+        number: n, how many seeds.
+    """
+
+    value: float
+    deviation: float | None
+    number: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Mean | None":
+        """None without values."""
+        if not values:
+            return None
+        deviation = statistics.stdev(values) if len(values) > 1 else None
+        return cls(statistics.fmean(values), deviation, len(values))
+
+    def __str__(self) -> str:
+        spread = "" if self.deviation is None else f" ± {self.deviation:.3f} ({self.number})"
+        return f"{self.value:.3f}{spread}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one training.
+
+    Attributes:
+        seed: its seed.
+        trained_miou: best val mIoU of its own validations.
+        best_epoch: the epoch of that, from 1.
+        minutes: of training, validations included.
+        shipped_miou: val mIoU of the file that is shipped, by `binseg.evaluate`: packed for binary
+            networks, float for the others. None if the network could not be packed.
+        bytes: of that file.
+    """
+
+    seed: int
+    trained_miou: float
+    best_epoch: int
+    minutes: float
+    shipped_miou: float | None
+    bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A network.
+
+    Attributes:
+        name: of the row.
+        model: the keys of `model:` that were set.
+        binary: whether anything of it is 1 bit.
+        outcomes: of its trainings.
+        milliseconds: from a picture's tensor to its class map; None if it could not be packed.
+        rounds: medians of the rounds, in milliseconds.
+        baseline: the row that its time is compared with; None for full-precision rows.
+        faster: how many times faster it is than that row.
+        binary_parameters, real_parameters: 1-bit ones, and all others.
+        binary_macs: products of ±1 with ±1 for one picture of the latency's size.
+        real_macs: all other products.
+        not_packed: why a binary network could not be packed.
+    """
+
+    name: str
+    model: dict[str, Any]
+    binary: bool
+    outcomes: tuple[Outcome, ...]
+    milliseconds: float | None
+    rounds: tuple[float, ...]
+    baseline: str | None
+    faster: float | None
+    binary_parameters: int
+    real_parameters: int
+    binary_macs: int
+    real_macs: int
+    not_packed: str | None
+
+    @property
+    def trained_miou(self) -> Mean | None:
+        """Over the seeds."""
+        return Mean.of([each.trained_miou for each in self.outcomes])
+
+    @property
+    def shipped_miou(self) -> Mean | None:
+        """Over the seeds whose network was packed."""
+        values = [each.shipped_miou for each in self.outcomes if each.shipped_miou is not None]
+        return Mean.of(values)
+
+    @property
+    def miou(self) -> float:
+        """What a chart shows: of the shipped network, else of the trained one."""
+        mean = self.shipped_miou or self.trained_miou
+        assert mean is not None
+        return mean.value
+
+    @property
+    def bytes(self) -> int | None:
+        """Of the first seed's file."""
+        return self.outcomes[0].bytes
+
+    @property
+    def minutes(self) -> float:
+        """Of one training, on average."""
+        return statistics.fmean(each.minutes for each in self.outcomes)
+
+    @property
+    def operations(self) -> float:
+        """Real products, and 1-bit ones as 1/64 of one, as 64 of them fill a machine word."""
+        return self.real_macs + self.binary_macs / 64
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """The points that no other one beats in both coordinates.
+
+    Args:
+        points: (cost, score) pairs; less cost and more score are better.
+
+    Returns:
+        Their places in `points`, by rising cost.
+    """
+    front: list[int] = []
+    best = float("-inf")
+    for place in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
+        if points[place][1] > best:
+            front.append(place)
+            best = points[place][1]
+    return front

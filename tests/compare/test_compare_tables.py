@@ -1,0 +1,151 @@
+"""Figures, fronts and tables of a comparison, beside numbers worked out by hand."""
+
+import csv
+import io
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from binseg.compare.chart import _best_place, _covered, draw
+from binseg.compare.rows import Mean, Outcome, Row, pareto_front
+from binseg.compare.tables import Conditions, csv_text, markdown, screen_table
+
+CONDITIONS = Conditions((33, 47), 1, "int8", "twin")
+
+
+def row(name="net", **changes) -> Row:
+    figures = {
+        "name": name,
+        "model": {"name": "groupnet18", "bases": 2},
+        "binary": True,
+        "outcomes": (Outcome(0, 0.5, 7, 1.5, 0.49, 1_250_000),),
+        "milliseconds": 12.34,
+        "rounds": (12.34, 13.0),
+        "baseline": "twin",
+        "faster": 3.21,
+        "binary_parameters": 2_000_000,
+        "real_parameters": 345_678,
+        "binary_macs": 6_400_000_000,
+        "real_macs": 250_000_000,
+        "not_packed": None,
+    }
+    return Row(**{**figures, **changes})
+
+
+def test_mean_and_deviation_by_hand():
+    assert Mean.of([]) is None
+    assert Mean.of([0.25]) == Mean(0.25, None, 1)
+    found = Mean.of([0.1, 0.2, 0.6])
+    assert found.value == pytest.approx(0.3)
+    # deviations −0.2, −0.1, 0.3: squares 0.04 + 0.01 + 0.09, over n − 1 = 2
+    assert found.deviation == pytest.approx(math.sqrt(0.07))
+    assert str(found) == "0.300 ± 0.265 (3)"
+    assert str(Mean(0.25, None, 1)) == "0.250"
+
+
+def test_figures_over_seeds_by_hand():
+    outcomes = (
+        Outcome(0, 0.5, 7, 1.5, 0.48, 1_000),
+        Outcome(3, 0.6, 9, 2.5, None, None),
+        Outcome(5, 0.4, 9, 3.5, 0.44, 1_002),
+    )
+    found = row(outcomes=outcomes)
+    assert found.trained_miou == Mean(pytest.approx(0.5), pytest.approx(0.1), 3)
+    assert found.shipped_miou == Mean(pytest.approx(0.46), pytest.approx(0.0282842712), 2)
+    assert found.minutes == pytest.approx(2.5)
+    assert found.bytes == 1_000
+    assert found.miou == pytest.approx(0.46)
+    assert row(outcomes=outcomes[1:2]).miou == 0.6  # nothing packed: the trained one's
+    assert found.operations == 250_000_000 + 100_000_000
+
+
+def test_pareto_front_by_hand():
+    points = [(3, 0.5), (1, 0.2), (2, 0.5), (4, 0.4), (5, 0.6), (1, 0.1), (5, 0.6)]
+    assert pareto_front(points) == [1, 2, 4]
+    assert pareto_front([]) == []
+    assert pareto_front([(2.0, 0.0)]) == [0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pareto_front_is_what_nothing_beats(seed):
+    generator = np.random.default_rng(seed)
+    points = [tuple(point) for point in generator.integers(0, 9, (31, 2))]
+    best = {
+        (x, y)
+        for x, y in points
+        if not any(a <= x and b >= y and (a, b) != (x, y) for a, b in points)
+    }
+    front = [points[index] for index in pareto_front(points)]
+    assert set(front) == best
+    assert len(front) == len(best)
+    assert front == sorted(front)
+
+
+def test_markdown_by_hand():
+    rows = [
+        row(),
+        row("twin", binary=False, baseline=None, faster=None, binary_macs=0, binary_parameters=0),
+        row("own", baseline="own_twin"),
+        row("loose", milliseconds=None, faster=None, not_packed="no rule",
+            outcomes=(Outcome(0, 0.5, 7, 1.5, None, None),)),
+    ]  # fmt: skip
+    lines = markdown(rows, CONDITIONS).splitlines()
+    assert lines[1] == "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+    assert lines[2] == "| net | 0.500 | 0.490 | 12.3 | 3.2* | 1.25 | 6.4 | 0.25 | 2.35 M | 1.5 |"
+    assert lines[3] == "| twin | 0.500 | 0.490 | 12.3 |  | 1.25 |  | 0.25 | 346 k | 1.5 |"
+    assert "| 3.2 |" in lines[4]
+    assert lines[5].startswith("| loose | 0.500 | not packed |  |  |  | 6.4 |")
+    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
+    text = "\n".join(lines)
+    assert "33 × 47" in text
+    assert "rest int8" in text
+    assert "with \\*: than twin" in text
+
+
+def test_csv_keeps_what_the_table_rounds():
+    third = Outcome(1, 1 / 3, 7, 1.5, 0.49, 1_250_000)
+    text = csv_text([row(outcomes=(third, third)), row("loose", not_packed="a, b\nc")])
+    first, second = csv.DictReader(io.StringIO(text))
+    assert float(first["trained_miou"]) == 1 / 3
+    assert float(first["trained_deviation"]) == 0
+    assert (first["network"], first["seeds"], first["binary"]) == ("net", "2", "1")
+    assert (first["binary_macs"], first["bytes"]) == ("6400000000", "1250000")
+    assert second["trained_deviation"] == ""
+    assert second["not_packed"] == "a, b\nc"
+
+
+def test_the_screen_table_fits_100_columns():
+    from rich.console import Console
+
+    long = tuple(Outcome(seed, 0.5, 7, 99.5, 0.49, 12_250_000) for seed in range(10))
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(screen_table([row("binarydensenet28_twin", outcomes=long)], CONDITIONS))
+    text = console.export_text()
+    assert "0.500 ± 0.000 (10)" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_labels_make_way_for_each_other():
+    frame = (0.0, 0.0, 400.0, 300.0)
+    taken = []
+    for _ in range(12):  # twelve points on one spot
+        box = _best_place((200.0, 150.0), (60.0, 10.0), taken, frame)
+        assert not any(_covered(box, other) for other in taken)
+        assert _covered(box, frame) == pytest.approx(600)
+        taken.append(box)
+    inside = _best_place((398.0, 150.0), (60.0, 10.0), [], frame)
+    assert inside[2] <= 400
+
+
+def test_chart_of_many_and_of_none(tmp_path):
+    many = [
+        row(f"net{index}", binary=bool(index % 3), milliseconds=10.0 * (index + 1))
+        for index in range(17)
+    ]
+    loose = row("loose", milliseconds=None, outcomes=(Outcome(0, 0.5, 7, 1.5, None, None),))
+    for name, rows in {"many": [*many, loose], "none": []}.items():
+        draw(rows, "title", tmp_path / f"{name}.png")
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert min(picture.size) > 500
