@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from binseg.errors import BinsegError
+from binseg.kernels.results import map_size
 from binseg.kernels.shape import BLOCK, LARGEST_SUM, ConvShape, blocks, words
 
 
@@ -50,9 +51,9 @@ def check_conv(bits: Tensor, weight: Tensor, shape: ConvShape) -> tuple[int, ...
     same_device(bits, weight)
     if height < 1 or width < 1:
         raise BinsegError(f"a map needs at least one pixel, not {tuple(bits.shape)}")
-    height, width = shape.output_size(height, width)
-    check_range(number, height, width, shape.bases, shape.out_channels)
-    return number, height, width
+    size = map_size(bits, shape)
+    check_range(*size, shape.bases, shape.out_channels)
+    return size
 
 
 @functools.lru_cache(maxsize=1024)
@@ -70,10 +71,16 @@ def check_residual(residual: Tensor | None, size: tuple[int, ...], shape: ConvSh
     expect("residual", residual, torch.float32, (*size, bases, shape.out_channels))
 
 
-def check_int8(
-    x: Tensor, weight: Tensor, shape: ConvShape, zero_point: int, curve: Tensor
-) -> tuple[int, ...]:
-    """Faults of an 8-bit convolution's arguments; returns (N, H', W')."""
+def check_affine(affine: Tensor, x: Tensor) -> None:
+    """Refuse a gain and shift that are neither those of all pictures nor of each."""
+    channels = x.shape[3] * x.shape[4]
+    of_each = (x.shape[0],) if affine.ndim == 3 else ()
+    expect("affine", affine, torch.float32, (*of_each, 2, channels))
+    same_device(x, affine)
+
+
+def check_int8(x: Tensor, weight: Tensor, shape: ConvShape, zero_point: int, curve: Tensor) -> None:
+    """Refuse the arguments of an 8-bit convolution that do not fit together."""
     fours = -(-shape.in_channels // 4)
     if shape.bases != 1 or x.ndim != 4 or not 0 <= zero_point <= 255:
         raise BinsegError(
@@ -87,6 +94,4 @@ def check_int8(
         raise BinsegError(f"a map needs at least one pixel, not {tuple(x.shape)}")
     if shape.taps * fours * 4 * 255 * 128 > LARGEST_SUM:
         raise BinsegError("the sums of this 8-bit convolution do not fit in 32 bits")
-    height, width = shape.output_size(x.shape[1], x.shape[2])
-    check_range(x.shape[0], height, width, shape.out_channels)
-    return x.shape[0], height, width
+    check_range(*map_size(x, shape), shape.out_channels)

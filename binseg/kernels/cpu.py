@@ -1,6 +1,6 @@
 """The CPU kernels: portable C++, AVX2, AVX-512 and NEON behind the functions of `reference`.
 
-Results are allocated here; the shared object (csrc/cpu) fills them, with as many threads as
+Results are allocated by `results`; the shared object (csrc/cpu) fills them, with as many threads as
 `torch.get_num_threads()` says. Arguments are checked in `ops`.
 """
 
@@ -10,8 +10,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from binseg.kernels import build, isa
-from binseg.kernels.shape import ConvShape, words
+from binseg.kernels import build, isa, results
+from binseg.kernels.shape import ConvShape
 
 
 def backend(name: str | None = None) -> "CpuBackend":
@@ -43,15 +43,15 @@ class CpuBackend:
 
     NAME: str
 
-    def pack_sign(self, x: Tensor) -> Tensor:
-        out = x.new_empty((*x.shape[:4], words(x.shape[4])), dtype=torch.int32)
-        torch.ops.binseg_cpu.pack_sign(self.NAME, x, x.dtype == torch.bfloat16, out)
+    def pack_sign(self, x: Tensor, affine: Tensor | None = None) -> Tensor:
+        out = results.pack_sign(x)
+        torch.ops.binseg_cpu.pack_sign(self.NAME, x, x.dtype == torch.bfloat16, affine, out)
         return out
 
     def conv_sum(
         self, bits: Tensor, weight: Tensor, shape: ConvShape, dtype: torch.dtype
     ) -> Tensor:
-        out = bits.new_empty((*_size(bits, shape), shape.bases, shape.out_channels), dtype=dtype)
+        out = results.conv_sum(bits, shape, dtype)
         torch.ops.binseg_cpu.conv_sum(
             self.NAME, bits, weight, _ints(shape), dtype == torch.int16, out
         )
@@ -60,7 +60,7 @@ class CpuBackend:
     def conv_bits(
         self, bits: Tensor, weight: Tensor, shape: ConvShape, low: Tensor, span: Tensor
     ) -> Tensor:
-        out = bits.new_empty((*_size(bits, shape), shape.bases, words(shape.out_channels)))
+        out = results.conv_bits(bits, shape)
         torch.ops.binseg_cpu.conv_bits(self.NAME, bits, weight, _ints(shape), low, span, out)
         return out
 
@@ -73,14 +73,13 @@ class CpuBackend:
         tanh: bool,
         residual: Tensor | None,
         pack: bool,
+        post: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        size = _size(bits, shape)
-        out = curve.new_empty((*size, shape.bases, shape.out_channels))
-        signs = _signs(bits, size, shape.bases, shape.out_channels) if pack else None
+        out, signs = results.conv_real(bits, shape, pack)
         torch.ops.binseg_cpu.conv_real(
-            self.NAME, bits, weight, _ints(shape), curve, tanh, residual, out, signs
+            self.NAME, bits, weight, _ints(shape), curve, tanh, residual, post, out, _asked(signs)
         )
-        return out, bits.new_empty(0) if signs is None else signs
+        return out, signs
 
     def conv_merge(
         self,
@@ -95,15 +94,7 @@ class CpuBackend:
         keep_merged: bool,
         pack: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        size = _size(bits, shape)
-        channels = shape.out_channels
-        branches = merged = signs = None
-        if gates is not None:
-            branches = curve.new_empty((*size, shape.bases, channels))
-        if keep_merged or gates is None:
-            merged = curve.new_empty((*size, 1, channels))
-        if pack:
-            signs = _signs(bits, size, 1 if gates is None else shape.bases, channels)
+        made = results.conv_merge(bits, shape, gates is not None, keep_merged, pack)
         torch.ops.binseg_cpu.conv_merge(
             self.NAME,
             bits,
@@ -114,18 +105,12 @@ class CpuBackend:
             residual,
             lambdas,
             gates,
-            branches,
-            merged,
-            signs,
+            *map(_asked, made),
         )
-        return (
-            curve.new_empty(0) if branches is None else branches,
-            curve.new_empty(0) if merged is None else merged,
-            bits.new_empty(0) if signs is None else signs,
-        )
+        return made
 
     def quantize(self, x: Tensor, inverse_scale: float, zero_point: int) -> Tensor:
-        out = x.new_empty((*x.shape[:3], x.shape[3] + -x.shape[3] % 4), dtype=torch.uint8)
+        out = results.quantize(x)
         torch.ops.binseg_cpu.quantize(self.NAME, x, inverse_scale, zero_point, out)
         return out
 
@@ -138,7 +123,7 @@ class CpuBackend:
         curve: Tensor,
         relu: bool,
     ) -> Tensor:
-        out = curve.new_empty((*_size(x, shape), shape.out_channels))
+        out = results.conv_int8(x, shape)
         ints = _ints(shape, zero_point)
         torch.ops.binseg_cpu.conv_int8(self.NAME, x, weight, ints, curve, relu, out)
         return out
@@ -146,26 +131,20 @@ class CpuBackend:
     def conv_int8_pool(
         self, x: Tensor, weight: Tensor, shape: ConvShape, zero_point: int, curve: Tensor
     ) -> tuple[Tensor, Tensor]:
-        number, height, width = _size(x, shape)
-        size = (number, -(-height // 2), -(-width // 2))
-        out = curve.new_empty((*size, 1, shape.out_channels))
-        signs = curve.new_empty((*size, 1, words(shape.out_channels)), dtype=torch.int32)
+        out, signs = results.conv_int8_pool(x, shape)
         ints = _ints(shape, zero_point)
         torch.ops.binseg_cpu.conv_int8_pool(self.NAME, x, weight, ints, curve, out, signs)
         return out, signs
 
     def upsample_argmax(self, scores: Tensor, height: int, width: int) -> Tensor:
-        out = scores.new_empty((scores.shape[0], height, width), dtype=torch.uint8)
+        out = results.upsample_argmax(scores, height, width)
         torch.ops.binseg_cpu.upsample_argmax(self.NAME, scores.contiguous(), out)
         return out
 
 
-def _size(x: Tensor, shape: ConvShape) -> tuple[int, int, int]:
-    return (x.shape[0], *shape.output_size(x.shape[1], x.shape[2]))
-
-
-def _signs(bits: Tensor, size: tuple[int, int, int], bases: int, channels: int) -> Tensor:
-    return bits.new_empty((*size, bases, words(channels)))
+def _asked(result: Tensor) -> Tensor | None:
+    """A result that is to be filled, or None for the kernels where it is empty."""
+    return result if result.numel() else None
 
 
 def _ints(shape: ConvShape, padding: int | None = None) -> list[int]:

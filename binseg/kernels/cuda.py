@@ -5,6 +5,7 @@ weight itself. A sum of ±1 over n terms is n − 2·|a| − 2·|w| + 4·|a ∧ 
 n − 2·|a ⊕ w|, |·| counting ones; what depends on weights alone is in a table beside them.
 """
 
+import math
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -16,8 +17,8 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from binseg.errors import BinsegError, unknown_name
-from binseg.kernels import build, reference
-from binseg.kernels.shape import ConvShape, blocks, words
+from binseg.kernels import build, reference, results
+from binseg.kernels.shape import ConvShape, blocks
 
 ENVIRONMENT = "BINSEG_CUDA"
 ENGINES = ("cores", "tensor", "wgmma")
@@ -112,9 +113,9 @@ class Kernels:
         self._operators = operators
         self._prepared: Any = WeakTensorKeyDictionary()
 
-    def pack_sign(self, x: Tensor) -> Tensor:
-        out = self._empty(x, (*x.shape[:4], words(x.shape[4])), torch.int32)
-        self._operators.pack_sign(x, out)
+    def pack_sign(self, x: Tensor, affine: Tensor | None = None) -> Tensor:
+        out = results.pack_sign(x, self._empty)
+        self._operators.pack_sign(x, _or_nothing(affine, x), out)
         return out
 
     def conv_sum(
@@ -123,7 +124,7 @@ class Kernels:
         if not _is_supported(shape):
             return reference.conv_sum(bits, weight, shape, dtype)
         call = self._call(bits, weight, shape)
-        out = self._empty(bits, (*call.size, shape.bases, shape.out_channels), dtype)
+        out = results.conv_sum(bits, shape, dtype, self._empty)
         self._operators.conv_sum(*call.inputs, out, *call.numbers)
         return out
 
@@ -133,7 +134,7 @@ class Kernels:
         if not _is_supported(shape):
             return reference.conv_bits(bits, weight, shape, low, span)
         call = self._call(bits, weight, shape)
-        out = self._empty(bits, (*call.size, shape.bases, words(shape.out_channels)), torch.int32)
+        out = results.conv_bits(bits, shape, self._empty)
         self._operators.conv_bits(*call.inputs, low, span, out, *call.numbers)
         return out
 
@@ -146,14 +147,14 @@ class Kernels:
         tanh: bool,
         residual: Tensor | None,
         pack: bool,
+        post: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         if not _is_supported(shape):
-            return reference.conv_real(bits, weight, shape, curve, tanh, residual, pack)
+            return reference.conv_real(bits, weight, shape, curve, tanh, residual, pack, post)
         call = self._call(bits, weight, shape)
-        out = self._empty(bits, (*call.size, shape.bases, shape.out_channels), torch.float32)
-        signs = self._signs(bits, call.size, shape.bases, shape, pack)
-        added = curve.new_empty(0) if residual is None else residual
-        self._operators.conv_real(*call.inputs, curve, tanh, added, out, signs, *call.numbers)
+        out, signs = results.conv_real(bits, shape, pack, self._empty)
+        after = _or_nothing(residual, curve), _or_nothing(post, curve)
+        self._operators.conv_real(*call.inputs, curve, tanh, *after, out, signs, *call.numbers)
         return out, signs
 
     def conv_merge(
@@ -174,29 +175,21 @@ class Kernels:
                 bits, weight, shape, curve, tanh, residual, lambdas, gates, keep_merged, pack
             )
         call = self._call(bits, weight, shape, all_bases=True)
-        bases = 1 if gates is None else shape.bases
-        branches = merged = curve.new_empty(0)
-        if gates is not None:
-            branches = self._empty(curve, (*call.size, bases, shape.out_channels), torch.float32)
-        if gates is None or keep_merged:
-            merged = self._empty(curve, (*call.size, 1, shape.out_channels), torch.float32)
-        signs = self._signs(bits, call.size, bases, shape, pack)
+        made = results.conv_merge(bits, shape, gates is not None, keep_merged, pack, self._empty)
         self._operators.conv_merge(
             *call.inputs,
             curve,
             tanh,
             residual,
             lambdas,
-            curve.new_empty(0) if gates is None else gates,
-            branches,
-            merged,
-            signs,
+            _or_nothing(gates, curve),
+            *made,
             *call.numbers,
         )
-        return branches, merged, signs
+        return made
 
     def quantize(self, x: Tensor, inverse_scale: float, zero_point: int) -> Tensor:
-        out = self._empty(x, (*x.shape[:3], -(-x.shape[3] // 4) * 4), torch.uint8)
+        out = results.quantize(x, self._empty)
         self._operators.quantize(x, inverse_scale, zero_point, out)
         return out
 
@@ -211,8 +204,7 @@ class Kernels:
     ) -> Tensor:
         if not _is_supported(shape):
             return reference.conv_int8(x, weight, shape, zero_point, curve, relu)
-        size = (x.shape[0], *shape.output_size(x.shape[1], x.shape[2]), shape.out_channels)
-        out = self._empty(x, size, torch.float32)
+        out = results.conv_int8(x, shape, self._empty)
         self._operators.conv_int8(
             _aligned(x), _aligned(weight), curve, relu, out, _int8_numbers(shape, zero_point)
         )
@@ -223,8 +215,7 @@ class Kernels:
     ) -> tuple[Tensor, Tensor]:
         if not _is_supported(shape):
             return reference.conv_int8_pool(x, weight, shape, zero_point, curve)
-        height, width = shape.output_size(x.shape[1], x.shape[2])
-        sums = self._empty(x, (x.shape[0], height, width, shape.out_channels), torch.int32)
+        sums = self._empty(x, (*results.map_size(x, shape), shape.out_channels), torch.int32)
         self._operators.conv_int8(
             _aligned(x),
             _aligned(weight),
@@ -233,33 +224,23 @@ class Kernels:
             sums,
             _int8_numbers(shape, zero_point),
         )
-        size = (x.shape[0], -(-height // 2), -(-width // 2))
-        out = self._empty(x, (*size, 1, shape.out_channels), torch.float32)
-        signs = self._signs(x, size, 1, shape, True)
+        out, signs = results.conv_int8_pool(x, shape, self._empty)
         self._operators.pool_sums(sums, curve, out, signs)
         return out, signs
 
     def upsample_argmax(self, scores: Tensor, height: int, width: int) -> Tensor:
-        out = self._empty(scores, (scores.shape[0], height, width), torch.uint8)
+        out = results.upsample_argmax(scores, height, width, self._empty)
         self._operators.upsample_argmax(scores, out)
         return out
 
     def _empty(self, like: Tensor, size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         return torch.empty(size, dtype=dtype, device=like.device)
 
-    def _signs(
-        self, like: Tensor, size: tuple[int, ...], bases: int, shape: ConvShape, pack: bool
-    ) -> Tensor:
-        if not pack:
-            return torch.empty(0, dtype=torch.int32, device=like.device)
-        return self._empty(like, (*size, bases, words(shape.out_channels)), torch.int32)
-
     def _call(
         self, bits: Tensor, weight: Tensor, shape: ConvShape, all_bases: bool = False
     ) -> "_Call":
-        size = (bits.shape[0], *shape.output_size(bits.shape[1], bits.shape[2]))
         columns = blocks(shape.out_channels) * (1 if all_bases else shape.bases)
-        pixels = size[0] * size[1] * size[2]
+        pixels = math.prod(results.map_size(bits, shape))
         numbers = (
             [*shape.kernel, shape.stride, shape.out_channels, *shape.dilations],
             [
@@ -270,7 +251,7 @@ class Kernels:
             ],
         )
         arranged, table = self._prepare(weight, shape)
-        return _Call(size, (_aligned(bits), arranged, table), numbers)
+        return _Call((_aligned(bits), arranged, table), numbers)
 
     def _prepare(self, weight: Tensor, shape: ConvShape) -> tuple[Tensor, Tensor]:
         """The weight in the kernels' order and its table, remembered until the weight changes.
@@ -305,9 +286,8 @@ class _Prepared:
 
 @dataclass(frozen=True)
 class _Call:
-    """What all binary convolutions are called with; `size` is (N, H', W')."""
+    """What all binary convolutions are called with."""
 
-    size: tuple[int, int, int]
     inputs: tuple[Tensor, Tensor, Tensor]
     numbers: tuple[list[int], list[int]]
 
@@ -387,6 +367,11 @@ def _is_supported(shape: ConvShape) -> bool:
 def _aligned(x: Tensor) -> Tensor:
     """`x` where its memory starts at a multiple of 16 bytes, or else a copy that does."""
     return x if x.data_ptr() % 16 == 0 else x.clone()
+
+
+def _or_nothing(tensor: Tensor | None, like: Tensor) -> Tensor:
+    """`tensor`, or an empty one on the device of `like`, which the binding reads as none."""
+    return like.new_empty(0) if tensor is None else tensor
 
 
 def _int8_numbers(shape: ConvShape, zero_point: int) -> list[int]:

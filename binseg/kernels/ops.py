@@ -1,4 +1,4 @@
-"""The 1-bit operators under `torch.ops.binseg`: schemas, fake implementations, checks.
+"""The 1-bit operators under `torch.ops.binseg`: what may be called and what comes out.
 
 Maps are NHWC with the K bases side by side: packed maps int32 (N, H, W, bases, words), see
 `binseg.kernels.layout`; real maps float32 (N, H, W, bases, C). sign(x) = +1 where x ≥ 0. All
@@ -8,46 +8,26 @@ The functions below are what binseg calls. None is differentiable. All raise `Bi
 shapes, dtypes or devices do not fit together, before a kernel sees them.
 """
 
-import functools
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from binseg.errors import BinsegError
-from binseg.kernels.checks import (
-    check_conv,
-    check_int8,
-    check_range,
-    check_residual,
-    expect,
-    same_device,
-)
-from binseg.kernels.dispatch import backend_of
-from binseg.kernels.shape import MOST_BASES, ConvShape, words
-
-_SHAPE = (
-    "int in_channels, int out_channels, int[2] kernel, int stride, int[] dilations, "
-    "int padding_value"
-)
-_CONV = f"Tensor bits, Tensor weight, {_SHAPE}"
-_INT8 = f"Tensor x, Tensor weight, {_SHAPE}, int zero_point, Tensor curve"
-
-_library = torch.library.Library("binseg", "DEF")
+from binseg.kernels import operators
+from binseg.kernels.shape import ConvShape
 
 
-def pack_sign(x: Tensor) -> Tensor:
-    """Signs of a real map as bits.
+def pack_sign(x: Tensor, affine: Tensor | None = None) -> Tensor:
+    """Signs of a real map, or of gain·x + shift, as bits.
 
     Args:
         x: float32 or bfloat16 (N, H, W, bases, C) of any strides, so that an NCHW tensor comes as
             the view `nhwc(x, bases)`.
+        affine: gain and shift of each channel, float32 (2, bases·C), or (N, 2, bases·C) for those
+            of each picture. The sum is rounded once, as torch rounds BatchNorm's in evaluation.
 
     Returns:
-        int32 (N, H, W, bases, ⌈C / 32⌉); 1 where x ≥ 0; nan gives 0.
+        int32 (N, H, W, bases, ⌈C / 32⌉); 1 where the value is ≥ 0; nan gives 0.
     """
-    return torch.ops.binseg.pack_sign(x)
+    return torch.ops.binseg.pack_sign(x, affine)
 
 
 def nhwc(x: Tensor, bases: int = 1) -> Tensor:
@@ -74,7 +54,7 @@ def conv_sum(
     Returns:
         (N, H', W', K, C_out).
     """
-    return torch.ops.binseg.conv_sum(bits, weight, *_ints(shape), dtype)
+    return torch.ops.binseg.conv_sum(bits, weight, *operators.numbers(shape), dtype)
 
 
 def conv_bits(bits: Tensor, weight: Tensor, shape: ConvShape, low: Tensor, span: Tensor) -> Tensor:
@@ -90,7 +70,7 @@ def conv_bits(bits: Tensor, weight: Tensor, shape: ConvShape, low: Tensor, span:
     Returns:
         int32 (N, H', W', K, ⌈C_out / 32⌉).
     """
-    return torch.ops.binseg.conv_bits(bits, weight, *_ints(shape), low, span)
+    return torch.ops.binseg.conv_bits(bits, weight, *operators.numbers(shape), low, span)
 
 
 def conv_real(
@@ -102,10 +82,13 @@ def conv_real(
     tanh: bool = False,
     residual: Tensor | None = None,
     pack: bool = True,
+    post: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Binary convolution, nonlinearity, BatchNorm and shortcut, then the next layer's sign.
 
     f(s) = curve₀·max(s, 0) + curve₁·min(s, 0) + curve₂, or curve₀·tanh(curve₁·s) + curve₂.
+    With `post`, y = f(s) + residual goes through RPReLU and RSign (Liu et al. 2020, ReActNet,
+    section 4.2): u = y + post₀, v = (u where u ≥ 0, else post₁·u) + post₂, bit = v + post₃ ≥ 0.
 
     Args:
         bits, weight, shape: see `conv_sum`.
@@ -113,12 +96,16 @@ def conv_real(
         tanh: which f.
         residual: float32 (N, H', W', K or 1, C_out), added to f(s); 1 serves all bases.
         pack: whether the sign of the result is wanted.
+        post: float32 (4, K·C_out). Every sum and product is rounded by itself, as torch rounds
+            them.
 
     Returns:
-        float32 (N, H', W', K, C_out), and its signs as int32 (N, H', W', K, ⌈C_out / 32⌉), or an
-        empty tensor.
+        f(s) + residual, or v, as float32 (N, H', W', K, C_out), and its signs as int32
+        (N, H', W', K, ⌈C_out / 32⌉), or an empty tensor.
     """
-    return torch.ops.binseg.conv_real(bits, weight, *_ints(shape), curve, tanh, residual, pack)
+    return torch.ops.binseg.conv_real(
+        bits, weight, *operators.numbers(shape), curve, tanh, residual, pack, post
+    )
 
 
 def conv_merge(
@@ -153,7 +140,16 @@ def conv_merge(
         (N, H', W', K with gates or else 1, ⌈C_out / 32⌉), or empty.
     """
     return torch.ops.binseg.conv_merge(
-        bits, weight, *_ints(shape), curve, tanh, residual, lambdas, gates, keep_merged, pack
+        bits,
+        weight,
+        *operators.numbers(shape),
+        curve,
+        tanh,
+        residual,
+        lambdas,
+        gates,
+        keep_merged,
+        pack,
     )
 
 
@@ -192,7 +188,7 @@ def conv_int8(
     Returns:
         float32 (N, H', W', C_out).
     """
-    return torch.ops.binseg.conv_int8(x, weight, *_ints(shape), zero_point, curve, relu)
+    return torch.ops.binseg.conv_int8(x, weight, *operators.numbers(shape), zero_point, curve, relu)
 
 
 def conv_int8_pool(
@@ -206,7 +202,7 @@ def conv_int8_pool(
         curve₀·max Σ x·w + curve₁ as float32 (N, ⌈H' / 2⌉, ⌈W' / 2⌉, 1, C_out), and its signs as
         int32 (N, ⌈H' / 2⌉, ⌈W' / 2⌉, 1, ⌈C_out / 32⌉).
     """
-    return torch.ops.binseg.conv_int8_pool(x, weight, *_ints(shape), zero_point, curve)
+    return torch.ops.binseg.conv_int8_pool(x, weight, *operators.numbers(shape), zero_point, curve)
 
 
 def upsample_argmax(scores: Tensor, height: int, width: int) -> Tensor:
@@ -223,189 +219,3 @@ def upsample_argmax(scores: Tensor, height: int, width: int) -> Tensor:
         uint8 (N, height, width).
     """
     return torch.ops.binseg.upsample_argmax(scores, height, width)
-
-
-def _ints(shape: ConvShape) -> tuple[int, int, tuple[int, int], int, tuple[int, ...], int]:
-    return (
-        shape.in_channels,
-        shape.out_channels,
-        shape.kernel,
-        shape.stride,
-        shape.dilations,
-        shape.padding_value,
-    )
-
-
-def _shape(arguments: tuple[Any, ...]) -> ConvShape:
-    in_channels, out_channels, kernel, stride, dilations, padding_value = arguments
-    return _known_shape(
-        in_channels, out_channels, tuple(kernel), stride, tuple(dilations), padding_value
-    )
-
-
-_known_shape = functools.lru_cache(maxsize=1024)(ConvShape)  # a network has few, and calls often
-
-
-def _operator(schema: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Define an operator from its checks.
-
-    The function takes the operator's arguments, raises if they do not fit, and returns what the
-    backend's function of the same name is called with, and a maker of empty results.
-    """
-    name = schema.split("(")[0]
-    dense = name in _DENSE
-
-    def define(prepare: Callable[..., Any]) -> Callable[..., Any]:
-        _library.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
-
-        def run(first: Tensor, *rest: Any) -> Any:
-            call, _ = prepare(first, *rest)
-            if dense:
-                call = [a.contiguous() if isinstance(a, Tensor) else a for a in call]
-            return getattr(backend_of(first.device), name)(*call)
-
-        _library.impl(name, run, "CompositeExplicitAutograd")
-        torch.library.register_fake(
-            f"binseg::{name}", lambda *arguments: prepare(*arguments)[1](), lib=_library
-        )
-        return prepare
-
-    return define
-
-
-_DENSE = frozenset(
-    {"conv_sum", "conv_bits", "conv_real", "conv_merge", "conv_int8", "conv_int8_pool"}
-)
-"""Operators whose backends get contiguous tensors; the others read any strides."""
-
-
-@_operator("pack_sign(Tensor x) -> Tensor")
-def _pack_sign(x: Tensor) -> Any:
-    if x.ndim != 5 or x.dtype not in (torch.float32, torch.bfloat16):
-        raise BinsegError(
-            f"x must be float32 or bfloat16 (N, H, W, bases, C), not {x.dtype} {tuple(x.shape)}"
-        )
-    check_range(*x.shape)
-    return (x,), lambda: x.new_empty((*x.shape[:4], words(x.shape[4])), dtype=torch.int32)
-
-
-@_operator(f"conv_sum({_CONV}, ScalarType dtype) -> Tensor")
-def _conv_sum(bits: Tensor, weight: Tensor, *rest: Any) -> Any:
-    shape, dtype = _shape(rest[:6]), rest[6]
-    size = check_conv(bits, weight, shape)
-    if dtype not in (torch.int32, torch.int16) or (dtype == torch.int16 and shape.terms >= 2**15):
-        raise BinsegError(f"sums up to {shape.terms} cannot be {dtype}; use torch.int32")
-    return (bits, weight, shape, dtype), lambda: bits.new_empty(
-        (*size, shape.bases, shape.out_channels), dtype=dtype
-    )
-
-
-@_operator(f"conv_bits({_CONV}, Tensor low, Tensor span) -> Tensor")
-def _conv_bits(bits: Tensor, weight: Tensor, *rest: Any) -> Any:
-    shape, (low, span) = _shape(rest[:6]), rest[6:]
-    size = check_conv(bits, weight, shape)
-    for name, tensor in (("low", low), ("span", span)):
-        expect(name, tensor, torch.int32, (shape.bases * shape.out_channels,))
-    same_device(bits, low, span)
-    return (bits, weight, shape, low, span), lambda: bits.new_empty(
-        (*size, shape.bases, words(shape.out_channels))
-    )
-
-
-@_operator(
-    f"conv_real({_CONV}, Tensor curve, bool tanh, Tensor? residual, bool pack) -> (Tensor, Tensor)"
-)
-def _conv_real(bits: Tensor, weight: Tensor, *rest: Any) -> Any:
-    shape, (curve, tanh, residual, pack) = _shape(rest[:6]), rest[6:]
-    size = check_conv(bits, weight, shape)
-    expect("curve", curve, torch.float32, (3, shape.bases * shape.out_channels))
-    check_residual(residual, size, shape)
-    same_device(bits, curve, residual)
-
-    def empty() -> tuple[Tensor, Tensor]:
-        values = curve.new_empty((*size, shape.bases, shape.out_channels))
-        signs = (*size, shape.bases, words(shape.out_channels)) if pack else (0,)
-        return values, bits.new_empty(signs)
-
-    return (bits, weight, shape, curve, tanh, residual, pack), empty
-
-
-@_operator(
-    f"conv_merge({_CONV}, Tensor curve, bool tanh, Tensor residual, Tensor lambdas, "
-    "Tensor? gates, bool keep_merged, bool pack) -> (Tensor, Tensor, Tensor)"
-)
-def _conv_merge(bits: Tensor, weight: Tensor, *rest: Any) -> Any:
-    shape = _shape(rest[:6])
-    curve, tanh, residual, lambdas, gates, keep_merged, pack = rest[6:]
-    size = check_conv(bits, weight, shape)
-    expect("curve", curve, torch.float32, (3, shape.bases * shape.out_channels))
-    check_residual(residual, size, shape)
-    if shape.bases > MOST_BASES:
-        raise BinsegError(f"at most {MOST_BASES} bases can be merged, not {shape.bases}")
-    expect("lambdas", lambdas, torch.float32, (shape.bases,))
-    if gates is not None:
-        expect("gates", gates, torch.float32, (shape.bases,))
-    same_device(bits, curve, residual, lambdas, gates)
-
-    def empty() -> tuple[Tensor, Tensor, Tensor]:
-        channels = shape.out_channels
-        bases = shape.bases if gates is not None else 1
-        return (
-            curve.new_empty((*size, bases, channels) if gates is not None else (0,)),
-            curve.new_empty((*size, 1, channels) if keep_merged or gates is None else (0,)),
-            bits.new_empty((*size, bases, words(channels)) if pack else (0,)),
-        )
-
-    call = (bits, weight, shape, curve, tanh, residual, lambdas, gates, keep_merged, pack)
-    return call, empty
-
-
-@_operator("quantize(Tensor x, float inverse_scale, int zero_point) -> Tensor")
-def _quantize(x: Tensor, inverse_scale: float, zero_point: int) -> Any:
-    if x.ndim != 4 or x.dtype != torch.float32:
-        raise BinsegError(f"x must be float32 (N, H, W, C), not {x.dtype} {tuple(x.shape)}")
-    if not 0 < inverse_scale < float("inf") or not 0 <= zero_point <= 255:
-        raise BinsegError(
-            f"an inverse scale > 0 and a zero point in [0, 255] are needed, not {inverse_scale} "
-            f"and {zero_point}"
-        )
-    channels = x.shape[3] + -x.shape[3] % 4
-    check_range(*x.shape[:3], channels)
-    return (x, inverse_scale, zero_point), lambda: x.new_empty(
-        (*x.shape[:3], channels), dtype=torch.uint8
-    )
-
-
-@_operator(f"conv_int8({_INT8}, bool relu) -> Tensor")
-def _conv_int8(x: Tensor, weight: Tensor, *rest: Any) -> Any:
-    shape, (zero_point, curve, relu) = _shape(rest[:6]), rest[6:]
-    size = check_int8(x, weight, shape, zero_point, curve)
-    return (x, weight, shape, zero_point, curve, relu), lambda: curve.new_empty(
-        (*size, shape.out_channels)
-    )
-
-
-@_operator(f"conv_int8_pool({_INT8}) -> (Tensor, Tensor)")
-def _conv_int8_pool(x: Tensor, weight: Tensor, *rest: Any) -> Any:
-    shape, (zero_point, curve) = _shape(rest[:6]), rest[6:]
-    number, height, width = check_int8(x, weight, shape, zero_point, curve)
-    size = (number, -(-height // 2), -(-width // 2), 1)
-    return (x, weight, shape, zero_point, curve), lambda: (
-        curve.new_empty((*size, shape.out_channels)),
-        curve.new_empty((*size, words(shape.out_channels)), dtype=torch.int32),
-    )
-
-
-@_operator("upsample_argmax(Tensor scores, int height, int width) -> Tensor")
-def _upsample_argmax(scores: Tensor, height: int, width: int) -> Any:
-    if scores.ndim != 4 or scores.dtype != torch.float32 or not 1 <= scores.shape[3] <= 255:
-        raise BinsegError(
-            f"scores must be float32 (N, h, w, C) with 1 to 255 classes, not {scores.dtype} "
-            f"{tuple(scores.shape)}"
-        )
-    if min(height, width, *scores.shape[1:3]) < 1:
-        raise BinsegError(f"cannot resize {tuple(scores.shape)} to {height} × {width}")
-    check_range(scores.shape[0], height, width)
-    return (scores, height, width), lambda: scores.new_empty(
-        (scores.shape[0], height, width), dtype=torch.uint8
-    )

@@ -14,8 +14,15 @@ from binseg.kernels.shape import ConvShape
 NAME = "reference"
 
 
-def pack_sign(x: Tensor) -> Tensor:
-    return pack_bits(x >= 0)
+def pack_sign(x: Tensor, affine: Tensor | None = None) -> Tensor:
+    if affine is None:
+        return pack_bits(x >= 0)
+    gain, shift = affine.double().unflatten(-1, (x.shape[3], x.shape[4])).unbind(-3)
+    if affine.ndim == 3:
+        gain, shift = (row[:, None, None] for row in (gain, shift))
+    # the product is exact in float64, and so is every sum near enough to 0 for float32 to round it
+    # to −0: the sign is that of a single rounding
+    return pack_bits((x.double() * gain + shift).float() >= 0)
 
 
 def conv_sum(bits: Tensor, weight: Tensor, shape: ConvShape, dtype: torch.dtype) -> Tensor:
@@ -36,11 +43,18 @@ def conv_real(
     tanh: bool,
     residual: Tensor | None,
     pack: bool,
+    post: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     values = _curve(_sums(bits, weight, shape), curve, shape, tanh)
     if residual is not None:
         values = values + residual
-    return values, pack_sign(values) if pack else bits.new_empty(0)
+    signed = values
+    if post is not None:
+        before, slope, after, threshold = post.unflatten(1, (shape.bases, -1))
+        moved = values + before
+        values = torch.where(moved >= 0, moved, slope * moved) + after
+        signed = values + threshold
+    return values, pack_sign(signed) if pack else bits.new_empty(0)
 
 
 def conv_merge(

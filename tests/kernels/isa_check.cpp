@@ -85,12 +85,13 @@ void check_bits() {
   std::vector<int32_t> sums(pixels * c.bases * c.out), low(c.bases * padded),
       span(c.bases * padded);
   std::vector<float> curve(3 * c.bases * padded), real_out(sums.size()), residual(sums.size());
+  std::vector<float> post(4 * c.bases * padded), post_out(sums.size());
   std::vector<float> lambdas(c.bases), gates(c.bases), merged(pixels * c.out);
   std::vector<uint32_t> bits(pixels * c.bases * out_words);
   for (auto& v : low) v = static_cast<int32_t>(random_engine() % 41) - 20;
   for (auto& v : span) v = static_cast<int32_t>(random_engine() % 2 ? random_engine() : 9);
   for (auto& v : curve) v = real() / 10;
-  for (auto* values : {&residual, &lambdas, &gates})
+  for (auto* values : {&residual, &post, &lambdas, &gates})
     for (auto& v : *values) v = real();
   std::vector<uint64_t> scratch(binseg::scratch_bytes(a, true, true) / 8 + 1);
   const auto run = [&](binseg::ConvKernel kernel, bool merge) {
@@ -129,7 +130,8 @@ void check_bits() {
   a.curve = curve.data();
   a.residual = residual.data();
   a.residual_bases = c.bases;
-  std::vector<uint32_t> real_bits(bits.size());
+  a.post = post.data();
+  std::vector<uint32_t> real_bits(bits.size()), post_bits(bits.size());
   const auto bit = [&](const std::vector<uint32_t>& of, int64_t p, int64_t k, int64_t bases,
                        int64_t o) {
     return of[(p * bases + k) * out_words + o / 32] >> (o % 32) & 1;
@@ -147,6 +149,9 @@ void check_bits() {
     a.bits = real_bits.data();
     a.bit_bases = c.bases;
     run(tanh ? binseg::CHECKED.real_tanh : binseg::CHECKED.real, false);
+    a.out = post_out.data();
+    a.bits = post_bits.data();
+    run(tanh ? binseg::CHECKED.real_tanh_post : binseg::CHECKED.real_post, false);
     std::vector<float> branches(sums.size());
     std::vector<uint32_t> branch_bits(bits.size());
     a.out = branches.data();
@@ -172,7 +177,11 @@ void check_bits() {
           size += std::abs(value);
           expect(std::abs(got - value) < 1e-4 * (1 + std::abs(value)), "real");
           expect(bit(real_bits, p, k, c.bases, o) == (got >= 0), "sign of real");
-          const int64_t at = k * padded + o;
+          const int64_t at = k * padded + o, row = c.bases * padded;
+          const float u = got + post[at];
+          const float v = (u >= 0 ? u : post[at + row] * u) + post[at + 2 * row];
+          expect(post_out[(p * c.bases + k) * c.out + o] == v, "post");
+          expect(bit(post_bits, p, k, c.bases, o) == (v + post[at + 3 * row] >= 0), "sign of post");
           const uint32_t off = static_cast<uint32_t>(sums[(p * c.bases + k) * c.out + o] - low[at]);
           expect(bit(bits, p, k, c.bases, o) == (off <= static_cast<uint32_t>(span[at])), "bits");
         }
@@ -254,38 +263,50 @@ void check_bytes() {
 }
 
 void check_maps() {
-  const int64_t h = pick({1, 3}), w = pick({1, 5, 17}), channels = pick({1, 31, 32, 64, 70});
-  std::vector<float> x(h * w * channels);
+  const int64_t batch = pick({1, 2}), h = pick({1, 3}), w = pick({1, 5, 17});
+  const int64_t channels = pick({1, 31, 32, 64, 70}), pixels = batch * h * w;
+  std::vector<float> x(pixels * channels), affine(batch * 2 * channels);
   for (auto& v : x) v = random_engine() % 20 ? real() * 5 : random_engine() % 2 ? NAN : -0.0f;
+  for (auto& v : affine) v = random_engine() % 5 ? real() : 0.0f;
   binseg::MapArgs a{};
   a.x = x.data();
-  a.batch = 1;
+  a.batch = batch;
   a.height = h;
   a.width = w;
   a.bases = 1;
   a.channels = channels;
-  const bool planes = pick({0, 1});
+  const int64_t layout = pick({0, 1, 2});  // channels, columns or rows side by side
   a.stride_n = h * w * channels;
-  a.stride_h = planes ? w : w * channels;
-  a.stride_w = planes ? 1 : channels;
-  a.stride_c = planes ? h * w : 1;
+  a.stride_h = layout == 0 ? w * channels : layout == 1 ? w : 1;
+  a.stride_w = layout == 0 ? channels : layout == 1 ? 1 : h;
+  a.stride_c = layout == 0 ? 1 : h * w;
   const int64_t words = (channels + 31) / 32, fours = (channels + 3) / 4;
-  std::vector<uint32_t> bits(h * w * words);
-  std::vector<uint8_t> bytes(h * w * fours * 4, 99);
+  std::vector<uint32_t> bits(pixels * words), scaled_bits(bits.size());
+  std::vector<uint8_t> bytes(pixels * fours * 4, 99);
   a.out = bits.data();
-  binseg::CHECKED.pack_sign(a, 0, h);
+  binseg::CHECKED.pack_sign(a, 0, batch * h);
+  a.affine = affine.data();
+  a.affine_stride = pick({0, 2 * channels});
+  a.out = scaled_bits.data();
+  binseg::CHECKED.pack_sign(a, 0, batch * h);
   a.out = bytes.data();
   a.inverse_scale = 40;
   a.zero_point = 100;
-  binseg::CHECKED.quantize(a, 0, h);
-  for (int64_t p = 0; p < h * w; ++p)
+  binseg::CHECKED.quantize(a, 0, batch * h);
+  for (int64_t p = 0; p < pixels; ++p)
     for (int64_t c = 0; c < fours * 4; ++c) {
       if (c >= channels) {
         expect(bytes[p * fours * 4 + c] == 0, "filled byte");
         continue;
       }
-      const float v = x[p / w * a.stride_h + p % w * a.stride_w + c * a.stride_c];
-      expect((bits[p * words + c / 32] >> (c % 32) & 1) == (v >= 0), "packed sign");
+      const int64_t n = p / (h * w);
+      const float v =
+          x[n * a.stride_n + p / w % h * a.stride_h + p % w * a.stride_w + c * a.stride_c];
+      const float* gain = affine.data() + n * a.affine_stride + c;
+      const int64_t word = p * words + c / 32;
+      expect((bits[word] >> (c % 32) & 1) == (v >= 0), "packed sign");
+      expect((scaled_bits[word] >> (c % 32) & 1) == (std::fma(v, gain[0], gain[channels]) >= 0),
+             "sign of gain and shift");
       const float level = std::nearbyint(v * 40.0f) + 100;
       const int want =
           std::isnan(v) ? 0 : static_cast<int>(std::min(std::max(level, 0.0f), 255.0f));

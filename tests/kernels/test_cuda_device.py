@@ -150,13 +150,14 @@ def _calls():
     limits = torch.zeros(80, dtype=torch.int32).cuda(), torch.full((80,), 99).int().cuda()
     curve, lambdas = torch.randn(3, 80).cuda(), torch.rand(2).cuda()
     residual = torch.randn(1, *shape.output_size(5, 6), 1, 40).cuda()
+    post = torch.randn(4, 80).cuda()
     eight = torch.randint(0, 256, (1, 6, 6, 4)).byte().cuda()
     kernel = layout.pack_int8_weight(torch.randint(-9, 9, (8, 3, 3, 3)).to(torch.int8)).cuda()
     first, scale = (3, 8, (3, 3), 2, (1,), 0), torch.randn(2, 8).cuda()
-    yield "pack_sign", (torch.randn(1, 3, 4, 2, 33).cuda(),)
+    yield "pack_sign", (torch.randn(2, 3, 4, 2, 33).cuda(), torch.randn(2, 2, 66).cuda())
     yield "conv_sum", (bits, weight, *numbers, torch.int16)
     yield "conv_bits", (bits, weight, *numbers, *limits)
-    yield "conv_real", (bits, weight, *numbers, curve, False, residual, True)
+    yield "conv_real", (bits, weight, *numbers, curve, False, residual, True, post)
     yield (
         "conv_merge",
         (bits, weight, *numbers, curve, False, residual, lambdas, lambdas, True, True),

@@ -35,10 +35,10 @@ def calls():
         torch.rand(2, 5),
     )
     return {
-        "pack_sign": (torch.randn(1, 2, 3, 2, 40),),
+        "pack_sign": (torch.randn(2, 2, 3, 2, 40), torch.randn(2, 2, 80)),
         "conv_sum": (bits, weight, *INTS, torch.int32),
         "conv_bits": (bits, weight, *INTS, ids, ids),
-        "conv_real": (bits, weight, *INTS, curve, False, residual, True),
+        "conv_real": (bits, weight, *INTS, curve, False, residual, True, torch.randn(4, 66)),
         "conv_merge": (bits, weight, *INTS, curve, True, residual, unit, unit, True, True),
         "quantize": (torch.randn(1, 4, 5, 3), 20.0, 128),
         "conv_int8": (*eight, True),
@@ -101,6 +101,19 @@ def test_wrong_arguments_are_refused():
     expect_error(
         "residual must be", ops.conv_real, bits, weight, SHAPE, curve, residual=torch.zeros(3)
     )
+    expect_error("post must be", ops.conv_real, bits, weight, SHAPE, curve, post=curve)
+    expect_error(
+        "post must be", ops.conv_real, bits, weight, SHAPE, curve, post=torch.zeros(4, 66).half()
+    )
+    x = torch.zeros(3, 2, 2, 2, 5)
+    for affine in (
+        torch.zeros(2, 5),
+        torch.zeros(20),
+        torch.zeros(1, 2, 10),
+        torch.zeros(1, 3, 2, 10),
+        torch.zeros(2, 10).double(),
+    ):
+        expect_error("affine must be", ops.pack_sign, x, affine)
     expect_error("low must be", ops.conv_bits, bits, weight, SHAPE, curve[0], curve[0])
     expect_error("at least one pixel", ops.conv_sum, bits[:, :0], weight, SHAPE)
     expect_error("x must be", ops.pack_sign, torch.zeros(1, 2, 3, 4))
@@ -159,3 +172,9 @@ def test_gaps_in_memory_do_no_harm():
     spaced = torch.stack([bits, bits], dim=-1)[..., 0]
     assert not spaced.is_contiguous()
     assert torch.equal(ops.conv_sum(spaced, weight, SHAPE), ops.conv_sum(bits, weight, SHAPE))
+    curve, post = torch.randn(3, 66), torch.randn(66, 4).t()
+    results = [ops.conv_real(bits, weight, SHAPE, curve, post=p) for p in (post, post.contiguous())]
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+    x, affine = torch.randn(3, 2, 2, 1, 33), torch.randn(33, 2, 3).permute(2, 1, 0)
+    assert torch.equal(ops.pack_sign(x, affine), ops.pack_sign(x, affine.contiguous()))

@@ -2,10 +2,19 @@
 
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from kernel_cases import (
+    BACKENDS,
+    CHANNELS,
+    SIZES,
+    convolutions,
+    everywhere,
+    output_size,
+    property_based,
+)
 
-from binseg.kernels import dispatch, isa, ops
+from binseg.kernels import dispatch, ops
 from binseg.kernels.layout import (
     pack_bits,
     pack_int8_weight,
@@ -14,52 +23,6 @@ from binseg.kernels.layout import (
     unpack_weight,
 )
 from binseg.kernels.shape import ConvShape
-
-BACKENDS = isa.supported()
-CHANNELS = st.sampled_from([1, 3, 16, 31, 32, 33, 64, 65, 70, 96])
-SIZES = st.integers(1, 11)
-# compiling on first use takes longer than hypothesis allows an example
-property_based = settings(max_examples=60, deadline=None)
-
-
-@st.composite
-def convolutions(draw):
-    """A shape, a packed map, packed weights and a generator for more."""
-    bases = draw(st.integers(1, 3))
-    dilations = draw(
-        st.one_of(
-            st.just((1,) * bases),
-            st.tuples(*[st.sampled_from([1, 2, 5, 30])] * bases),
-        )
-    )
-    shape = ConvShape(
-        draw(CHANNELS),
-        draw(CHANNELS),
-        (draw(st.sampled_from([1, 2, 3, 5])), draw(st.sampled_from([1, 3, 4]))),
-        draw(st.integers(1, 3)),
-        dilations,
-        draw(st.sampled_from([-1, 0, 1])),
-    )
-    torch.manual_seed(draw(st.integers(0, 2**16)))
-    inputs = draw(st.sampled_from([1, bases]))
-    size = (draw(st.integers(0, 2)), draw(SIZES), draw(SIZES), inputs, shape.in_channels)
-    weight = torch.randn(bases * shape.out_channels, shape.in_channels, *shape.kernel)
-    return shape, ops.pack_sign(torch.randn(size)), pack_weight(weight, bases)
-
-
-def everywhere(run):
-    """The reference's result, and (backend, result) of all the others."""
-    with dispatch.use("reference"):
-        expected = run()
-    results = []
-    for name in BACKENDS:
-        with dispatch.use(name):
-            results.append((name, run()))
-    return expected, results
-
-
-def output_size(bits, shape):
-    return (bits.shape[0], *shape.output_size(bits.shape[1], bits.shape[2]))
 
 
 def test_reference_is_an_ordinary_convolution():

@@ -109,22 +109,33 @@ def check_bits(kernels: Any, device: str, case: Case) -> None:
 def check_real(kernels: Any, device: str, case: Case) -> None:
     call = (*case.inputs(), case.shape)
     curve = case.parameters(3)
-    for tanh, bases, pack in (
-        (False, 1, True),
-        (False, len(case.dilations), True),
-        (False, 0, False),
-        (True, 0, True),
+    own, post = len(case.dilations), case.parameters(4)
+    post[post.abs() < 0.2] = 0.0
+    for tanh, bases, pack, after in (
+        (False, 1, True, None),
+        (False, own, True, None),
+        (False, 0, False, None),
+        (True, 0, True, None),
+        (False, own, True, post),
+        (False, 0, True, post),
+        (False, 1, False, post),
+        (True, 1, True, post),
     ):
         if tanh:
             curve = curve * torch.tensor([[1.0], [0.05], [1.0]])
         residual = torch.randn(case.output(bases)) if bases else None
-        values, signs = kernels.conv_real(*_to(device, *call, curve, tanh, residual, pack))
-        wanted, wanted_signs = reference.conv_real(*call, curve, tanh, residual, pack)
+        values, signs = kernels.conv_real(*_to(device, *call, curve, tanh, residual, pack, after))
+        wanted, wanted_signs = reference.conv_real(*call, curve, tanh, residual, pack, after)
         if tanh:
             torch.testing.assert_close(values.cpu(), wanted, rtol=1e-5, atol=1e-5)
         else:
             _equal("values", values, wanted)
-        _equal("signs", signs, reference.pack_sign(values.cpu()) if pack else wanted_signs)
+        if pack:
+            signed = values.cpu()
+            if after is not None:
+                signed = signed + after[3].unflatten(0, (own, -1))
+            wanted_signs = reference.pack_sign(signed)
+        _equal("signs", signs, wanted_signs)
 
 
 def check_merge(kernels: Any, device: str, case: Case) -> None:
@@ -162,6 +173,9 @@ def check_pack(kernels: Any, device: str, size: tuple[int, ...]) -> None:
     images, height, width, bases, channels = size
     planes = torch.randn(images, bases * channels, height, width)
     spread = torch.randn(*size[:4], 2 * channels)[..., ::2]
+    affine = torch.randn(images, 2, bases * channels)
+    affine[affine.abs() < 0.3] = 0.0
+    shared = torch.randn(2, bases * channels)
     for map_ in (
         x,
         planes.unflatten(1, (bases, channels)).permute(0, 3, 4, 1, 2),
@@ -171,7 +185,9 @@ def check_pack(kernels: Any, device: str, size: tuple[int, ...]) -> None:
         for dtype in (torch.float32, torch.bfloat16):
             y = map_.to(dtype)
             assert y.stride() == map_.stride() or map_ is spread
-            _equal("packed", kernels.pack_sign(*_to(device, y)), reference.pack_sign(y))
+            for scale in (None, shared, affine):
+                got = kernels.pack_sign(*_to(device, y, scale))
+                _equal("packed", got, reference.pack_sign(y, scale))
 
 
 def check_quantize(kernels: Any, device: str, channels: int) -> None:

@@ -121,11 +121,13 @@ void conv_bits(std::string isa, Tensor bits, Tensor weight, Ints shape, Tensor l
 }
 
 void conv_real(std::string isa, Tensor bits, Tensor weight, Ints shape, Tensor curve, bool tanh,
-               std::optional<Tensor> residual, Tensor out, std::optional<Tensor> signs) {
+               std::optional<Tensor> residual, std::optional<Tensor> post, Tensor out,
+               std::optional<Tensor> signs) {
   const Kernels& kernels = kernels_called(isa);
   binseg::Plan plan = plan_of(bits, weight, shape, false);
-  std::vector<float> space;
+  std::vector<float> space, post_space;
   set_curve(plan, curve, space);
+  if (post) plan.args.post = plan.filled(values<float>(*post), 4 * plan.args.bases, post_space);
   plan.args.residual = pointer<const float>(residual);
   plan.args.residual_bases = residual ? residual->size(3) : 0;
   plan.args.out = out.data_ptr();
@@ -133,8 +135,9 @@ void conv_real(std::string isa, Tensor bits, Tensor weight, Ints shape, Tensor c
   plan.args.bits = pointer<uint32_t>(signs);
   plan.args.bit_words = signs ? signs->size(4) : 0;
   plan.args.bit_bases = plan.args.bases;
-  run(tanh ? kernels.real_tanh : kernels.real, plan.args, binseg::tasks_of(plan.args, false), false,
-      false);
+  const ConvKernel kernel = post ? (tanh ? kernels.real_tanh_post : kernels.real_post)
+                                 : (tanh ? kernels.real_tanh : kernels.real);
+  run(kernel, plan.args, binseg::tasks_of(plan.args, false), false, false);
 }
 
 void conv_merge(std::string isa, Tensor bits, Tensor weight, Ints shape, Tensor curve, bool tanh,
@@ -206,9 +209,11 @@ void each_row(binseg::MapKernel kernel, const binseg::MapArgs& args) {
                               [&](int64_t begin, int64_t end) { kernel(args, begin, end); });
 }
 
-void pack_sign(std::string isa, Tensor x, bool bfloat16, Tensor out) {
+void pack_sign(std::string isa, Tensor x, bool bfloat16, std::optional<Tensor> affine, Tensor out) {
   binseg::MapArgs args = map_args(x, true);
   args.bfloat16 = bfloat16;
+  args.affine = pointer<const float>(affine);
+  args.affine_stride = affine && affine->dim() == 3 ? affine->stride(0) : 0;
   args.out = out.data_ptr();
   each_row(kernels_called(isa).pack_sign, args);
 }
@@ -269,7 +274,7 @@ STABLE_TORCH_LIBRARY(binseg_cpu, m) {
       "Tensor(a!) out) -> ()");
   m.def(
       "conv_real(str isa, Tensor bits, Tensor weight, int[] shape, Tensor curve, bool tanh, "
-      "Tensor? residual, Tensor(a!) out, Tensor(b!)? signs) -> ()");
+      "Tensor? residual, Tensor? post, Tensor(a!) out, Tensor(b!)? signs) -> ()");
   m.def(
       "conv_merge(str isa, Tensor bits, Tensor weight, int[] shape, Tensor curve, bool tanh, "
       "Tensor residual, Tensor lambdas, Tensor? gates, Tensor(a!)? branches, "
@@ -280,7 +285,7 @@ STABLE_TORCH_LIBRARY(binseg_cpu, m) {
   m.def(
       "conv_int8_pool(str isa, Tensor x, Tensor weight, int[] shape, Tensor curve, "
       "Tensor(a!) out, Tensor(b!) signs) -> ()");
-  m.def("pack_sign(str isa, Tensor x, bool bfloat16, Tensor(a!) out) -> ()");
+  m.def("pack_sign(str isa, Tensor x, bool bfloat16, Tensor? affine, Tensor(a!) out) -> ()");
   m.def("quantize(str isa, Tensor x, float inverse_scale, int zero_point, Tensor(a!) out) -> ()");
   m.def("upsample_argmax(str isa, Tensor scores, Tensor(a!) out) -> ()");
 }

@@ -1,6 +1,7 @@
 // What becomes of the sums while they are in registers.
 #pragma once
 
+#include "curves.h"
 #include "kernels.h"
 #include "lanes.h"
 
@@ -52,34 +53,6 @@ inline void announce_result(const float* out, int64_t pixel, int64_t bases, int6
   for (int p = 0; p < Pixels; ++p)
     for (int i = 0; i < kBlock; i += 16) Isa::prefetch_write(to + p * step + i);
 }
-
-// f(s) of `ops.conv_real`, for one vector of channels.
-template <class Isa, bool Tanh>
-struct Curve {
-  typename Isa::Float first, second, third, times, plus;  // s = times * taken + plus
-  bool one_sided;
-
-  Curve(const ConvArgs& a, int64_t base, int64_t block, int vector)
-      : times(Isa::setf(a.corrections ? 1.0f : -2.0f)),
-        plus(Isa::setf(a.corrections ? 0.0f : static_cast<float>(a.terms))),
-        one_sided(a.one_sided) {
-    const int64_t row = a.bases * a.blocks * kBlock;
-    const float* at = a.curve + (base * a.blocks + block) * kBlock + vector * Isa::kLanes;
-    first = Isa::loadf(at);
-    second = Isa::loadf(at + row);
-    third = Isa::loadf(at + 2 * row);
-  }
-  typename Isa::Float operator()(typename Isa::Int taken) const {
-    const auto s = Isa::fma(Isa::to_float(taken), times, plus);
-    if constexpr (Tanh) {
-      return Isa::fma(first, Isa::tanh(Isa::mul(second, s)), third);
-    } else {
-      const auto zero = Isa::setf(0.0f);
-      if (one_sided) return Isa::fma(first, Isa::max(s, zero), third);
-      return Isa::fma(first, Isa::max(s, zero), Isa::fma(second, Isa::min(s, zero), third));
-    }
-  }
-};
 
 template <class Isa, class Element>
 struct StoreSums {
@@ -156,7 +129,7 @@ struct Threshold {
   }
 };
 
-template <class Isa, bool Tanh>
+template <class Isa, bool Tanh, template <class> class Post>
 struct Real {
   static constexpr bool kMerges = false;
   static constexpr bool kTakesCounts = true;
@@ -186,6 +159,7 @@ struct Real {
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
       const Curve<Isa, Tanh> curve(a, base, block, first + v);
+      const Post<Isa> post(a, base, block, first + v);
       const int channel = (first + v) * Isa::kLanes;
       const int count = channels.of(first + v);
 #pragma GCC unroll 8
@@ -197,6 +171,7 @@ struct Real {
               a.residual + ((pixel + p) * a.residual_bases + base_in) * a.out_channels + inside;
           value = Isa::addf(value, load_lanes<Isa>(from, count));
         }
+        value = post.value(value);
         float* to =
             static_cast<float*>(a.out) + ((pixel + p) * a.bases + base) * a.out_channels + inside;
         if (a.streams) {
@@ -204,7 +179,7 @@ struct Real {
         } else {
           store_lanes<Isa>(to, value, count);
         }
-        bits[p] |= static_cast<uint64_t>(Isa::not_negative(value)) << channel;
+        bits[p] |= static_cast<uint64_t>(post.signs(value)) << channel;
       }
     }
   }

@@ -44,6 +44,7 @@ struct ConvArgs {
   // Of the sums, or where `corrections` is null of the counts: [bases][blocks * 64].
   const uint32_t *low, *span;
   const float* curve;     // [3][bases][blocks * 64]; bytes: [2][blocks * 64]
+  const float* post;      // [4][bases][blocks * 64] or null
   const float* residual;  // [n][out_height][out_width][residual_bases][out_channels] or null
   bool one_sided;         // the curve is flat below zero
   int64_t residual_bases;
@@ -65,7 +66,9 @@ struct MapArgs {
   bool bfloat16;
   int64_t batch, height, width, bases, channels;
   int64_t stride_n, stride_h, stride_w, stride_b, stride_c;
-  void* out;  // bits: [n][h][w][bases][words]; bytes: [n][h][w][4 * fours]
+  const float* affine;    // signs: [n or 1][2][bases * channels] or null
+  int64_t affine_stride;  // from one picture to the next, or 0
+  void* out;              // bits: [n][h][w][bases][words]; bytes: [n][h][w][4 * fours]
   float inverse_scale;
   int32_t zero_point;
 };
@@ -85,7 +88,8 @@ using MapKernel = void (*)(const MapArgs&, int64_t begin, int64_t end);
 // then blocks, then groups of rows.
 struct Kernels {
   const char* name;
-  ConvKernel sum32, sum16, bits, real, real_tanh, merge, merge_tanh, int8, int8_pool;
+  ConvKernel sum32, sum16, bits, real, real_tanh, real_post, real_tanh_post, merge, merge_tanh,
+      int8, int8_pool;
   MapKernel pack_sign, quantize;  // tasks are rows: batch * height
   void (*upsample)(const UpsampleArgs&, int64_t begin, int64_t end);
 };

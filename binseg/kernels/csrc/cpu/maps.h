@@ -1,4 +1,4 @@
-// Kernels without a convolution: sign and pack, quantize, upsample with argmax.
+// Kernels without a convolution: quantize, upsample with argmax.
 #pragma once
 
 #include "kernels.h"
@@ -6,107 +6,6 @@
 
 namespace binseg {
 namespace {
-
-template <class Isa, bool Half>
-inline typename Isa::Float load_real(const void* x, int64_t at, int count) {
-  if constexpr (Half) {
-    return Isa::load_bfloat16_some(static_cast<const uint16_t*>(x) + at, count);
-  } else {
-    const float* from = static_cast<const float*>(x) + at;
-    return load_lanes<Isa>(from, count);
-  }
-}
-
-inline float real_at(const MapArgs& a, int64_t at) {
-  if (!a.bfloat16) return static_cast<const float*>(a.x)[at];
-  const uint32_t bits = static_cast<uint32_t>(static_cast<const uint16_t*>(a.x)[at]) << 16;
-  float value;
-  __builtin_memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
-// Channels of all pixels and bases without a gap, and no word partly used.
-template <class Isa, bool Half>
-void pack_run(const void* x, int64_t start, int64_t words, uint32_t* out) {
-  for (int64_t w = 0; w < words; ++w) {
-    uint32_t bits = 0;
-#pragma GCC unroll 8
-    for (int v = 0; v < 32 / Isa::kLanes; ++v)
-      bits |=
-          Isa::not_negative(load_real<Isa, Half>(x, start + w * 32 + v * Isa::kLanes, Isa::kLanes))
-          << (v * Isa::kLanes);
-    out[w] = bits;
-  }
-}
-
-template <class Isa, bool Half>
-void pack_row(const MapArgs& a, int64_t start, uint32_t* out) {
-  const int64_t words = (a.channels + 31) / 32;
-  if (a.stride_c == 1 && a.channels % 32 == 0 && a.stride_w == a.bases * a.channels &&
-      (a.bases == 1 || a.stride_b == a.channels))
-    return pack_run<Isa, Half>(a.x, start, a.width * a.bases * words, out);
-  for (int64_t b = 0; b < a.bases; ++b) {
-    const int64_t base = start + b * a.stride_b;
-    uint32_t* to = out + b * words;
-    if (a.stride_c == 1) {
-      for (int64_t x = 0; x < a.width; ++x) {
-        for (int64_t w = 0; w < words; ++w) {
-          uint32_t bits = 0;
-          for (int v = 0; v < 32 / Isa::kLanes; ++v) {
-            const int64_t channel = w * 32 + v * Isa::kLanes;
-            int64_t count = a.channels - channel;
-            if (count <= 0) break;
-            if (count > Isa::kLanes) count = Isa::kLanes;
-            const uint32_t mask = Isa::not_negative(load_real<Isa, Half>(
-                a.x, base + x * a.stride_w + channel, static_cast<int>(count)));
-            bits |= (mask & ((1ull << count) - 1)) << (v * Isa::kLanes);
-          }
-          to[x * a.bases * words + w] = bits;
-        }
-      }
-    } else if (a.stride_w == 1) {
-      for (int64_t w = 0; w < words; ++w) {
-        const int64_t last = a.channels - w * 32 < 32 ? a.channels - w * 32 : 32;
-        for (int64_t x = 0; x < a.width; x += Isa::kLanes) {
-          const int count = a.width - x < Isa::kLanes ? static_cast<int>(a.width - x) : Isa::kLanes;
-          auto bits = Isa::set(0);
-          for (int64_t c = 0; c < last; ++c)
-            bits = Isa::or_(
-                bits, Isa::bit_if_not_negative(
-                          load_real<Isa, Half>(a.x, base + x + (w * 32 + c) * a.stride_c, count),
-                          static_cast<int>(c)));
-          int32_t lanes[Isa::kLanes];
-          Isa::store(lanes, bits);
-          for (int i = 0; i < count; ++i) to[(x + i) * a.bases * words + w] = lanes[i];
-        }
-      }
-    } else {
-      for (int64_t x = 0; x < a.width; ++x) {
-        for (int64_t w = 0; w < words; ++w) {
-          uint32_t bits = 0;
-          for (int64_t c = w * 32; c < a.channels && c < w * 32 + 32; ++c)
-            bits |= static_cast<uint32_t>(real_at(a, base + x * a.stride_w + c * a.stride_c) >= 0)
-                    << (c % 32);
-          to[x * a.bases * words + w] = bits;
-        }
-      }
-    }
-  }
-}
-
-template <class Isa>
-void pack_sign(const MapArgs& a, int64_t begin, int64_t end) {
-  const int64_t length = a.width * a.bases * ((a.channels + 31) / 32);
-  for (int64_t row = begin; row < end; ++row) {
-    const int64_t start = row / a.height * a.stride_n + row % a.height * a.stride_h;
-    uint32_t* out = static_cast<uint32_t*>(a.out) + row * length;
-    if (a.bfloat16) {
-      pack_row<Isa, true>(a, start, out);
-    } else {
-      pack_row<Isa, false>(a, start, out);
-    }
-  }
-}
 
 template <class Isa>
 struct Quantizer {

@@ -132,6 +132,10 @@ struct Neon {
   static Float mul(Float a, Float b) { return vmulq_f32(a, b); }
   static Float div(Float a, Float b) { return vdivq_f32(a, b); }
   static Float fma(Float a, Float b, Float c) { return vfmaq_f32(c, a, b); }
+  static Float fused(Float a, Float b, Float c) { return fma(a, b, c); }
+  static Float prelu(Float x, Float slope) {
+    return vbslq_f32(vcgezq_f32(x), x, vmulq_f32(x, slope));
+  }
   // of nan and a number the number, as on x86 where it comes second
   static Float max(Float a, Float b) { return vmaxnmq_f32(a, b); }
   static Float min(Float a, Float b) { return vminnmq_f32(a, b); }

@@ -111,6 +111,14 @@ struct Portable {
   static Float mul(Float a, Float b) { return a * b; }
   static Float div(Float a, Float b) { return a / b; }
   static Float fma(Float a, Float b, Float c) { return a * b + c; }
+  // With the sign that a single rounding gives: the product is exact in double, and so is every sum
+  // near enough to 0 for float to round it to -0.
+  static Float fused(Float a, Float b, Float c) {
+    typedef double Double __attribute__((vector_size(32)));
+    const Double product = __builtin_convertvector(a, Double) * __builtin_convertvector(b, Double);
+    return __builtin_convertvector(product + __builtin_convertvector(c, Double), Float);
+  }
+  static Float prelu(Float x, Float slope) { return x >= 0.0f ? x : x * slope; }
   static Float max(Float a, Float b) { return a > b ? a : b; }
   static Float min(Float a, Float b) { return a < b ? a : b; }
   static Float tanh(Float x) { return tanh_of<Portable>(x); }

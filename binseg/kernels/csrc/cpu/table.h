@@ -4,6 +4,7 @@
 #include "conv.h"
 #include "epilogues.h"
 #include "maps.h"
+#include "pack.h"
 #include "pool.h"
 
 namespace binseg {
@@ -16,8 +17,10 @@ constexpr Kernels make_kernels(const char* name) {
       convolve<Isa, false, StoreSums<Isa, int32_t>>,
       convolve<Isa, false, StoreSums<Isa, int16_t>>,
       convolve<Isa, false, Threshold<Isa>>,
-      convolve<Isa, false, Real<Isa, false>>,
-      convolve<Isa, false, Real<Isa, true>>,
+      convolve<Isa, false, Real<Isa, false, NoPost>>,
+      convolve<Isa, false, Real<Isa, true, NoPost>>,
+      convolve<Isa, false, Real<Isa, false, Post>>,
+      convolve<Isa, false, Real<Isa, true, Post>>,
       convolve<Isa, false, Merge<Isa, false>>,
       convolve<Isa, false, Merge<Isa, true>>,
       convolve<Isa, true, Affine<Isa>>,

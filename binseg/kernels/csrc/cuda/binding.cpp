@@ -135,12 +135,13 @@ void conv_bits(Tensor bits, Tensor weight, Tensor table, Tensor low, Tensor span
 }
 
 void conv_real(Tensor bits, Tensor weight, Tensor table, Tensor curve, bool tanh, Tensor residual,
-               Tensor out, Tensor signs, Numbers shape, Numbers plan) {
+               Tensor post, Tensor out, Tensor signs, Numbers shape, Numbers plan) {
   const OnDevice device(bits);
   binseg::Real real = {};
   real.curve = {data<const float>(curve), tanh};
   real.residual = data<const float>(residual);
   real.residual_bases = real.residual == nullptr ? 1 : narrow(residual.size(3));
+  real.post = data<const float>(post);
   real.out = data<float>(out);
   real.signs = data<uint32_t>(signs);
   check(binseg::conv_real(describe(bits, weight, table, shape, plan), real, device.stream()));
@@ -162,10 +163,12 @@ void conv_merge(Tensor bits, Tensor weight, Tensor table, Tensor curve, bool tan
   check(binseg::conv_merge(describe(bits, weight, table, shape, plan), merge, device.stream()));
 }
 
-void pack_sign(Tensor x, Tensor out) {
+void pack_sign(Tensor x, Tensor affine, Tensor out) {
   const OnDevice device(x);
   const bool bfloat16 = x.scalar_type() == torch::headeronly::ScalarType::BFloat16;
-  check(binseg::pack_sign(describe(x), bfloat16, data<uint32_t>(out), device.stream()));
+  const binseg::Affine scale = {data<const float>(affine),
+                                affine.dim() == 3 ? affine.stride(0) : 0};
+  check(binseg::pack_sign(describe(x), bfloat16, scale, data<uint32_t>(out), device.stream()));
 }
 
 void quantize(Tensor x, double inverse_scale, int64_t zero_point, Tensor out) {
@@ -234,12 +237,13 @@ BINSEG_DEFINE(BINSEG_LIBRARY, library) {
       "Tensor(a!) out, int[] shape, int[] plan) -> ()");
   library.def(
       "conv_real(Tensor bits, Tensor weight, Tensor table, Tensor curve, bool tanh, "
-      "Tensor residual, Tensor(a!) out, Tensor(b!) signs, int[] shape, int[] plan) -> ()");
+      "Tensor residual, Tensor post, Tensor(a!) out, Tensor(b!) signs, int[] shape, int[] plan) "
+      "-> ()");
   library.def(
       "conv_merge(Tensor bits, Tensor weight, Tensor table, Tensor curve, bool tanh, "
       "Tensor residual, Tensor lambdas, Tensor gates, Tensor(a!) branches, Tensor(b!) merged, "
       "Tensor(c!) signs, int[] shape, int[] plan) -> ()");
-  library.def("pack_sign(Tensor x, Tensor(a!) out) -> ()");
+  library.def("pack_sign(Tensor x, Tensor affine, Tensor(a!) out) -> ()");
   library.def("quantize(Tensor x, float inverse_scale, int zero_point, Tensor(a!) out) -> ()");
   library.def(
       "conv_int8(Tensor x, Tensor weight, Tensor curve, bool relu, Tensor(a!) out, int[] shape) "

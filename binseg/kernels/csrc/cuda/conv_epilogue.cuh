@@ -70,4 +70,54 @@ struct Curve8 {
   }
 };
 
+// `post` of `ops.conv_real` for eight channels: PReLU between two shifts, and what is added before
+// the sign is taken. Loaded where it is used: registers are full of sums.
+struct Post8 {
+  const float* first;
+  long long row;
+  int count;
+  bool wide;
+
+  __device__ __forceinline__ Post8(const float* post, const Conv& conv, int base, int channel,
+                                   int count, bool wide)
+      : first(post + static_cast<long long>(base) * conv.out_channels + channel),
+        row(static_cast<long long>(conv.bases) * conv.out_channels),
+        count(count),
+        wide(wide) {}
+
+  __device__ __forceinline__ void apply(float (&values)[8]) const {
+    float before[8], slope[8], after[8];
+    load8(first, count, wide, before);
+    load8(first + row, count, wide, slope);
+    load8(first + 2 * row, count, wide, after);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const float u = __fadd_rn(values[i], before[i]);
+      values[i] = __fadd_rn(u >= 0.0f ? u : __fmul_rn(slope[i], u), after[i]);
+    }
+  }
+
+  __device__ __forceinline__ unsigned signs(const float (&values)[8]) const {
+    float moved[8];
+    load8(first + 3 * row, count, wide, moved);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      moved[i] = __fadd_rn(values[i], moved[i]);
+    }
+    return signs8(moved, count);
+  }
+};
+
+// The same where there is none.
+struct NoPost8 {
+  int count;
+
+  __device__ __forceinline__ NoPost8(const float*, const Conv&, int, int, int count, bool)
+      : count(count) {}
+  __device__ __forceinline__ void apply(float (&)[8]) const {}
+  __device__ __forceinline__ unsigned signs(const float (&values)[8]) const {
+    return signs8(values, count);
+  }
+};
+
 }  // namespace binseg

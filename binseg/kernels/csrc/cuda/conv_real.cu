@@ -5,7 +5,7 @@
 namespace binseg {
 namespace {
 
-template <class Engine, class T>
+template <class Engine, class T, class Post>
 __global__ void __launch_bounds__(kThreads, T::kResident)
     real_kernel(const __grid_constant__ Conv conv, int stages, const __grid_constant__ Real real,
                 bool wide) {
@@ -24,6 +24,7 @@ __global__ void __launch_bounds__(kThreads, T::kResident)
       tile.constants(base, channel, constants);
       Curve8 curve;
       curve.load(real.curve, conv, base, channel, count, wide);
+      const Post post(real.post, conv, base, channel, count, wide);
       tile.each_row([&](int m, int half, unsigned pixel, bool inside) {
         int s[8];
         tile.sums(base, group, m, half, channel, constants, s);
@@ -39,11 +40,11 @@ __global__ void __launch_bounds__(kThreads, T::kResident)
             values[i] = __fadd_rn(values[i], added[i]);
           }
         }
+        post.apply(values);
         store8(real.out + (pixel * conv.bases + base) * conv.out_channels + channel, exist, wide,
                values);
         if (real.signs != nullptr) {
-          tile.store_word(real.signs, conv.bases, base, group, pixel, inside,
-                          signs8(values, count));
+          tile.store_word(real.signs, conv.bases, base, group, pixel, inside, post.signs(values));
         }
       });
     }
@@ -54,11 +55,12 @@ __global__ void __launch_bounds__(kThreads, T::kResident)
 
 const char* conv_real(const Conv& conv, const Real& real, cudaStream_t stream) {
   const bool wide = conv.out_channels % 4 == 0 && aligned(real.out) && aligned(real.residual) &&
-                    aligned(real.curve.values);
+                    aligned(real.curve.values) && aligned(real.post);
   return with_tile<128>(conv, [&](auto engine, auto tile) {
     using T = decltype(tile);
-    return launch_tile<T>(real_kernel<decltype(engine), T>, conv, tile_columns(conv) * conv.bases,
-                          1, 0, stream, real, wide);
+    const auto kernel = real.post == nullptr ? real_kernel<decltype(engine), T, NoPost8>
+                                             : real_kernel<decltype(engine), T, Post8>;
+    return launch_tile<T>(kernel, conv, tile_columns(conv) * conv.bases, 1, 0, stream, real, wide);
   });
 }
 

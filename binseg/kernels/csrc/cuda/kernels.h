@@ -51,6 +51,7 @@ struct Real {
   Curve curve;
   const float* residual;  // or null
   int residual_bases;
+  const float* post;  // (4, bases · out_channels) or null
   float* out;
   uint32_t* signs;  // or null
 };
@@ -75,8 +76,15 @@ struct Strided {
   long long strides[5];
 };
 
+// Rows of `bases · C` gains and shifts, for all pictures or for each.
+struct Affine {
+  const float* values;  // (2, bases · C) or (N, 2, bases · C); null for none
+  long long stride;     // from one picture to the next, or 0
+};
+
 // x: (N, H, W, bases, C).
-const char* pack_sign(const Strided& x, bool bfloat16, uint32_t* out, cudaStream_t stream);
+const char* pack_sign(const Strided& x, bool bfloat16, const Affine& affine, uint32_t* out,
+                      cudaStream_t stream);
 
 // x: (1, N, H, W, C).
 const char* quantize(const Strided& x, float inverse_scale, int zero_point, uint32_t* out,

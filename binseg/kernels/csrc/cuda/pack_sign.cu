@@ -9,49 +9,70 @@ constexpr int kPackThreads = 256;
 constexpr int kWordsOfWarp = 4;  // loads under way at once
 
 template <bool BFloat16>
-__device__ __forceinline__ bool is_positive(const void* data, long long place) {
+__device__ __forceinline__ float load_real(const void* data, long long place) {
   if constexpr (BFloat16) {
     const unsigned bits = __ldg(static_cast<const unsigned short*>(data) + place);
-    return __uint_as_float(bits << 16) >= 0.0f;
+    return __uint_as_float(bits << 16);
   } else {
-    return __ldg(static_cast<const float*>(data) + place) >= 0.0f;
+    return __ldg(static_cast<const float*>(data) + place);
   }
 }
 
-// Where a word's first channel lies, and how many of its channels exist.
-__device__ __forceinline__ long long find_word(const Strided& x, unsigned index, int words,
-                                               int& channels) {
+// x, or gain · x + shift rounded once; `channel` counts over all bases.
+template <bool Scaled>
+__device__ __forceinline__ float scale(float x, const Affine& affine, unsigned image, int channel,
+                                       int channels) {
+  if constexpr (Scaled) {
+    const float* gain = affine.values + image * affine.stride + channel;
+    return __fmaf_rn(x, __ldg(gain), __ldg(gain + channels));
+  } else {
+    return x;
+  }
+}
+
+// A word's first channel: where it lies, which it is over all bases, and how many of its base are
+// left from it on.
+struct Word {
+  long long place;
+  unsigned image;
+  int channel, left;
+};
+
+__device__ __forceinline__ Word find_word(const Strided& x, unsigned index, int words) {
   const unsigned bases = x.sizes[3], columns = x.sizes[2], rows = x.sizes[1];
+  const int channels = static_cast<int>(x.sizes[4]);
   const unsigned word = index % words;
   index /= words;
   const unsigned base = index % bases;
   index /= bases;
   const unsigned column = index % columns;
   index /= columns;
-  const unsigned row = index % rows;
-  channels = static_cast<int>(x.sizes[4]) - static_cast<int>(word) * 32;
-  return index / rows * x.strides[0] + row * x.strides[1] + column * x.strides[2] +
-         base * x.strides[3] + word * 32 * x.strides[4];
+  const unsigned row = index % rows, image = index / rows;
+  const int first = static_cast<int>(word) * 32;
+  return {image * x.strides[0] + row * x.strides[1] + column * x.strides[2] + base * x.strides[3] +
+              first * x.strides[4],
+          image, static_cast<int>(base) * channels + first, channels - first};
 }
 
 // Channels side by side in memory: a lane is a channel, a ballot is a word.
-template <bool BFloat16>
+template <bool BFloat16, bool Scaled>
 __global__ void __launch_bounds__(kPackThreads)
-    pack_channels(const __grid_constant__ Strided x, unsigned total, int words, bool dense,
-                  uint32_t* out) {
+    pack_channels(const __grid_constant__ Strided x, Affine affine, unsigned total, int words,
+                  bool dense, uint32_t* out) {
   const int lane = threadIdx.x % kWarp;
-  const unsigned first =
-      (blockIdx.x * (kPackThreads / kWarp) + threadIdx.x / kWarp) * kWordsOfWarp;
+  const unsigned first = (blockIdx.x * (kPackThreads / kWarp) + threadIdx.x / kWarp) * kWordsOfWarp;
+  const int channels = static_cast<int>(x.sizes[3] * x.sizes[4]);
   bool bits[kWordsOfWarp];
 #pragma unroll
   for (int i = 0; i < kWordsOfWarp; ++i) {
     const unsigned index = first + i;
-    int channels = kWarp;
-    long long place = static_cast<long long>(index) * kWarp;
-    if (!dense && index < total) {
-      place = find_word(x, index, words, channels);
+    Word word = {static_cast<long long>(index) * kWarp, 0, 0, kWarp};
+    if ((Scaled || !dense) && index < total) {
+      word = find_word(x, index, words);
     }
-    bits[i] = index < total && lane < channels && is_positive<BFloat16>(x.data, place + lane);
+    bits[i] = index < total && lane < word.left &&
+              scale<Scaled>(load_real<BFloat16>(x.data, word.place + lane), affine, word.image,
+                            word.channel + lane, channels) >= 0.0f;
   }
 #pragma unroll
   for (int i = 0; i < kWordsOfWarp; ++i) {
@@ -63,9 +84,10 @@ __global__ void __launch_bounds__(kPackThreads)
 }
 
 // Pixels side by side in memory: a thread makes one word from 32 planes.
-template <bool BFloat16>
+template <bool BFloat16, bool Scaled>
 __global__ void __launch_bounds__(kPackThreads)
-    pack_planes(const __grid_constant__ Strided x, unsigned total, int words, uint32_t* out) {
+    pack_planes(const __grid_constant__ Strided x, Affine affine, unsigned total, int words,
+                uint32_t* out) {
   unsigned index = blockIdx.x * kPackThreads + threadIdx.x;
   if (index >= total) {
     return;
@@ -81,19 +103,22 @@ __global__ void __launch_bounds__(kPackThreads)
   const unsigned image = index / bases;
   const long long place = image * x.strides[0] + row * x.strides[1] + column * x.strides[2] +
                           base * x.strides[3] + word * 32 * x.strides[4];
-  const int channels = static_cast<int>(x.sizes[4]) - static_cast<int>(word) * 32;
+  const int channels = static_cast<int>(x.sizes[4]);
+  const int first = static_cast<int>(word) * 32;
   uint32_t bits = 0;
 #pragma unroll 8
   for (int i = 0; i < 32; ++i) {
-    if (i < channels && is_positive<BFloat16>(x.data, place + i * x.strides[4])) {
+    if (first + i < channels &&
+        scale<Scaled>(load_real<BFloat16>(x.data, place + i * x.strides[4]), affine, image,
+                      base * channels + first + i, bases * channels) >= 0.0f) {
       bits |= 1u << i;
     }
   }
   out[(((image * rows + row) * columns + column) * bases + base) * words + word] = bits;
 }
 
-template <bool BFloat16>
-const char* pack(const Strided& x, uint32_t* out, cudaStream_t stream) {
+template <bool BFloat16, bool Scaled>
+const char* pack(const Strided& x, const Affine& affine, uint32_t* out, cudaStream_t stream) {
   const int words = static_cast<int>((x.sizes[4] + 31) / 32);
   long long pixels = x.sizes[3], stride = x.sizes[4];
   bool dense = x.sizes[4] % 32 == 0 && x.strides[4] == 1;
@@ -105,17 +130,23 @@ const char* pack(const Strided& x, uint32_t* out, cudaStream_t stream) {
   const unsigned total = static_cast<unsigned>(pixels * words);
   if (x.strides[4] == 1 || x.sizes[4] == 1) {
     constexpr int kWords = kPackThreads / kWarp * kWordsOfWarp;
-    return launch(pack_channels<BFloat16>, dim3((total + kWords - 1) / kWords), kPackThreads, 0,
-                  stream, x, total, words, dense, out);
+    return launch(pack_channels<BFloat16, Scaled>, dim3((total + kWords - 1) / kWords),
+                  kPackThreads, 0, stream, x, affine, total, words, dense, out);
   }
-  return launch(pack_planes<BFloat16>, dim3((total + kPackThreads - 1) / kPackThreads),
-                kPackThreads, 0, stream, x, total, words, out);
+  return launch(pack_planes<BFloat16, Scaled>, dim3((total + kPackThreads - 1) / kPackThreads),
+                kPackThreads, 0, stream, x, affine, total, words, out);
 }
 
 }  // namespace
 
-const char* pack_sign(const Strided& x, bool bfloat16, uint32_t* out, cudaStream_t stream) {
-  return bfloat16 ? pack<true>(x, out, stream) : pack<false>(x, out, stream);
+const char* pack_sign(const Strided& x, bool bfloat16, const Affine& affine, uint32_t* out,
+                      cudaStream_t stream) {
+  if (affine.values == nullptr) {
+    return bfloat16 ? pack<true, false>(x, affine, out, stream)
+                    : pack<false, false>(x, affine, out, stream);
+  }
+  return bfloat16 ? pack<true, true>(x, affine, out, stream)
+                  : pack<false, true>(x, affine, out, stream);
 }
 
 }  // namespace binseg
