@@ -6,6 +6,8 @@ The names below load on first use, so that `import binseg` costs next to nothing
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from binseg import smp_hook
+
 if TYPE_CHECKING:
     from binseg.errors import BinsegError
     from binseg.nn.segmenter import create_model, list_models
@@ -52,3 +54,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+smp_hook.install()

@@ -3,19 +3,13 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from binseg.errors import BinsegError, unknown_name
 from binseg.nn.backbones import Backbone, create_backbone, list_backbones
 from binseg.nn.heads import HEADS, create_head, resize_logits
-
-_SMP_MODELS = {
-    "smp_deeplabv3plus": "deeplabv3plus",
-    "smp_fpn": "fpn",
-    "smp_unet": "unet",
-    "smp_upernet": "upernet",
-}
+from binseg.nn.smp_grids import padded
+from binseg.nn.smp_models import SMP_MODELS, create_smp_network
 
 
 class Segmenter(nn.Module):
@@ -59,27 +53,30 @@ class BackboneSegmenter(Segmenter):
 
 
 class SmpSegmenter(Segmenter):
-    """A full-precision network of segmentation-models-pytorch: a teacher or a baseline.
+    """A network of segmentation-models-pytorch: a full-precision one as a teacher or a baseline,
+    or its decoder over one of our backbones.
 
-    Pictures are padded at the right and the bottom to the multiple of the encoder's stride that
-    these networks ask for, by repeating their border.
+    Pictures are padded to the sizes that these networks ask for, see `binseg.nn.smp_grids`.
     """
-
-    _MULTIPLE = 32
 
     def __init__(self, network: nn.Module, architecture: dict[str, Any]) -> None:
         super().__init__(architecture)
         self.network = network
 
+    @property
+    def own_backbone(self) -> Backbone | None:
+        """Our backbone inside the encoder; None with an encoder of smp's."""
+        backbone = getattr(getattr(self.network, "encoder", None), "backbone", None)
+        return backbone if isinstance(backbone, Backbone) else None
+
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        padding = (0, -width % self._MULTIPLE, 0, -height % self._MULTIPLE)
-        return self.network(F.pad(x, padding, mode="replicate"))[..., :height, :width]
+        return self.network(padded(x))[..., :height, :width]
 
 
 def list_models() -> list[str]:
     """Names that `create_model` takes."""
-    return sorted([*list_backbones(), *_SMP_MODELS])
+    return sorted([*list_backbones(), *SMP_MODELS])
 
 
 def create_model(
@@ -94,13 +91,15 @@ def create_model(
     """Build a network from names and numbers.
 
     Args:
-        name: one of `list_models()`, e.g. "groupnet18"; the smp_ models are full-precision networks
-            of segmentation-models-pytorch, which take `encoder` and `encoder_weights` only.
+        name: one of `list_models()`, e.g. "groupnet18"; the smp_ models are networks of
+            segmentation-models-pytorch, which take `encoder` and `encoder_weights`, and the
+            backbone's options where the encoder is "binseg-" and a backbone's name.
         num_classes: channels of the logits.
-        head: "fcn" (dilated; the default), "fcn32s", "fcn16s" or "fcn8s".
+        head: "fcn" (dilated; the default), "fcn32s", "fcn16s", "fcn8s" or "deeplabv3".
         output_stride: 8, 16 or 32 input pixels to one of the last stage; None for what the head
-            is meant for (8 for "fcn", 32 for the others).
-        head_options: `kernel_size` and `dropout`, see `binseg.nn.heads.FCNHead`.
+            is meant for (8 for "fcn" and "deeplabv3", 32 for the others).
+        head_options: see `binseg.nn.heads.FCNHead` (`kernel_size`, `dropout`) and
+            `binseg.nn.heads.DeepLabV3Head` (`aspp`, `bases`, `rates`, `dropout`).
         **options: of the backbone, see e.g. `binseg.nn.backbones.groupnet.GroupNetOptions`;
             `precision="full"` gives the full-precision twin.
 
@@ -109,7 +108,7 @@ def create_model(
     """
     if not 2 <= num_classes <= 255:
         raise BinsegError(f"a network separates 2 to 255 classes, not {num_classes}")
-    if name in _SMP_MODELS:
+    if name in SMP_MODELS:
         for option, value in (("head", head), ("output_stride", output_stride)):
             if value is not None:
                 options[option] = value
@@ -124,7 +123,14 @@ def create_model(
     head_options = dict(head_options or {})
     return BackboneSegmenter(
         backbone,
-        create_head(head, backbone.channels, num_classes, **head_options),
+        create_head(
+            head,
+            backbone.channels,
+            num_classes,
+            output_stride=backbone.strides[-1],
+            precision=options.get("precision", "binary"),
+            **head_options,
+        ),
         {
             "name": name,
             "num_classes": num_classes,
@@ -136,31 +142,9 @@ def create_model(
     )
 
 
-def _create_smp(
-    name: str,
-    num_classes: int,
-    *,
-    encoder: str = "resnet34",
-    encoder_weights: str | None = None,
-    **options: Any,
-) -> SmpSegmenter:
-    for option in options:
-        raise unknown_name(f"option of {name}", option, ["encoder", "encoder_weights"])
-    # seconds to import, and not every machine that trains has it
-    import segmentation_models_pytorch as smp
-
-    try:
-        network = smp.create_model(
-            _SMP_MODELS[name],
-            encoder_name=encoder,
-            encoder_weights=encoder_weights,
-            classes=num_classes,
-        )
-    except (KeyError, ValueError, RuntimeError, OSError) as error:
-        message = " ".join(str(error).split())[:200]
-        raise BinsegError(
-            f"segmentation-models-pytorch cannot build '{encoder}' with weights "
-            f"'{encoder_weights}': {message}"
-        ) from error
+def _create_smp(name: str, num_classes: int, **options: Any) -> SmpSegmenter:
+    network = create_smp_network(name, num_classes, **options)
     # the trained weights are in the file, so opening it must not download others
-    return SmpSegmenter(network, {"name": name, "num_classes": num_classes, "encoder": encoder})
+    options.pop("encoder_weights", None)
+    options.setdefault("encoder", "resnet34")
+    return SmpSegmenter(network, {"name": name, "num_classes": num_classes, **options})

@@ -4,10 +4,13 @@ The header (metadata key "binseg") holds the format's version, the kind of the t
 architecture's arguments, the label table, the preprocessing and the training figures. A file of
 kind "float" holds latent real weights and BatchNorm statistics; one of kind "packed" holds the
 tensors of a `PackedSegmenter`: bits, eight to a byte, thresholds and folded constants (see `give`
-of its layers), and its header says "rest". Nothing in a file is ever run.
+of its layers), and its header says "rest"; those of kind "classifier" are `backbone_file`'s.
+Nothing in a file is ever run.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -23,14 +26,15 @@ from binseg.data.labels import LabelTable
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError, unknown_name
 from binseg.nn.backbones import list_backbones
-from binseg.nn.segmenter import BackboneSegmenter, Segmenter, create_model
+from binseg.nn.segmenter import BackboneSegmenter, Segmenter, SmpSegmenter, create_model
+from binseg.nn.smp_grids import OWN_ENCODER
 from binseg.packed.folding import Folding, Rest
 from binseg.packed.modules import PackedSegmenter
 from binseg.packed.stored import Expected, stored_layers
 
 FORMAT_VERSION = 1
 _KEY = "binseg"
-_KINDS = ("float", "packed")
+_KINDS = ("float", "packed", "classifier")
 
 
 @dataclass
@@ -94,7 +98,7 @@ def save(
             f"{prefix}{name}": tensor
             for prefix, layer in stored_layers(model)
             for name, tensor in layer.give().items()
-        }
+        } | {name: tensor.cpu().contiguous() for name, tensor in _plain_tensors(model).items()}
     else:
         tensors = {
             name: tensor.detach()
@@ -102,6 +106,15 @@ def save(
             .contiguous()
             for name, tensor in model.state_dict().items()
         }
+    write(path, header, tensors)
+
+
+def write(path: str | Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write a header and tensors, whole or not at all.
+
+    Raises:
+        BinsegError: the file cannot be written.
+    """
     # into memory first: safetensors' own writer hides why the disk refused
     content = serialize(tensors, metadata={_KEY: json.dumps(header)})
     with atomic_path(path) as temporary:
@@ -114,7 +127,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
     Raises:
         BinsegError: missing, truncated or foreign file, or one written by a newer binseg.
     """
-    return _read(Path(path), tensors=False)[0]
+    return read(Path(path), tensors=False)[0]
 
 
 def load(path: str | Path) -> LoadedModel:
@@ -125,13 +138,18 @@ def load(path: str | Path) -> LoadedModel:
             binseg; weights that do not fit the architecture (naming the tensors that differ).
     """
     path = Path(path)
-    header, tensors = _read(path, tensors=True)
+    header, tensors = read(path)
+    if header["kind"] == "classifier":
+        raise BinsegError(
+            f"{path}: a classifier from `binseg pretrain`, no segmentation network; it starts one "
+            f"with `binseg train --model.backbone_weights {path}`"
+        )
     try:
         arguments = dict(header["architecture"])
         if header["kind"] == "packed":
             model: Segmenter = _unfilled(arguments, header["rest"])
         else:
-            if arguments["name"] in list_backbones():
+            if _is_own(arguments):
                 # before a tampered header's width takes the machine's memory
                 _refuse_misfits(tensors, _expected(_outline(arguments)), source=path, dtypes=False)
             model = create_model(**arguments)
@@ -155,15 +173,21 @@ def load(path: str | Path) -> LoadedModel:
     return LoadedModel(model.eval(), labels, preprocessing, header)
 
 
-def load_tensors(model: torch.nn.Module, tensors: dict[str, Tensor], *, source: Path) -> None:
+def load_tensors(
+    model: torch.nn.Module, tensors: dict[str, Tensor], *, source: Path, assign: bool = False
+) -> None:
     """Copy `tensors` into `model`, all of them or none.
+
+    Args:
+        source: file that a message names.
+        assign: give `model` the tensors themselves, which one from `outlines` needs.
 
     Raises:
         BinsegError: names or shapes differ; the message names the first few.
     """
     # a float file's dtypes are the writer's choice
     _refuse_misfits(tensors, _expected(model), source=source, dtypes=False)
-    model.load_state_dict(tensors)
+    model.load_state_dict(tensors, assign=assign)
 
 
 class _MisfitError(BinsegError):
@@ -211,21 +235,41 @@ class _WithoutValues(TorchFunctionMode):
         return args[0] if func is torch.Tensor.normal_ else func(*args, **(kwargs or {}))
 
 
+@contextmanager
+def outlines() -> Iterator[None]:
+    """Networks built inside have layers and sizes, but no memory for their values."""
+    with torch.device("meta"), _WithoutValues():
+        yield
+
+
 def _unfilled(architecture: dict[str, Any], rest: Rest) -> PackedSegmenter:
     """A packed network without values; no memory is taken for the trained one."""
     if rest not in get_args(Rest):
         raise unknown_name("rest", str(rest), get_args(Rest))
-    if architecture["name"] not in list_backbones():
+    if not _is_own(architecture):
         raise unknown_name("model", str(architecture["name"]), list_backbones())
     return PackedSegmenter(_outline(architecture), Folding(rest))
 
 
-def _outline(architecture: dict[str, Any]) -> BackboneSegmenter:
-    """A trained network's layers and sizes, without memory for its values."""
-    with torch.device("meta"), _WithoutValues():
+def _is_own(architecture: dict[str, Any]) -> bool:
+    """Whether the backbone is one of ours."""
+    encoder = str(architecture.get("encoder", ""))
+    return architecture["name"] in list_backbones() or encoder.startswith(OWN_ENCODER)
+
+
+def _outline(architecture: dict[str, Any]) -> BackboneSegmenter | SmpSegmenter:
+    with outlines():
         network = create_model(**architecture)
-    assert isinstance(network, BackboneSegmenter)
+    assert isinstance(network, BackboneSegmenter | SmpSegmenter)
     return network
+
+
+def _plain_tensors(model: PackedSegmenter) -> dict[str, Tensor]:
+    """The tensors of layers that are not packed, by name."""
+    packed = tuple(prefix for prefix, _ in stored_layers(model))
+    return {
+        name: tensor for name, tensor in model.state_dict().items() if not name.startswith(packed)
+    }
 
 
 def _take_tensors(model: PackedSegmenter, tensors: dict[str, Tensor], *, source: Path) -> None:
@@ -240,7 +284,12 @@ def _take_tensors(model: PackedSegmenter, tensors: dict[str, Tensor], *, source:
         for prefix, layer in layers.items()
         for name, what in layer.expected().items()
     }
+    plain = _plain_tensors(model)
+    expected |= {
+        name: Expected(tuple(tensor.shape), (tensor.dtype,)) for name, tensor in plain.items()
+    }
     _refuse_misfits(tensors, expected, source=source)
+    model.load_state_dict({name: tensors[name] for name in plain}, strict=False, assign=True)
     for prefix, layer in layers.items():
         try:
             layer.take({name: tensors[f"{prefix}{name}"] for name in layer.expected()})
@@ -248,7 +297,12 @@ def _take_tensors(model: PackedSegmenter, tensors: dict[str, Tensor], *, source:
             raise BinsegError(f"{source}: {prefix.rstrip('.')}: {error}") from error
 
 
-def _read(path: Path, *, tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read(path: Path, *, tensors: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors of a model file, without looking into either.
+
+    Raises:
+        BinsegError: see `read_header`.
+    """
     if path.is_dir():
         raise BinsegError(f"{path}: a folder; a run's network is {path / 'best.safetensors'}")
     if not path.is_file():

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from binseg.nn.heads.deeplabv3 import BinaryASPP, DeepLabV3Head
 from binseg.nn.heads.fcn import FCNHead
+from binseg.packed.aspp import PackedBinaryASPP, PackedRealASPP, folded_unit
 from binseg.packed.folding import Folding
 from binseg.packed.rest import rest_conv, score_conv
 
@@ -40,10 +42,36 @@ class PackedFCNHead(nn.Module):
         return scores
 
 
+class PackedDeepLabV3Head(nn.Module):
+    """`DeepLabV3Head` with binary or real branches, and no dropout.
+
+    Args:
+        head: the trained head; on the meta device only sizes are taken.
+        folding: see `Folding`.
+    """
+
+    def __init__(self, head: DeepLabV3Head, folding: Folding) -> None:
+        super().__init__()
+        aspp = head.aspp
+        self.aspp: PackedBinaryASPP | PackedRealASPP = (
+            PackedBinaryASPP(aspp, folding)
+            if isinstance(aspp, BinaryASPP)
+            else PackedRealASPP(aspp, folding)
+        )
+        self.project = folded_unit(head.project, folding)
+        self.refine = folded_unit(head.refine, folding)
+        self.scores = score_conv(head.scores)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """As `PackedFCNHead`; only the last map is read."""
+        refined: Tensor = self.refine(self.project(self.aspp(maps[-1])))
+        return self.scores(refined.float()).float()
+
+
 def stages_read(head: nn.Module, stages: int) -> frozenset[int]:
     """Which of a backbone's stages, counted from 0, the head reads."""
-    assert isinstance(head, FCNHead)
-    return frozenset(range(stages - 1 - len(head.skips), stages))
+    skips = len(head.skips) if isinstance(head, FCNHead) else 0
+    return frozenset(range(stages - 1 - skips, stages))
 
 
 def _resized(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -1,6 +1,7 @@
 """Heads: from a backbone's feature maps to class scores, and a registry of their names."""
 
+from binseg.nn.heads.deeplabv3 import DeepLabV3Head
 from binseg.nn.heads.fcn import FCNHead, resize_logits
 from binseg.nn.heads.registry import HEADS, HeadSpec, create_head
 
-__all__ = ["HEADS", "FCNHead", "HeadSpec", "create_head", "resize_logits"]
+__all__ = ["HEADS", "DeepLabV3Head", "FCNHead", "HeadSpec", "create_head", "resize_logits"]

@@ -8,16 +8,25 @@ from typing import Any
 from torch import nn
 
 from binseg.errors import unknown_name
+from binseg.nn.heads.deeplabv3 import DeepLabV3Head
 from binseg.nn.heads.fcn import FCNHead
 
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """How to build a head, and the backbone's output stride where none is asked for."""
+    """How to build a head.
+
+    Attributes:
+        build: takes channels, classes and options.
+        output_stride: of the backbone where none is asked for.
+        options: what a user may set.
+        knows: what else of the backbone it is told: "output_stride", "precision".
+    """
 
     build: Callable[..., nn.Module]
     output_stride: int
     options: frozenset[str] = frozenset({"kernel_size", "dropout"})
+    knows: frozenset[str] = frozenset()
 
 
 HEADS: dict[str, HeadSpec] = {
@@ -25,18 +34,43 @@ HEADS: dict[str, HeadSpec] = {
     "fcn32s": HeadSpec(partial(FCNHead, skips=0), output_stride=32),
     "fcn16s": HeadSpec(partial(FCNHead, skips=1), output_stride=32),
     "fcn8s": HeadSpec(partial(FCNHead, skips=2), output_stride=32),
+    "deeplabv3": HeadSpec(
+        DeepLabV3Head,
+        output_stride=8,
+        options=frozenset({"aspp", "bases", "rates", "dropout"}),
+        knows=frozenset({"output_stride", "precision"}),
+    ),
 }
 
 
-def create_head(name: str, channels: Sequence[int], num_classes: int, **options: Any) -> nn.Module:
-    """Build the head called `name` over stages with `channels`.
+def create_head(
+    name: str,
+    channels: Sequence[int],
+    num_classes: int,
+    *,
+    output_stride: int,
+    precision: str = "binary",
+    **options: Any,
+) -> nn.Module:
+    """Build the head called `name`.
+
+    Args:
+        name: a key of `HEADS`.
+        channels: of the backbone's stages, finest first.
+        num_classes: channels of the logits.
+        output_stride: input pixels to one of the backbone's last map.
+        precision: of the backbone, "binary" or "full".
+        **options: see the head's class.
 
     Raises:
         BinsegError: an unknown name or option (with the nearest one), or a value out of range.
     """
     if name not in HEADS:
         raise unknown_name("head", name, HEADS)
+    spec = HEADS[name]
     for option in options:
-        if option not in HEADS[name].options:
-            raise unknown_name(f"option of head {name}", option, HEADS[name].options)
-    return HEADS[name].build(channels, num_classes, **options)
+        if option not in spec.options:
+            raise unknown_name(f"option of head {name}", option, spec.options)
+    backbone = {"output_stride": output_stride, "precision": precision}
+    known = {key: value for key, value in backbone.items() if key in spec.knows}
+    return spec.build(channels, num_classes, **known, **options)
