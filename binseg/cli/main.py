@@ -39,6 +39,7 @@ COMMANDS = {
         "quickstart:quickstart", "train, score and compare two networks on built-in scenes"
     ),
     "train": _Command("train:train", "train a network"),
+    "pretrain": _Command("pretrain:pretrain", "pretrain a backbone on labelled pictures"),
     "evaluate": _Command("evaluate:evaluate", "score a model on labelled pictures", {"model": "?"}),
     "predict": _Command("predict:predict", "segment pictures", {"model": None, "pictures": "+"}),
     "pack": _Command("pack:pack", "write a trained network as bits", {"model": None}),
@@ -46,6 +47,7 @@ COMMANDS = {
     "bench": _Command(
         "bench:bench", "speed, size and memory beside fp32, bf16 and int8", {"network": "?"}
     ),
+    "compare": _Command("compare:compare", "train networks under one recipe, one table of all"),
     "summary": _Command(
         "summary:summary", "what of a network is 1 bit, layer by layer", {"network": None}
     ),
@@ -100,8 +102,10 @@ def _run(arguments: list[str]) -> int:
     module, function_name = command.function.split(":")
     home = importlib.import_module(f"binseg.cli.{module}")
     rest = arguments[words:]
-    if name == "train":
-        rest = home.with_config_of_resumed_run(rest)
+    if name in ("train", "pretrain"):
+        from binseg.cli.train import with_config_of_resumed_run
+
+        rest = with_config_of_resumed_run(rest)
     return _call(getattr(home, function_name), command, f"binseg {name}", rest)
 
 
@@ -189,10 +193,10 @@ def _explained(message: str, known: Iterable[str], arguments: Sequence[str]) -> 
             hint = f"; did you mean '{near[0]}'?" if near else ""
             source = _file_with(key, arguments)
             return f"{f'{source}: ' if source else ''}unknown option '{key}'{hint}"
-    return _simplified(" ".join(message.split()))
+    return _simplified(" ".join(message.split()), arguments)
 
 
-def _simplified(message: str) -> str:
+def _simplified(message: str, arguments: Sequence[str]) -> str:
     """jsonargparse's words for a value of a wrong type, without its Python."""
     key = re.search(r'Parser key "([^"]+)"', message)
     value = re.search(r"(?:Given value:|Got value:) (.*)$", message)
@@ -200,7 +204,15 @@ def _simplified(message: str) -> str:
         return message
     choices = re.search(r"Literal\[([^\]]*)\]", message)
     if choices:
+        names = re.findall(r"'([^']*)'", choices[1])
+        # YAML reads a bare off or on as a truth value
+        given = {"False": "off", "True": "on"}.get(value[1], value[1])
         wanted = f"one of {choices[1]}"
+        if given in names:
+            source = _file_with(key[1], arguments) or "YAML"
+            return f'{source}: {key[1]} is {value[1].lower()}; write "{given}" with its quotes'
+        if near := get_close_matches(given, names, n=1, cutoff=0.4):
+            return f"{key[1]} must be {wanted}, not {value[1]}; did you mean '{near[0]}'?"
     else:
         kinds = {
             "tuple": "numbers in brackets like [2,6]",

@@ -54,7 +54,8 @@ def measure_size(model: nn.Module) -> Size:
 def own_parameters(module: nn.Module) -> dict[int, int]:
     """Bits of a parameter → how many there are."""
     if isinstance(module, BinaryConv2d):
-        return {1: module.weight.numel()}
+        logits = 0 if module.weight_logit is None else module.weight_logit.numel()
+        return {1: module.weight.numel(), **({32: logits} if logits else {})}
     counts: Counter[int] = Counter()
     if isinstance(module, Stored):
         for name, buffer in module.named_buffers(recurse=False):

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from binseg.data.config import DataConfig
 from binseg.errors import BinsegError
 from binseg.nn.activations import ActivationGradient, Threshold
-from binseg.nn.backbones.groupnet import Atrous, Downsample, Gates, Merge, Nonlinearity, Shortcut
+from binseg.nn.backbones.groupnet import Atrous, Downsample, Gates, Merge, Shortcut
+from binseg.nn.backbones.groupnet_options import Decomposition
 from binseg.nn.backbones.stems import Stem
 from binseg.nn.binarize import WeightGradient, WeightScale
 
@@ -52,14 +53,15 @@ class ModelConfig:
         gates: shared, per_branch or none.
         merge: learnt or mean.
         shortcut: around each block or each conv.
-        nonlinearity: relu, tanh or prelu.
+        nonlinearity: relu, tanh or prelu; in binary ResNets none, hardtanh, prelu or rprelu
+            (ReActNet).
         downsample: binary or real 1x1 convolution in the shortcuts.
-        stem: conv7 or grouped3.
+        stem: conv7, conv7_bn, conv7_relu or grouped3.
         atrous: bpac (base i at its own rate), one_rate or off.
         rates: rate of base 0 in stages 3 and 4 at output stride 8.
         padding_value: border of the binary convolutions, 1, -1 or 0.
         scale: scale factor of binary weights: none, layer or filter.
-        weight_gradient: identity or clip.
+        weight_gradient: gradient of the weights' sign: identity, clip, ede or xnor.
         gradient: gradient of the activations' sign: approx, ste or ede.
         clip: where the clipped gradients of activations and weights end.
         threshold: of the activations' sign: zero, learnt (ReActNet) or adaptive (SD-BNN).
@@ -86,7 +88,8 @@ class ModelConfig:
     gates: Gates | None = None
     merge: Merge | None = None
     shortcut: Shortcut | None = None
-    nonlinearity: Nonlinearity | None = None
+    # of all families; each takes its own of them
+    nonlinearity: Literal["none", "relu", "tanh", "hardtanh", "prelu", "rprelu"] | None = None
     downsample: Downsample | None = None
     stem: Stem | None = None
     atrous: Atrous | None = None
@@ -98,7 +101,7 @@ class ModelConfig:
     clip: float | None = None
     threshold: Threshold | None = None
     input_scale: bool | None = None
-    decomposition: Literal["group", "layer"] | None = None
+    decomposition: Decomposition | None = None
     group_blocks: int | None = None
     aspp: Literal["binary", "real"] | None = None
     aspp_bases: int | None = None
