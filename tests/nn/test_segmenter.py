@@ -9,7 +9,7 @@ from binseg.errors import BinsegError
 from binseg.nn.backbones import list_backbones
 from binseg.nn.backbones.registry import backbone_options
 from binseg.nn.heads import HEADS, FCNHead
-from binseg.nn.segmenter import create_model, list_models
+from binseg.nn.segmenter import create_model
 
 # one of each family: deeper members have the same maps
 FAMILIES = [name for name in list_backbones() if not re.search("34|37|45", name)]
