@@ -1,21 +1,20 @@
 """The Lightning data module: loaders for training, scoring and BatchNorm calibration."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
-import lightning
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_warn
 
 from binseg.data.augment import TrainTransform, train_transform
 from binseg.data.config import DataConfig
 from binseg.data.datasets import dataset_labels
 from binseg.data.labels import IGNORE, LabelTable
 from binseg.data.loader import Batch, Loader, ResumableLoader
+from binseg.data.position import ResumableData
 from binseg.data.prepare import PreparedDataset, evenly_spaced
 from binseg.data.preprocess import Preprocessing, resize_image, resize_labels
-from binseg.data.sampler import CalibrationBatches, Key, OrderedBatches, TrainBatches
+from binseg.data.sampler import CalibrationBatches, Key, OrderedBatches
 from binseg.data.samples import Sample
 
 __all__ = ["Batch", "ClassFrequencies", "DataConfig", "SegmentationData"]
@@ -33,7 +32,7 @@ class ClassFrequencies(NamedTuple):
     present_pixels: np.ndarray
 
 
-class SegmentationData(lightning.LightningDataModule):
+class SegmentationData(ResumableData):
     """Everything a run needs to know about its data.
 
     Give the Trainer `use_distributed_sampler=False`: the loaders share samples out by themselves,
@@ -54,75 +53,17 @@ class SegmentationData(lightning.LightningDataModule):
         BinsegError: an unknown data set, or its folder or labels.yaml is faulty.
     """
 
-    # with more processes than pictures to score, some have none
-    allow_zero_length_dataloader_with_multiple_devices = True
-
     def __init__(self, config: DataConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
         self.labels: LabelTable = dataset_labels(config.name, config.root)
         self.preprocessing = Preprocessing(short_side=config.short_side)
-        # (batches finished in all, epoch) where the present epoch length came into force
-        self._anchor = (0, 0)
-        self._saved_length: int | None = None
         cv2.setNumThreads(0)  # pictures are small, torch wants the cores, and workers fork
 
-    # --- where this process and this run stand -----------------------------------------------
-
-    @property
-    def _shard(self) -> tuple[int, int]:
-        """(rank, world size)."""
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
-
-    def _epoch_length(self) -> int:
-        """Batches that the trainer takes from each epoch, on this process."""
-        whole = len(self.train_set) // (self.config.batch_size * self._shard[1])
-        limit = 1.0 if self.trainer is None else self.trainer.limit_train_batches
-        return max(1, min(whole, limit) if isinstance(limit, int) else int(whole * limit))
-
-    def _finished_batches(self) -> int:
-        """Training batches finished since the run began; a checkpoint restores the count."""
-        if self.trainer is None:
-            return 0
-        # of ready, started, processed and completed, this one counts exactly the optimised batches,
-        # whichever hook writes the checkpoint
-        return vars(self.trainer.fit_loop.epoch_loop.batch_progress.total)["processed"]
-
-    def position(self) -> tuple[int, int]:
-        """(epoch, batch in it) of the next training batch, from what the trainer has finished."""
-        batches, epoch = self._anchor
-        if self.trainer is None:  # a loop of somebody's own: each pass over the loader is an epoch
-            self._anchor = batches, epoch + 1
-            return epoch, 0
-        epochs, batch = divmod(self._finished_batches() - batches, self._epoch_length())
-        return epoch + epochs, batch
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must know: the epoch's length, which the counts are measured in."""
-        return {"anchor": list(self._anchor), "epoch_length": self._epoch_length()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        batches, epoch = state_dict["anchor"]
-        self._anchor = int(batches), int(epoch)
-        self._saved_length = int(state_dict["epoch_length"])
-
-    def _adapt_to_new_length(self) -> None:
-        """Keep epoch and batch meaningful if batch size, processes or data changed on resume."""
-        saved, self._saved_length = self._saved_length, None
-        now = self._epoch_length()
-        if saved is None or saved == now:
-            return
-        batches, epoch = self._anchor
-        epochs, batch = divmod(self._finished_batches() - batches, saved)
-        self._anchor = self._finished_batches() - batch, epoch + epochs
-        rank_zero_warn(
-            f"an epoch now has {now} batches, {saved} when the checkpoint was written: the resumed "
-            "run is sound but not equal to an uninterrupted one"
-        )
-
     # --- data sets ----------------------------------------------------------------------------
+
+    def _train_length(self) -> int:
+        return len(self.train_set)
 
     @functools.cached_property
     def train_set(self) -> PreparedDataset:
@@ -157,16 +98,7 @@ class SegmentationData(lightning.LightningDataModule):
                 pictures when they are read.
         """
         config = self.config
-        self._adapt_to_new_length()
-        rank, world_size = self._shard
-        batches = TrainBatches(
-            len(self.train_set),
-            config.batch_size,
-            config.seed,
-            rank=rank,
-            world_size=world_size,
-            position=self.position,
-        )
+        batches = self._train_batches()
         transform = train_transform(config.augment, config.crop, self.preprocessing.mean)
         read = functools.partial(_augmented, self.train_set, transform, config.seed)
         return ResumableLoader(read, batches, workers=config.workers, persistent=True)

@@ -1,7 +1,6 @@
 """What a run leaves on the disk, so that it can be killed at any moment and resumed."""
 
 import io
-import math
 import signal
 import sys
 import threading
@@ -17,8 +16,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from binseg.atomic import atomic_path
 from binseg.errors import BinsegError
-from binseg.packed import file
-from binseg.training.module import SegmentationModule
+from binseg.training.binary_module import BinaryModule
 
 LAST = "last.ckpt"
 BEST = "best.safetensors"
@@ -64,21 +62,23 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class Checkpoints(Callback):
     """Writes `last.ckpt` at the end of every epoch and every few minutes, and `best.safetensors`.
 
-    The best is by val mIoU among validations of the fully binary network, with the statistics that
-    were validated. The first Ctrl-C or SIGTERM stops after the step at hand with a checkpoint, or
-    at once during a validation; a second one stops at once.
+    The best is by the first of the module's figures, among validations of the fully binary network,
+    with the statistics that were validated. The first Ctrl-C or SIGTERM stops after the step at
+    hand with a checkpoint, or at once during a validation; a second one stops at once.
 
     Args:
         folder: of the run.
         minutes: between checkpoints inside an epoch.
+        command: of binseg that goes on with a stopped run.
 
     Attributes:
-        best: its val mIoU; −1 before the first.
+        best: its score, e.g. val mIoU; −1 before the first.
         best_epoch: its epoch, from 1.
     """
 
-    def __init__(self, folder: Path, minutes: float) -> None:
+    def __init__(self, folder: Path, minutes: float, command: str = "train") -> None:
         self.folder = folder
+        self.command = command
         self.minutes = minutes
         self.best = -1.0
         self.best_epoch = 0
@@ -124,26 +124,20 @@ class Checkpoints(Callback):
             raise self.stopped()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module = pl_module
-        assert isinstance(module, SegmentationModule)
-        assert module.scores is not None
-        if math.isnan(module.scores.mean_iou):
-            raise BinsegError("the val split has no labelled pixel; see `binseg data check`")
-        if not module.step or not module.step.final or not module.scores.mean_iou > self.best:
+        assert isinstance(pl_module, BinaryModule)
+        key = next(iter(pl_module.figure_names))
+        score = pl_module.figures[key]
+        if not pl_module.step or not pl_module.step.final or not score > self.best:
             return
-        self.best = module.scores.mean_iou
+        self.best = score
         self.best_epoch = trainer.current_epoch + 1
         if trainer.is_global_zero:
-            file.save(
+            pl_module.write_model(
                 self.folder / BEST,
-                module.evaluated,
-                module.labels,
-                module.preprocessing,
-                training={
-                    "data": module.experiment.data.name,
-                    "val_miou": self.best,
+                {
+                    key: self.best,
                     "epoch": self.best_epoch,
-                    "epochs": module.experiment.trainer.epochs,
+                    "epochs": trainer.max_epochs,
                     "steps": trainer.global_step,
                 },
             )
@@ -167,7 +161,7 @@ class Checkpoints(Callback):
     def stopped(self) -> StopRequestedError:
         """The error that says how to go on."""
         if (self.folder / LAST).exists():
-            advice = f"go on with `binseg train --resume --out {self.folder}`"
+            advice = f"go on with `binseg {self.command} --resume --out {self.folder}`"
         else:
             advice = "nothing was written yet: start again"
         return StopRequestedError(f"stopped; {advice}")

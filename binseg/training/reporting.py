@@ -17,6 +17,7 @@ from binseg.atomic import atomic_path
 from binseg.data.imageio import write_image
 from binseg.data.module import Batch
 from binseg.data.preprocess import resize_image
+from binseg.training.binary_module import BinaryModule
 from binseg.training.checkpoints import Checkpoints
 from binseg.training.module import SegmentationModule
 from binseg.visualize import comparison
@@ -36,7 +37,7 @@ class Reporter(Callback):
     Args:
         folder: of the run.
         overlays: how many val pictures are drawn.
-        checkpoints: knows the best val mIoU so far.
+        checkpoints: knows the best score so far.
         console: where lines and progress go.
     """
 
@@ -55,6 +56,8 @@ class Reporter(Callback):
         self._drawn = 0
         self._validated = False
         self._first_step = 0
+        self._pictures = 0
+        self._training_seconds = 0.0
         self._started = self._epoch_started = time.monotonic()
         self._progress: Progress | None = None
 
@@ -83,10 +86,19 @@ class Reporter(Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_started = time.monotonic()
         self._validated = False
+        self._pictures = 0
+        self._training_seconds = 0.0
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
+        self._pictures += len(batch["image"])
+        self._training_seconds = time.monotonic() - self._epoch_started
         if self._progress is not None:
             self._progress.update(
                 self._progress.task_ids[0],
@@ -122,8 +134,9 @@ class Reporter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        if not isinstance(pl_module, SegmentationModule):
+            return
         if trainer.is_global_zero and self._drawn < self.overlays:
-            assert isinstance(pl_module, SegmentationModule)
             self._draw(batch, outputs["class_maps"], pl_module)
 
     def _draw(self, batch: Batch, class_maps: list[Tensor], module: SegmentationModule) -> None:
@@ -146,7 +159,7 @@ class Reporter(Callback):
         self._validated = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, SegmentationModule)
+        assert isinstance(pl_module, BinaryModule)
         assert pl_module.step is not None
         entry: dict[str, Any] = {
             "epoch": trainer.current_epoch + 1,
@@ -155,31 +168,34 @@ class Reporter(Callback):
             "lr": max(group["lr"] for group in trainer.optimizers[0].param_groups),
             "seconds": round(time.monotonic() - self._epoch_started, 2),
         }
-        if self._validated and pl_module.scores is not None:
-            entry["val_miou"] = pl_module.scores.mean_iou
-            entry["val_pixel_accuracy"] = pl_module.scores.pixel_accuracy
+        if self._validated:
+            entry |= pl_module.figures
         self.history.append(entry)
         if trainer.is_global_zero:
-            self._write(trainer, entry)
+            self._write(trainer, entry, pl_module.figure_names)
 
-    def _write(self, trainer: L.Trainer, entry: dict[str, Any]) -> None:
+    def _write(self, trainer: L.Trainer, entry: dict[str, Any], names: dict[str, str]) -> None:
         parts = [
             f"epoch {entry['epoch']}/{trainer.max_epochs}",
             f"loss {entry['loss']:.3f}",
             f"lr {entry['lr']:.2e}",
         ]
-        if "val_miou" in entry:
-            parts.append(f"val mIoU {entry['val_miou']:.3f}")
-            if self.checkpoints.best >= 0:
-                parts.append(f"best {self.checkpoints.best:.3f}")
+        key, name = next(iter(names.items()))
+        parts += [f"{names[k]} {entry[k]:.3f}" for k in names if k in entry]
+        if key in entry and self.checkpoints.best >= 0:
+            parts.append(f"best {self.checkpoints.best:.3f}")
         if entry["step"] != "binary":
             parts.append(f"step '{entry['step']}'")
-        parts += [f"{entry['seconds']:.0f} s", f"{duration(self._seconds_left(trainer))} left"]
+        parts.append(f"{entry['seconds']:.0f} s")
+        if self._training_seconds:
+            pace = trainer.world_size * self._pictures / self._training_seconds
+            parts.append(f"{pace:.1f} images/s")
+        parts.append(f"{duration(self._seconds_left(trainer))} left")
         self.say("  ".join(parts))
         with atomic_path(self.folder / HISTORY) as temporary:
             temporary.write_text(json.dumps(self.history, indent=1) + "\n")
-        if "val_miou" in entry:
-            draw_curves(self.history, self.folder / CURVES)
+        if key in entry:
+            draw_curves(self.history, self.folder / CURVES, key, name)
 
     def say(self, line: str) -> None:
         """Print a line and add it to `train.log`."""
@@ -188,8 +204,12 @@ class Reporter(Callback):
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
 
 
-def draw_curves(history: list[dict[str, Any]], path: Path) -> None:
-    """Draw loss and val mIoU over the epochs into a PNG."""
+def draw_curves(history: list[dict[str, Any]], path: Path, key: str, name: str) -> None:
+    """Draw the loss and the score `name`, 0 to 1, over the epochs into a PNG.
+
+    Args:
+        history: one entry an epoch; those of epochs with a validation have `key`.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -199,14 +219,14 @@ def draw_curves(history: list[dict[str, Any]], path: Path) -> None:
     left.plot([e["epoch"] for e in history], [e["loss"] for e in history], color="tab:gray")
     left.set(xlabel="epoch", ylabel="training loss")
     right = left.twinx()
-    validated = [e for e in history if "val_miou" in e]
+    validated = [e for e in history if key in e]
     right.plot(
         [e["epoch"] for e in validated],
-        [e["val_miou"] for e in validated],
+        [e[key] for e in validated],
         color="tab:blue",
         marker="." if len(validated) < 60 else None,
     )
-    right.set_ylabel("val mIoU", color="tab:blue")
+    right.set_ylabel(name, color="tab:blue")
     right.set_ylim(0, 1)
     for entry, following in itertools.pairwise(history):
         if entry["step"] != following["step"]:

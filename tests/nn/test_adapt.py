@@ -8,6 +8,7 @@ import torch
 
 from binseg.nn.adapt import adapt_tensors
 from binseg.nn.backbones import create_backbone
+from binseg.nn.layers import BinaryConv2d
 
 SMALL = {"width": 8, "output_stride": 16}
 
@@ -188,3 +189,16 @@ def test_another_architecture_does_not_load(options, word):
         source, target = target, backbone(bases=2)
     with pytest.raises(RuntimeError, match=word):
         started(source, target)
+
+
+@pytest.mark.parametrize(
+    "name", ["bireal18", "reactnet18", "resnete18", "sdbnn18", "xnornet18", "bwn18"]
+)
+def test_the_twins_of_other_families_start_theirs(name):
+    source, target = create_backbone(name, precision="full"), create_backbone(name)
+    started(source, target)
+    theirs = source.state_dict()
+    binary = [key for key, module in target.named_modules() if isinstance(module, BinaryConv2d)]
+    assert len(binary) >= 16
+    for key in binary:
+        assert torch.equal(target.get_submodule(key).weight, theirs[f"{key}.weight"])

@@ -1,0 +1,202 @@
+"""The Lightning data module of classification, for `binseg pretrain`."""
+
+import functools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypedDict
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from binseg.data.classification_augment import augment, augment_one, fit_size, square
+from binseg.data.classification_config import ClassificationConfig
+from binseg.data.classification_files import LabelledPictures, check_same_classes, open_split
+from binseg.data.classification_store import Progress, decode, stored_bytes
+from binseg.data.loader import Loader, ResumableLoader
+from binseg.data.position import ResumableData
+from binseg.data.prepare import evenly_spaced
+from binseg.data.preprocess import Preprocessing
+from binseg.data.sampler import CalibrationBatches, Key, OrderedBatches, TrainBatches
+from binseg.data.samples import Sample
+
+
+class LabelledBatch(TypedDict):
+    """`image`: uint8 (N, 3, size, size), channels_last; `label`: int64 (N,) class ids."""
+
+    image: Tensor
+    label: Tensor
+
+
+class ClassificationData(ResumableData):
+    """Labelled pictures for training and scoring a classifier.
+
+    Small data sets are decoded once and stay in memory, on the GPU if there is one, where whole
+    batches are cut and mirrored at once. Large ones go through loader processes.
+
+    A run resumed from a checkpoint sees the batches that it would have seen.
+
+    Args:
+        config: what the user said.
+        progress: called with (decoded, all pictures) while a split is decoded into memory.
+
+    Attributes:
+        classes: names by class id.
+        preprocessing: size and normalisation; belongs into the model file.
+        in_memory: whether the pictures are decoded once.
+
+    Raises:
+        BinsegError: a missing root or split, an empty class, splits of different classes.
+    """
+
+    def __init__(
+        self,
+        config: ClassificationConfig,
+        progress: Progress = lambda done, total: None,
+    ) -> None:
+        super().__init__(config)
+        self.config = config
+        self.preprocessing = Preprocessing(config.mean, config.std, config.size)
+        self._splits = {split: open_split(config, split) for split in ("train", "val")}
+        self.classes = self._splits["train"].classes
+        check_same_classes(self.classes, self._splits["val"].classes, str(config.root))
+        self._progress = progress
+        needed = sum(stored_bytes(split, config.stored_size) for split in self._splits.values())
+        kept = str(config.in_memory).lower()
+        self.in_memory = kept == "true" or (
+            kept == "auto" and needed <= config.memory_limit * 2**30
+        )
+        cv2.setNumThreads(0)  # workers fork
+
+    def _train_length(self) -> int:
+        return len(self._splits["train"].targets)
+
+    @functools.cached_property
+    def _stores(self) -> dict[str, "_Store"]:
+        device = torch.device("cpu")
+        if self.trainer is not None:
+            device = self.trainer.strategy.root_device
+        return {
+            split: _Store(pictures, self.config, self._progress, device)
+            for split, pictures in self._splits.items()
+        }
+
+    # --- loaders ------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> Iterable[LabelledBatch]:
+        """Shuffled, cut and mirrored batches."""
+        batches = self._train_batches()
+        if self.in_memory:
+            return _AugmentedBatches(self._stores["train"], batches, self.config)
+        read = functools.partial(_cut, self._splits["train"], self.config)
+        return ResumableLoader(read, batches, workers=self.config.workers, persistent=True)
+
+    def val_dataloader(self) -> Iterable[LabelledBatch]:
+        """Whole validation pictures in a fixed order, each in exactly one process."""
+        batches = OrderedBatches(
+            len(self._splits["val"].targets), self.config.val_batch_size, *self._shard
+        )
+        return self._plain("val", batches)
+
+    def calibration_batches(self) -> Iterable[LabelledBatch]:
+        """Unaugmented training pictures, evenly spaced, for re-estimating BatchNorm."""
+        chosen = evenly_spaced(self._train_length(), self.config.calibration_images)
+        return self._plain(
+            "train", CalibrationBatches(chosen, self.config.batch_size, *self._shard)
+        )
+
+    def _plain(
+        self, split: str, batches: OrderedBatches | CalibrationBatches
+    ) -> Iterable[LabelledBatch]:
+        if self.in_memory:
+            return _PlainBatches(self._stores[split], batches, self.config.size)
+        read = functools.partial(_middle, self._splits[split], self.config)
+        return Loader(read, batches, workers=self.config.workers)
+
+
+# --- in memory --------------------------------------------------------------------------------
+
+
+class _Store:
+    """A decoded split on a device."""
+
+    def __init__(
+        self,
+        pictures: LabelledPictures,
+        config: ClassificationConfig,
+        progress: Progress,
+        device: torch.device,
+    ) -> None:
+        cache = None if config.cache is None else Path(config.cache).expanduser()
+        array = decode(
+            pictures, config.stored_size, workers=config.workers, cache=cache, progress=progress
+        )
+        self.images = torch.from_numpy(array).to(device)
+        self.targets = torch.tensor(pictures.targets, device=device)
+
+    def take(self, indices: list[int]) -> LabelledBatch:
+        chosen = torch.tensor(indices, device=self.images.device)
+        images = self.images.index_select(0, chosen).permute(0, 3, 1, 2)
+        return {"image": images, "label": self.targets[chosen]}
+
+
+class _AugmentedBatches:
+    """Training batches from memory; Lightning asks for the two methods of resuming, see
+    `ResumableLoader`."""
+
+    def __init__(self, store: _Store, batches: TrainBatches, config: ClassificationConfig) -> None:
+        self.store, self.batches, self.config = store, batches, config
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[LabelledBatch]:
+        for keys in self.batches:
+            batch = self.store.take([index for _, index in keys])
+            # the first key stands for the whole batch: no other batch of its epoch has it
+            image = augment(batch["image"], self.config, (self.config.seed, *keys[0]))
+            yield {"image": image, "label": batch["label"]}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+class _PlainBatches:
+    """Unchanged pictures from memory."""
+
+    def __init__(
+        self, store: _Store, batches: OrderedBatches | CalibrationBatches, size: int
+    ) -> None:
+        self.store, self.batches, self.size = store, batches, size
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[LabelledBatch]:
+        for indices in self.batches:
+            batch = self.store.take(indices)
+            yield {"image": fit_size(batch["image"], self.size), "label": batch["label"]}
+
+
+# --- through loader processes -----------------------------------------------------------------
+
+
+def _cut(pictures: LabelledPictures, config: ClassificationConfig, key: Key) -> Sample:
+    epoch, index = key
+    changed = augment_one(pictures.picture(index), config, (config.seed, epoch, index))
+    return _sample(pictures, index, changed)
+
+
+def _middle(pictures: LabelledPictures, config: ClassificationConfig, index: int) -> Sample:
+    picture = square(pictures.picture(index), config.size)
+    return _sample(pictures, index, picture)
+
+
+def _sample(pictures: LabelledPictures, index: int, image: np.ndarray) -> Sample:
+    return Sample(
+        np.ascontiguousarray(image), np.array(pictures.targets[index], np.int64), str(index)
+    )

@@ -1,0 +1,137 @@
+"""Random crops and mirror images, for a whole batch at once on the training device."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from binseg.data.classification_config import ClassificationConfig
+from binseg.data.preprocess import resize_image
+
+_RATIOS = (3 / 4, 4 / 3)
+
+
+def augment(images: Tensor, config: ClassificationConfig, key: tuple[int, ...]) -> Tensor:
+    """Crop, enlarge and mirror each picture of a batch in its own way.
+
+    Resized windows are sampled and not averaged, which serves pictures that grow or hardly shrink.
+
+    Args:
+        images: uint8 (N, 3, H, W) on any device.
+        config: what is done.
+        key: numbers that fix the changes, e.g. (seed, epoch, batch); drawn on the CPU, so that
+            every device sees the same.
+
+    Returns:
+        uint8 (N, 3, size, size), channels_last.
+    """
+    rng = np.random.default_rng(list(key))
+    count, _, height, width = images.shape
+    mirrored = rng.random(count) < 0.5 if config.flip else np.zeros(count, bool)
+    if config.crop == "shift":
+        offsets = rng.integers(0, 2 * config.padding + 1, (count, 2))
+        return fit_size(_shifted(images, offsets, mirrored, config.padding), config.size)
+    windows = random_windows(rng, count, height, width, config.area)
+    return _resampled(images, windows, mirrored, config.size)
+
+
+def augment_one(
+    picture: np.ndarray, config: ClassificationConfig, key: tuple[int, ...]
+) -> np.ndarray:
+    """`augment` for a large picture of its own size, uint8 (H, W, 3) to (size, size, 3).
+
+    Windows are averaged when they shrink; a random shift is one of the picture's middle square.
+    """
+    if config.crop == "shift":
+        image = torch.from_numpy(np.ascontiguousarray(square(picture, config.size)))
+        changed = augment(image.permute(2, 0, 1)[None], config, key)
+        return changed[0].permute(1, 2, 0).numpy()
+    rng = np.random.default_rng(list(key))
+    mirrored = config.flip and rng.random() < 0.5
+    height, width = picture.shape[:2]
+    ((top, left, high, wide),) = random_windows(rng, 1, height, width, config.area)
+    rows, columns = max(1, round(high * height)), max(1, round(wide * width))
+    y, x = int(top * height), int(left * width)
+    window = resize_image(picture[y : y + rows, x : x + columns], (config.size, config.size))
+    return window[:, ::-1] if mirrored else window
+
+
+def fit_size(images: Tensor, size: int) -> Tensor:
+    """The middle square of uint8 (N, 3, H, W) as (N, 3, size, size), channels_last."""
+    height, width = images.shape[-2:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    images = images[:, :, top : top + side, left : left + side]
+    if images.shape[-2:] != (size, size):
+        resized = F.interpolate(images.float(), (size, size), mode="bilinear", antialias=True)
+        images = resized.round_().clamp_(0, 255).to(torch.uint8)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def square(picture: np.ndarray, side: int | None) -> np.ndarray:
+    """uint8 (H, W, 3) with its shorter side resized to `side`, cut to the middle square.
+
+    With None the picture stays as it is.
+    """
+    if side is None:
+        return picture
+    height, width = picture.shape[:2]
+    scale = side / min(height, width)
+    size = max(side, round(height * scale)), max(side, round(width * scale))
+    picture = resize_image(picture, size)
+    top, left = (size[0] - side) // 2, (size[1] - side) // 2
+    return picture[top : top + side, left : left + side]
+
+
+def random_windows(
+    rng: np.random.Generator, count: int, height: int, width: int, area: tuple[float, float]
+) -> np.ndarray:
+    """float64 (N, 4): top, left, height and width of random windows, as shares of the picture.
+
+    The area is uniform in `area`, the ratio of the sides log-uniform in [3/4, 4/3], and a side
+    longer than the picture is cut to it (Szegedy et al. 2015, "Going Deeper with Convolutions",
+    section 6).
+    """
+    share = rng.uniform(*area, count)
+    ratio = np.exp(rng.uniform(np.log(_RATIOS[0]), np.log(_RATIOS[1]), count))
+    pixels = share * height * width
+    high = np.minimum(np.sqrt(pixels / ratio) / height, 1)
+    wide = np.minimum(np.sqrt(pixels * ratio) / width, 1)
+    top, left = rng.random((2, count)) * np.stack([1 - high, 1 - wide])
+    return np.stack([top, left, high, wide], axis=1)
+
+
+def _shifted(images: Tensor, offsets: np.ndarray, mirrored: np.ndarray, padding: int) -> Tensor:
+    """Windows of the picture's own size at `offsets` (N, 2) of a mirrored-edge border."""
+    count, _, height, width = images.shape
+    rows = _reflected(offsets[:, :1] - padding + np.arange(height), height)
+    columns = _reflected(offsets[:, 1:] - padding + np.arange(width), width)
+    columns = np.where(mirrored[:, None], columns[:, ::-1], columns)
+    picture = torch.arange(count, device=images.device)[:, None, None]
+    row = torch.from_numpy(rows).to(images.device)[:, :, None]
+    column = torch.from_numpy(np.ascontiguousarray(columns)).to(images.device)[:, None, :]
+    return images.permute(0, 2, 3, 1)[picture, row, column].permute(0, 3, 1, 2)
+
+
+def _reflected(index: np.ndarray, length: int) -> np.ndarray:
+    """Indices beyond an axis of `length` reflected into it: −1 becomes 1."""
+    if length == 1:
+        return np.zeros_like(index)
+    index = np.abs(index) % (2 * length - 2)
+    return np.minimum(index, 2 * length - 2 - index)
+
+
+def _resampled(images: Tensor, windows: np.ndarray, mirrored: np.ndarray, size: int) -> Tensor:
+    top, left, high, wide = windows.T
+    # grid_sample's coordinates run from −1 to 1 over the picture
+    theta = np.zeros((len(windows), 2, 3), np.float32)
+    theta[:, 0, 0] = np.where(mirrored, -wide, wide)
+    theta[:, 1, 1] = high
+    theta[:, 0, 2] = 2 * left + wide - 1
+    theta[:, 1, 2] = 2 * top + high - 1
+    grid = F.affine_grid(
+        torch.from_numpy(theta).to(images.device), [len(images), 3, size, size], align_corners=False
+    )
+    pixels = images.float().contiguous(memory_format=torch.channels_last)
+    out = F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
+    return out.round_().clamp_(0, 255).to(torch.uint8).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,139 @@
+"""Labelled pictures on the disk: an ImageFolder tree or CIFAR-10, listed by torchvision."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from binseg.data.classification_config import ClassificationConfig
+from binseg.data.files import existing_root
+from binseg.data.imageio import IMAGE_SUFFIXES, image_size, read_image
+from binseg.errors import BinsegError
+
+
+class LabelledPictures(Protocol):
+    """One split of a classification data set.
+
+    Attributes:
+        classes: names by class id.
+        targets: class id of each picture.
+    """
+
+    classes: list[str]
+    targets: list[int]
+
+    def picture(self, index: int) -> np.ndarray:
+        """uint8 (H, W, 3) RGB; a BinsegError names an unreadable file."""
+
+    def size(self, index: int) -> tuple[int, int]:
+        """(height, width) from the header."""
+
+    def key(self) -> str:
+        """What a cache of the decoded pictures depends on."""
+
+
+class PictureFolder:
+    """root/SPLIT/CLASS/*.jpg, the layout of ImageNet; class ids follow the sorted folder names."""
+
+    def __init__(self, root: Path, split: str) -> None:
+        from torchvision.datasets import ImageFolder
+
+        self.folder = root / split
+        if not self.folder.is_dir():
+            raise BinsegError(
+                f"{self.folder}: no such folder; an ImageFolder tree is train/CLASS/*.jpg and "
+                "val/CLASS/*.jpg under data.root"
+            )
+        try:
+            found = ImageFolder(str(self.folder), is_valid_file=_is_picture, allow_empty=True)
+        except FileNotFoundError as error:
+            raise BinsegError(
+                f"{self.folder}: no class folders; make one for each class"
+            ) from error
+        self.classes: list[str] = found.classes
+        self.targets: list[int] = found.targets
+        self._paths = [Path(path) for path, _ in found.samples]
+        filled = set(self.targets)
+        for index, name in enumerate(self.classes):
+            if index not in filled:
+                raise BinsegError(
+                    f"{self.folder / name}: no pictures in this class; add some or remove it"
+                )
+
+    def picture(self, index: int) -> np.ndarray:
+        return read_image(self._paths[index])
+
+    def size(self, index: int) -> tuple[int, int]:
+        return image_size(self._paths[index])
+
+    def key(self) -> str:
+        return "\n".join(f"{path} {path.stat().st_size}" for path in self._paths)
+
+
+class Cifar10:
+    """CIFAR-10 in torchvision's layout under root."""
+
+    def __init__(self, root: Path, split: str, *, download: bool) -> None:
+        from torchvision.datasets import CIFAR10
+
+        try:
+            found = CIFAR10(str(root), train=split == "train", download=download)
+        except RuntimeError as error:
+            raise BinsegError(
+                f"{root}: no CIFAR-10 here; set --data.download true to fetch it (170 MB), or "
+                "unpack cifar-10-python.tar.gz into this folder"
+            ) from error
+        except OSError as error:  # also what a failed download raises
+            raise BinsegError(
+                f"{root}: CIFAR-10 cannot be fetched or read ({error}); unpack "
+                "cifar-10-python.tar.gz into this folder"
+            ) from error
+        self.classes: list[str] = found.classes
+        self.targets: list[int] = found.targets
+        self._pictures: np.ndarray = found.data
+        self._key = f"cifar10 {split}"
+
+    def picture(self, index: int) -> np.ndarray:
+        return self._pictures[index]
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self._pictures.shape[1], self._pictures.shape[2]
+
+    def key(self) -> str:
+        return self._key
+
+
+def open_split(config: ClassificationConfig, split: str) -> LabelledPictures:
+    """Open "train" or "val" of the data set that `config` names.
+
+    Raises:
+        BinsegError: a missing root or split, a class without pictures.
+    """
+    if config.root is None:
+        raise BinsegError("data.root is not set; give the folder of the data set")
+    if config.name == "cifar10":
+        root = Path(config.root).expanduser()
+        return Cifar10(root, split, download=config.download)
+    return PictureFolder(existing_root(config.root), split)
+
+
+def check_same_classes(train: Sequence[str], val: Sequence[str], root: str) -> None:
+    """Refuse class folders that only one of the splits has.
+
+    Raises:
+        BinsegError: names the first of them.
+    """
+    for here, there, ours, theirs in (("train", "val", train, val), ("val", "train", val, train)):
+        alone = sorted(set(ours) - set(theirs))
+        if alone:
+            more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
+            raise BinsegError(
+                f"{root}: class '{alone[0]}'{more} is in {here}/ but not in {there}/; the splits "
+                "need the same class folders"
+            )
+
+
+def _is_picture(path: str) -> bool:
+    name = Path(path)
+    return name.suffix.lower() in IMAGE_SUFFIXES and not name.name.startswith(".")

@@ -1,0 +1,107 @@
+"""The Lightning module of classification: what one training step and one validation are."""
+
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from binseg.data.classification import ClassificationData, LabelledBatch
+from binseg.data.preprocess import Preprocessing
+from binseg.nn.classifier import Classifier
+from binseg.packed.backbone_file import save_classifier
+from binseg.training.binary_module import BinaryModule
+from binseg.training.classification_losses import (
+    distillation,
+    mix,
+    soft_cross_entropy,
+    soft_targets,
+    topk_hits,
+)
+from binseg.training.pretraining_config import Pretraining
+
+
+class ClassificationModule(BinaryModule[Classifier]):
+    """Trains a `Classifier`; validates with re-estimated BatchNorm statistics.
+
+    Args:
+        network: what is trained.
+        pretraining: the whole configuration.
+        classes: names by class id.
+        preprocessing: how uint8 pictures become input.
+        teacher: full-precision classifier with the same classes and input, or None.
+
+    Attributes:
+        hits: of the latest validation on this process: top-1, top-5 and pictures, int64 (3,).
+    """
+
+    figure_names: ClassVar[dict[str, str]] = {"val_top1": "val top-1", "val_top5": "val top-5"}
+    hits: Tensor
+
+    def __init__(
+        self,
+        network: Classifier,
+        pretraining: Pretraining,
+        classes: list[str],
+        preprocessing: Preprocessing,
+        *,
+        teacher: nn.Module | None = None,
+    ) -> None:
+        super().__init__(network, pretraining, preprocessing, teacher)
+        self.pretraining = pretraining
+        self.classes = classes
+        self.register_buffer("hits", torch.zeros(3, dtype=torch.int64), persistent=False)
+
+    # --- training ---
+
+    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
+        config = self.pretraining
+        targets = soft_targets(batch["label"], len(self.classes), config.loss.label_smoothing)
+        images = self.preprocessing.normalize(batch["image"])
+        images, targets = mix(images, targets, config.loss.mixup)
+        logits = self.network(images)
+        loss = soft_cross_entropy(logits, targets)
+        for teacher in self._teacher:
+            with torch.no_grad():
+                theirs = teacher(images)
+            term = distillation(logits, theirs, config.distillation.temperature)
+            loss = loss + config.distillation.weight * term
+        self.count_loss(loss, batch_idx)
+        return loss
+
+    # --- validation ---
+
+    def on_validation_epoch_start(self) -> None:
+        self.hits.zero_()
+        self.enter_step(self.current_epoch)
+        data = cast(ClassificationData, self.trainer.datamodule)  # type: ignore[attr-defined]
+        self.reestimate(batch["image"] for batch in data.calibration_batches())
+
+    def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
+        with torch.autocast(self.device.type, enabled=False):
+            logits = self.evaluated(self.preprocessing.normalize(batch["image"]))
+        labels = batch["label"]
+        self.hits += torch.stack(
+            [
+                topk_hits(logits, labels, 1),
+                topk_hits(logits, labels, 5),
+                torch.tensor(len(labels), device=labels.device),
+            ]
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        first, fifth, pictures = cast(
+            Tensor, self.trainer.strategy.reduce(self.hits, reduce_op="sum")
+        ).tolist()
+        self.figures = {"val_top1": first / pictures, "val_top5": fifth / pictures}
+        if self.average is None:
+            self.network.train()
+
+    def write_model(self, path: Path, training: dict[str, Any]) -> None:
+        save_classifier(
+            path,
+            self.evaluated,
+            self.classes,
+            self.preprocessing,
+            training={"data": self.pretraining.data.name, **self.figures, **training},
+        )

@@ -1,0 +1,178 @@
+"""Running the Lightning trainer over a run folder, and wording what goes wrong in it."""
+
+import ctypes
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.strategies import DDPStrategy, Strategy
+
+from binseg.data.position import ResumableData
+from binseg.errors import BinsegError
+from binseg.training.binary_module import BinaryModule, Recipe
+from binseg.training.checkpoints import AtomicCheckpointIO, Checkpoints
+from binseg.training.config import TrainerConfig
+from binseg.training.reporting import Reporter
+from binseg.training.run_folder import write_config
+
+_NOISE = (
+    ".*does not have many workers.*",
+    ".*`isinstance\\(treespec.*",
+    ".*GPU available but not used.*",
+    ".*number of training batches.*",
+)
+
+
+def prepare_process(config: TrainerConfig) -> None:
+    """Set threads and seeds of this process, before anything is built."""
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    _keep_freed_memory()
+    L.seed_everything(config.seed, verbose=False)
+
+
+def fit(
+    module: BinaryModule[Any],
+    data: ResumableData,
+    folder: Path,
+    *,
+    checkpoint: Path | None,
+    changes: list[str],
+    command: str,
+) -> Checkpoints:
+    """Train `module` on `data` and leave everything about it in `folder`.
+
+    Args:
+        checkpoint: to go on from, or None.
+        changes: keys whose values differ from those that the resumed run began with.
+        command: of binseg that goes on with a stopped run.
+
+    Returns:
+        The callback that knows the best score and its epoch.
+
+    Raises:
+        BinsegError: see `binseg.training.run.train`.
+    """
+    recipe = module.recipe
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # hints about its own defaults
+    checkpoints = Checkpoints(folder, recipe.trainer.checkpoint_minutes, command)
+    reporter = Reporter(folder, recipe.trainer.overlays, checkpoints)
+    begin = _Begin(recipe, folder, changes, reporter)
+    trainer = _create_trainer(recipe, folder, [begin, reporter, checkpoints])
+    with _explained_errors(checkpoints), warnings.catch_warnings():
+        for message in _NOISE:
+            warnings.filterwarnings("ignore", message)
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    return checkpoints
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep the blocks that a step frees and the next one wants again.
+
+    Giving them back and getting them page by page took a tenth of a step on a CPU. Other C
+    libraries have no such switch and are left alone.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # numbers of malloc.h
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(mmap_threshold, 32 * 2**20)
+
+
+@contextmanager
+def _explained_errors(checkpoints: Checkpoints) -> Iterator[None]:
+    """Say in the user's words what lightning and torch say in theirs."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise BinsegError(
+            "the GPU's memory is full; lower data.batch_size or the pictures' size, or set "
+            "trainer.precision to bf16"
+        ) from error
+    except SystemExit as error:
+        # lightning's answer to signals that come outside of training steps
+        raise checkpoints.stopped() from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise BinsegError(
+            "BatchNorm cannot learn from one pixel: raise data.batch_size or the pictures' size, "
+            "or lower model.output_stride"
+        ) from error
+    finally:
+        checkpoints.release_signals()
+
+
+class _Begin(L.Callback):
+    """Writes the configuration once training really begins, and plans its validations.
+
+    Args:
+        recipe: the configuration.
+        folder: of the run.
+        changes: keys whose values differ from those that the resumed run began with.
+        reporter: tells of them.
+    """
+
+    def __init__(
+        self, recipe: Recipe, folder: Path, changes: list[str], reporter: Reporter
+    ) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.changes = changes
+        self.reporter = reporter
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        write_config(self.recipe, self.folder)
+        if self.changes:
+            self.reporter.say(f"resuming with other values of {', '.join(self.changes)}")
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
+    ) -> None:
+        """Validate at the end of each binarization step too, whatever the interval."""
+        assert isinstance(pl_module, BinaryModule)
+        last = trainer.current_epoch + 1 in {step.end for step in pl_module.steps}
+        trainer.check_val_every_n_epoch = 1 if last else self.recipe.trainer.validate_every
+
+
+def _create_trainer(recipe: Recipe, folder: Path, callbacks: list[L.Callback]) -> L.Trainer:
+    config = recipe.trainer
+    # under torchrun the number of processes is its business
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", config.devices))
+    nodes = int(os.environ.get("WORLD_SIZE", local)) // local
+    strategy: str | Strategy = DDPStrategy() if local * nodes > 1 else "auto"
+    try:
+        return L.Trainer(
+            default_root_dir=folder,
+            accelerator=config.accelerator,
+            devices=local,
+            num_nodes=nodes,
+            strategy=strategy,
+            precision="bf16-mixed" if config.precision == "bf16" else "32-true",
+            max_epochs=config.epochs,
+            accumulate_grad_batches=config.accumulate,
+            gradient_clip_val=recipe.optimizer.clip_gradient,
+            check_val_every_n_epoch=config.validate_every,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+        )
+    except Exception as error:
+        # lightning's own exceptions for a missing GPU or an impossible number of devices
+        if type(error).__name__ != "MisconfigurationException":
+            raise
+        raise BinsegError(f"trainer settings do not fit this machine: {error}") from error

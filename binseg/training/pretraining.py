@@ -1,0 +1,123 @@
+"""`pretrain`: one classifier from its configuration to a run folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from torch import nn
+
+from binseg.data.classification import ClassificationData
+from binseg.errors import BinsegError
+from binseg.nn.classifier import Classifier, create_classifier
+from binseg.packed import file
+from binseg.packed.backbone_file import load_classifier, start_backbone
+from binseg.training.checkpoints import BEST
+from binseg.training.classification_module import ClassificationModule
+from binseg.training.fitting import fit, prepare_process
+from binseg.training.pretraining_config import Pretraining, classifier_arguments
+from binseg.training.run_folder import CONFIG, changes_since, checkpoint_of
+
+
+@dataclass(frozen=True)
+class PretrainingResult:
+    """How a pretraining ended.
+
+    Attributes:
+        folder: of the run.
+        model: path of the best classifier's file, which starts a segmentation backbone.
+        best_top1: its share of val pictures whose class is right.
+        best_epoch: its epoch, from 1.
+    """
+
+    folder: Path
+    model: Path
+    best_top1: float
+    best_epoch: int
+
+
+def pretrain(pretraining: Pretraining, folder: Path, *, resume: bool = False) -> PretrainingResult:
+    """Train one classifier and leave everything about it in `folder`.
+
+    The folder is that of `binseg.training.run.train`, without overlays; `best.safetensors` is a
+    classifier file.
+
+    Args:
+        pretraining: the configuration.
+        folder: new or empty, unless `resume`.
+        resume: go on from `last.ckpt`, or begin if the run did not get that far.
+
+    Raises:
+        BinsegError: bad data or settings, an existing run without `resume`, no space left.
+        StopRequestedError: Ctrl-C or SIGTERM; the message says how to go on.
+    """
+    checkpoint = checkpoint_of(folder, resume=resume)
+    changes = changes_since(pretraining, folder / CONFIG) if checkpoint is not None else []
+    prepare_process(pretraining.trainer)
+
+    data = ClassificationData(pretraining.data, _DecodingBar())
+    module = ClassificationModule(
+        _network(pretraining, data, from_checkpoint=checkpoint is not None),
+        pretraining,
+        data.classes,
+        data.preprocessing,
+        teacher=_teacher(pretraining, data),
+    )
+    best = fit(module, data, folder, checkpoint=checkpoint, changes=changes, command="pretrain")
+    return PretrainingResult(folder, folder / BEST, best.best, best.best_epoch)
+
+
+class _DecodingBar:
+    """Shows how far the pictures of a split are decoded, if anybody looks."""
+
+    def __init__(self) -> None:
+        self._console = Console()
+        self._progress: Progress | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if not self._console.is_terminal:
+            return
+        if self._progress is None:
+            self._progress = Progress(console=self._console, transient=True)
+            self._progress.start()
+            self._progress.add_task("decoding pictures", total=total)
+        self._progress.update(self._progress.task_ids[0], completed=done)
+        if done == total:
+            self._progress.stop()
+            self._progress = None
+
+
+def _network(
+    pretraining: Pretraining, data: ClassificationData, *, from_checkpoint: bool
+) -> Classifier:
+    model = pretraining.model
+    network = create_classifier(**classifier_arguments(model, len(data.classes)))
+    if not from_checkpoint:
+        if model.weights is not None:
+            loaded = load_classifier(model.weights)
+            _check_classes(loaded.classes, data, model.weights)
+            file.load_tensors(network, loaded.model.state_dict(), source=model.weights)
+        if model.backbone_weights is not None:
+            seed = pretraining.trainer.seed
+            start_backbone(network, model.backbone_weights, data.preprocessing, seed=seed)
+    return network.to(memory_format=torch.channels_last)
+
+
+def _teacher(pretraining: Pretraining, data: ClassificationData) -> nn.Module | None:
+    path = pretraining.distillation.teacher
+    if path is None:
+        return None
+    loaded = load_classifier(path)
+    _check_classes(loaded.classes, data, path)
+    ours, theirs = data.preprocessing, loaded.preprocessing
+    if (ours.mean, ours.std) != (theirs.mean, theirs.std):
+        raise BinsegError(
+            f"{path}: the teacher was trained with other means and deviations of the pictures"
+        )
+    return loaded.model
+
+
+def _check_classes(theirs: list[str], data: ClassificationData, path: Path) -> None:
+    if theirs != data.classes:
+        raise BinsegError(f"{path}: trained on other classes than those of {data.config.root}")

@@ -1,0 +1,96 @@
+"""A run's folder: what may be in it, and how its configuration is written and compared."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from binseg.atomic import atomic_path
+from binseg.errors import BinsegError
+from binseg.training.binary_module import Recipe
+from binseg.training.checkpoints import BEST, LAST
+from binseg.training.reporting import CURVES, HISTORY, LOG, OVERLAYS
+
+CONFIG = "config.yaml"
+_OWN = {CONFIG, BEST, LAST, HISTORY, LOG, CURVES, OVERLAYS}
+
+
+def checkpoint_of(folder: Path, *, resume: bool) -> Path | None:
+    """The checkpoint to go on from, None to begin; refuses to write over anything else.
+
+    A folder in which a run died before its first checkpoint may be begun anew.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise BinsegError(f"{folder}: a file; choose another --out")
+    checkpoint = folder / LAST
+    if resume:
+        return checkpoint if checkpoint.exists() else None
+    if checkpoint.exists() or (folder / BEST).exists():
+        raise BinsegError(
+            f"{folder}: holds a run already; go on with it by --resume, or choose another --out"
+        )
+    foreign = sorted(path.name for path in folder.glob("[!.]*") if path.name not in _OWN)
+    if foreign:
+        raise BinsegError(f"{folder}: holds {foreign[0]}, which no run wrote; choose another --out")
+    return None
+
+
+def changes_since(recipe: Recipe, path: Path) -> list[str]:
+    """Keys with other values than in the run's own configuration at `path`.
+
+    Raises:
+        BinsegError: one of them may not change, or the file cannot be read.
+    """
+    try:
+        before = _flat(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise BinsegError(
+            f"{path}: cannot be read ({type(error).__name__}); train again into another --out"
+        ) from error
+    now = _flat(to_plain(recipe))
+    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    fixed = [key for key in changed if _must_stay(key, before.get(key), now.get(key))]
+    if fixed:
+        raise BinsegError(
+            f"{path}: {', '.join(fixed)} cannot change when a run is resumed; choose another --out"
+        )
+    return changed
+
+
+def _must_stay(key: str, before: Any, now: Any) -> bool:
+    """Whether a checkpoint means nothing to a run with another value of `key`."""
+    if key == "trainer.ema":
+        return 0 in (before, now)  # another decay is fine; there being an average is not
+    if key in ("model.weights", "model.backbone_weights", "model.encoder_weights"):
+        return False
+    steady = ("data.name", "data.scenes_size", "optimizer.name", "trainer.accumulate")
+    return key in steady or key.startswith(("model.", "binarization."))
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix.rstrip("."): tree}
+    return {k: v for key, sub in tree.items() for k, v in _flat(sub, f"{prefix}{key}.").items()}
+
+
+def to_plain(recipe: Recipe) -> dict[str, Any]:
+    """The configuration as YAML values; paths become text and tuples lists."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return cast(dict[str, Any], plain(dataclasses.asdict(cast(Any, recipe))))
+
+
+def write_config(recipe: Recipe, folder: Path) -> None:
+    """Write the resolved configuration into the run folder."""
+    for name in (CONFIG, BEST, LAST, HISTORY, CURVES):
+        for leftover in folder.glob(f".{Path(name).stem}-*"):  # killed while it wrote
+            leftover.unlink()
+    with atomic_path(folder / CONFIG) as temporary:
+        temporary.write_text(yaml.safe_dump(to_plain(recipe), sort_keys=False))
