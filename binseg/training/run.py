@@ -18,9 +18,7 @@ from binseg.training.config import Experiment
 from binseg.training.fitting import fit, prepare_process
 from binseg.training.losses import median_frequency_weights
 from binseg.training.module import SegmentationModule
-from binseg.training.run_folder import CONFIG, changes_since, checkpoint_of, to_plain
-
-__all__ = ["TrainingResult", "to_plain", "train"]
+from binseg.training.run_folder import CONFIG, changes_since, checkpoint_of
 
 
 @dataclass(frozen=True)
