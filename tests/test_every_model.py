@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 from torch import nn
+from trained_networks import looks_trained
 
 from binseg.data.label_table import LabelTable, auto_palette
 from binseg.data.preprocess import Preprocessing
@@ -37,17 +38,11 @@ def build(name, **options):
 
 def trained(name, **options):
     """In eval mode, with statistics of its own activations and gains of both signs."""
-    model = build(name, **options)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.weight.data.normal_()
-            module.bias.data.normal_(0, 0.5)
-        elif isinstance(module, nn.PReLU):
-            module.weight.data.normal_(0, 0.5)
+    model = looks_trained(build(name, **options))
     for parameter_name, parameter in model.named_parameters():
         if parameter_name.endswith("shift"):
             parameter.data.normal_(0, 0.3)
-    model(pictures(4))
+    model.train()(pictures(4))
     return model.eval()
 
 

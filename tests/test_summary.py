@@ -122,6 +122,19 @@ def test_packing_changes_neither_bits_nor_operations(tmp_path, options):
         assert path.stat().st_size - header == found.total.packed_bytes
 
 
+def test_a_scaling_map_is_real():
+    """A product for each tap of the box and pixel, beside those of the bits."""
+    own = {"name": "xnornet18", "num_classes": 5, "width": 8}
+    plain, scaled = (binseg.create_model(**own, input_scale=on).eval() for on in (False, True))
+    before, found = (summary(model, (61, 83)).total for model in (plain, scaled))
+    # stages at strides 4, 8, 8 and 8 of four 3×3 convolutions each
+    boxes = 9 * 4 * (16 * 21 + 3 * 8 * 11)
+    assert found.binary_macs == before.binary_macs
+    assert found.real_macs == before.real_macs + boxes
+    packed = summary(pack(scaled), (61, 83)).total
+    assert (packed.binary_macs, packed.real_macs) == (found.binary_macs, found.real_macs)
+
+
 def test_the_network_stays_as_it_is():
     model = binseg.create_model("groupnet18", **SMALL).train()
     model.head.eval()

@@ -27,6 +27,28 @@ from binseg.nn.binarize import (
 )
 
 
+class ScalingMap(nn.Module):
+    """K: the mean of |x| over the channels and the pixels under a kernel, zeros outside the map.
+
+    A layer of its own, so that its multiplications are not taken for those of bits. Source:
+    Rastegari et al. 2016, "XNOR-Net", section 3.2.
+
+    Args:
+        kernel_size, stride, dilation: of the convolution whose results K multiplies.
+    """
+
+    def __init__(self, kernel_size: int, stride: int, dilation: int) -> None:
+        super().__init__()
+        self.kernel_size, self.stride, self.dilation = kernel_size, stride, dilation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, 1, ⌈H / stride⌉, ⌈W / stride⌉)."""
+        magnitude = x.abs().mean(dim=1, keepdim=True)
+        box = magnitude.new_full((1, 1, self.kernel_size, self.kernel_size), self.kernel_size**-2)
+        border = self.dilation * (self.kernel_size - 1) // 2
+        return F.conv2d(magnitude, box, None, self.stride, border, self.dilation)
+
+
 class BinaryConv2d(nn.Module):
     """y = s · (sign(x) ⊛ sign(W)), "same" size at stride 1, for `bases` sets of weights at once.
 
@@ -147,6 +169,7 @@ class BinaryConv2d(nn.Module):
         self.weight_logit = (
             nn.Parameter(torch.zeros(bases * out_channels)) if shifted_weight else None
         )
+        self.scaling_map = ScalingMap(kernel_size, stride, dilations[0]) if input_scale else None
         if centered_weight:
             center_and_clamp_(self.weight)
 
@@ -158,9 +181,8 @@ class BinaryConv2d(nn.Module):
         return shift_weight(self.weight, self.weight_logit)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.input_scale:
-            return self._convolve_signs(x) * self._scaling_map(x)
-        return self._convolve_signs(x)
+        y = self._convolve_signs(x)
+        return y if self.scaling_map is None else y * self.scaling_map(x)
 
     def _convolve_signs(self, x: Tensor) -> Tensor:
         x = self.binarize_input(x)
@@ -181,13 +203,6 @@ class BinaryConv2d(nn.Module):
         y = self._convolve(x, sign(self.latent_weight))
         factor = weight_scale(self.latent_weight, self.scale, self.bases)
         return y if factor is None else y * factor.view(1, -1, 1, 1).to(y.dtype)
-
-    def _scaling_map(self, x: Tensor) -> Tensor:
-        """K of (N, C_in, H, W): (N, 1, H', W')."""
-        magnitude = x.abs().mean(dim=1, keepdim=True)
-        box = magnitude.new_full((1, 1, self.kernel_size, self.kernel_size), self.kernel_size**-2)
-        border = self.dilations[0] * (self.kernel_size - 1) // 2
-        return F.conv2d(magnitude, box, None, self.stride, border, self.dilations[0])
 
     def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
         if len(set(self.dilations)) == 1:

@@ -15,7 +15,8 @@ from binseg.packed.bit_weights import bit_weight_conv
 from binseg.packed.conv import PackedConv
 from binseg.packed.folding import Folding
 from binseg.packed.rest import Affine, rest_layers
-from binseg.packed.xnornet import NormSigns, ScaledConv
+from binseg.packed.signs import NormSigns
+from binseg.packed.xnornet import ScaledConv
 
 
 class PackedAlexNet(nn.Module):

@@ -3,42 +3,32 @@
 import torch
 from torch import Tensor, nn
 
-from binseg.kernels import ops
 from binseg.nn.heads.deeplabv3 import BinaryASPP, BinaryBranch, RealASPP
 from binseg.packed.conv import PackedConv
 from binseg.packed.folding import Folding
 from binseg.packed.rest import rest_conv
+from binseg.packed.signs import NormSigns
 from binseg.packed.stored import Stored
-from binseg.packed.thresholds import norm_affine
 
 
-class PackedBinaryASPP(Stored):
-    """`BinaryASPP`: the map's signs, taken once for four branches, and those of its mean.
+class PackedBinaryASPP(NormSigns):
+    """`BinaryASPP`: the normalised map's signs, taken once for four branches, and its mean's.
 
     Args:
         aspp: the trained layers; on the meta device only sizes are taken.
         folding: see `Folding`.
-
-    Attributes:
-        affine: float32 (2, C), gain and shift of the BatchNorm before the signs.
     """
 
-    affine: Tensor
-
     def __init__(self, aspp: BinaryASPP, folding: Folding) -> None:
-        super().__init__()
-        self.declare("affine", (2, aspp.norm.num_features), torch.float32)
-        if not aspp.norm.weight.is_meta:
-            self.fill("affine", torch.stack(norm_affine(aspp.norm)))
+        super().__init__(aspp.norm)
         self.branches = nn.ModuleList(PackedBranch(each, folding) for each in aspp.branches)
         self.pooling = PackedBranch(aspp.pooling, folding)
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 (N, H, W, C) to the branches side by side, (N, H, W, 5·C_out)."""
-        bits = ops.pack_sign(x.unsqueeze(3), self.affine)
+        bits = super().forward(x)
         # the mean of the normalised map is the mean of the map, normalised
-        mean = x.mean(dim=(1, 2), keepdim=True).unsqueeze(3)
-        pooled = self.pooling(ops.pack_sign(mean, self.affine))
+        pooled = self.pooling(super().forward(x.mean(dim=(1, 2), keepdim=True)))
         return _side_by_side([branch(bits) for branch in self.branches], pooled)
 
 

@@ -1,6 +1,6 @@
 """`PackedConv`: a binary convolution with its bits and what follows it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from binseg.packed.thresholds import unit_curve, unit_thresholds
 
 _INTEGERS = (torch.int16, torch.int32)
 
+POST = {"before": 0.0, "slope": 1.0, "after": 0.0, "threshold": 0.0}
+"""The rows of `post` in `ops.conv_real`, and what changes nothing in each."""
+
 
 class PackedConv(Stored):
     """Binary convolution with thresholds (bits out) or with a curve (real numbers out).
@@ -27,13 +30,13 @@ class PackedConv(Stored):
         threshold: whether integers stand for what follows, or a curve.
         tanh: which curve, see `ops.conv_real`.
         shared: whether one base's weights serve all bases of the map.
-        post: whether RPReLU and RSign follow the shortcut's sum, see `ops.conv_real`.
+        post: the rows of `POST` that follow the shortcut's sum.
 
     Attributes:
         weight: int32 in the kernels' order, see `layout.pack_weight`.
         low, span: int32 (K·C_out,), with `threshold`.
         curve: float32 (3, K·C_out), without.
-        post: float32 (4, K·C_out), or None.
+        post: float32 (4, K·C_out), or None; in a file only the rows that there are.
 
     In a file the weights are bits in the order (K·C_out, kh, kw, C_in), the first in the lowest bit
     of a byte, and thresholds take 16 bits where they fit.
@@ -52,7 +55,7 @@ class PackedConv(Stored):
         threshold: bool,
         tanh: bool = False,
         shared: bool = False,
-        post: bool = False,
+        post: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.shape = shape
@@ -67,8 +70,9 @@ class PackedConv(Stored):
             self.declare("span", (channels,), torch.int32)
         else:
             self.declare("curve", (3, channels), torch.float32)
+        self.rows = [row for row, name in enumerate(POST) if name in post]
         if post:
-            self.declare("post", (4, channels), torch.float32)
+            self.declare("post", (len(POST), channels), torch.float32)
         else:
             self.post = None
 
@@ -80,7 +84,7 @@ class PackedConv(Stored):
         *,
         threshold: bool = False,
         branches: int = 1,
-        post: Tensor | None = None,
+        post: Mapping[str, Tensor] | None = None,
     ) -> "PackedConv":
         """A trained unit folded: binary convolution (→ nonlinearity) (→ BatchNorm).
 
@@ -89,7 +93,7 @@ class PackedConv(Stored):
             folding: see `Folding`.
             threshold: bits out.
             branches: bases of the map that a unit of one base serves.
-            post: what follows the shortcut's sum, (4, K·C_out), see `ops.conv_real`.
+            post: what follows the shortcut's sum: rows of `POST`, (K·C_out,) each.
         """
         conv = unit[0]
         assert isinstance(conv, BinaryConv2d)
@@ -102,9 +106,8 @@ class PackedConv(Stored):
             int(conv.padding_value),
         )
         tanh = not threshold and any(isinstance(layer, nn.Tanh) for layer in unit)
-        packed = cls(
-            shape, threshold=threshold, tanh=tanh, shared=branches > 1, post=post is not None
-        )
+        post = post or {}
+        packed = cls(shape, threshold=threshold, tanh=tanh, shared=branches > 1, post=post)
         if conv.weight.is_meta:
             return packed
         name = folding.name(unit)
@@ -115,8 +118,9 @@ class PackedConv(Stored):
             packed.fill("span", span)
         else:
             packed.fill("curve", unit_curve(unit, name)[0])
-        if post is not None:
-            packed.fill("post", post.cpu())
+        if post:
+            rows = torch.stack([post[name].detach().cpu() for name in POST if name in post])
+            packed.fill("post", packed._whole(rows))
         return packed
 
     def bits(self, x: Tensor) -> Tensor:
@@ -163,6 +167,12 @@ class PackedConv(Stored):
             pack=pack,
         )
 
+    def _whole(self, rows: Tensor) -> Tensor:
+        """All of `post` from the rows that there are."""
+        whole = rows.new_tensor(list(POST.values())).unsqueeze(1).repeat(1, rows.shape[1])
+        whole[self.rows] = rows
+        return whole
+
     def _spread(self) -> tuple[Tensor, Tensor]:
         if self.copies == 1:
             return self.weight, self.curve
@@ -176,6 +186,8 @@ class PackedConv(Stored):
         if self.threshold:
             for name in ("low", "span"):
                 found[name] = found[name]._replace(dtypes=_INTEGERS)
+        if self.rows:
+            found["post"] = Expected((len(self.rows), *found["post"].shape[1:]), (torch.float32,))
         return {"bits": Expected((-(-self.binary_weights // 8),), (torch.uint8,)), **found}
 
     def give(self) -> dict[str, Tensor]:
@@ -188,6 +200,8 @@ class PackedConv(Stored):
                 short = found[name].short()
                 if torch.equal(short.int(), found[name]):
                     found[name] = short
+        if self.rows:
+            found["post"] = found["post"][self.rows]
         return found
 
     def take(self, tensors: Mapping[str, Tensor]) -> None:
@@ -201,6 +215,8 @@ class PackedConv(Stored):
             low, span = rest["low"].long(), rest["span"].long()
             if low.min() < -terms or low.max() > terms + 1 or span.abs().max() > 2 * terms + 1:
                 raise BinsegError("thresholds are out of range")
+        if self.rows:
+            rest["post"] = self._whole(rest["post"])
         super().take(rest)
 
     @property

@@ -13,15 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from binseg.kernels import ops
 from binseg.nn.backbones.densenet import DenseLayer, DenseNet, Transition
 from binseg.nn.layers import BinaryConv2d
 from binseg.packed.conv import PackedConv
 from binseg.packed.folding import Folding
 from binseg.packed.rest import Affine, rest_conv
+from binseg.packed.signs import NormSigns
 from binseg.packed.stems import PackedStem
-from binseg.packed.stored import Stored
-from binseg.packed.thresholds import norm_affine
 
 
 class PackedDenseNet(nn.Module):
@@ -36,7 +34,7 @@ class PackedDenseNet(nn.Module):
     def __init__(self, network: DenseNet, read: frozenset[int], folding: Folding) -> None:
         super().__init__()
         self.read = read
-        self.stem = PackedStem(network.stem, folding)
+        self.stem = PackedStem(network.stem, folding, pack=False)
         self.stages = nn.ModuleList(
             PackedDenseStage(cast(nn.Sequential, stage), folding) for stage in network.stages
         )
@@ -86,33 +84,26 @@ class PackedDenseStage(nn.Module):
         return joined
 
 
-class PackedDenseLayer(Stored):
-    """`DenseLayer`, packed.
+class PackedDenseLayer(NormSigns):
+    """`DenseLayer`, packed: the signs of its BatchNorm, and the convolution that reads them.
 
     Args:
         layer: the trained one; on the meta device only sizes are taken.
         folding: see `Folding`.
 
     Attributes:
-        affine: float32 (2, C_in), gain and shift of the BatchNorm.
         in_channels, out_channels: of the maps.
     """
 
-    affine: Tensor
-
     def __init__(self, layer: DenseLayer, folding: Folding) -> None:
-        super().__init__()
+        super().__init__(layer.norm)
         assert isinstance(layer.conv, BinaryConv2d)
         self.in_channels, self.out_channels = layer.conv.in_channels, layer.conv.out_channels
         self.conv = PackedConv.of(nn.Sequential(layer.conv), folding)
-        self.declare("affine", (2, self.in_channels), torch.float32)
-        if not layer.norm.weight.is_meta:
-            self.fill("affine", torch.stack(norm_affine(layer.norm)))
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 (N, H, W, C_in) of any strides to float32 (N, H, W, C_out)."""
-        bits = ops.pack_sign(x.unsqueeze(3), self.affine)
-        return self.conv.real(bits, pack=False)[0].squeeze(3)
+        return self.conv.real(super().forward(x), pack=False)[0].squeeze(3)
 
 
 class PackedTransition(nn.Module):

@@ -11,13 +11,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from binseg.nn.backbones.group_units import BaseSum
 from binseg.nn.backbones.groupnet import (
     BasicGroupBlock,
     BottleneckGroupBlock,
     GroupBlock,
     GroupNet,
 )
+from binseg.nn.bases import BaseSum
 from binseg.nn.layers import BinaryConv2d
 from binseg.packed.conv import PackedConv
 from binseg.packed.folding import Folding

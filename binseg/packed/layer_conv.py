@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from binseg.kernels import ops
-from binseg.nn.backbones.group_units import BaseSum
+from binseg.nn.bases import BaseSum
 from binseg.nn.layers import BinaryConv2d
 from binseg.packed.conv import PackedConv
 from binseg.packed.folding import Folding
@@ -40,9 +40,7 @@ class PackedLayerConv(Stored):
         conv, total, middle, norm = unit
         assert isinstance(conv, BinaryConv2d)
         assert isinstance(total, BaseSum)
-        # a BatchNorm of gain 1 leaves the weights' scale alone in the curve
-        one = nn.BatchNorm2d(conv.bases * conv.out_channels, eps=0)
-        self.conv = PackedConv.of(nn.Sequential(conv, one), folding)
+        self.conv = PackedConv.of(nn.Sequential(conv), folding)
         self.declare("lambdas", (total.bases,), torch.float32)
         if total.lambdas is None:
             self.fill("lambdas", torch.full((total.bases,), 1 / total.bases))

@@ -32,14 +32,15 @@ class PackedResNet(nn.Module):
 
     def __init__(self, network: ResNet, read: frozenset[int], folding: Folding) -> None:
         super().__init__()
-        self.stem = PackedStem(network.stem, folding)
         blocks: list[ResidualBlock] = []
         ends: set[int] = set()
         for stage, members in enumerate(network.stages):
             blocks += cast(list[ResidualBlock], list(cast(nn.ModuleList, members)))
             if stage in read:
                 ends.add(len(blocks) - 1)
-        self.signs = packed_signs(_signs_before(blocks[0]))
+        signs = packed_signs(_signs_before(blocks[0]))
+        self.stem = PackedStem(network.stem, folding, pack=signs is None)
+        self.signs = signs
         followers = [*(_signs_before(block) for block in blocks[1:]), None]
         self.blocks = nn.ModuleList(
             PackedResidualBlock(block, following, index in ends, folding)
@@ -128,30 +129,25 @@ class PackedUnit(nn.Module):
         return self(bits)[1]
 
 
-def post_rows(unit: ConvUnit, following: nn.Module | None) -> Tensor | None:
-    """What stands between a shortcut's sum and the next signs, as `ops.conv_real` takes it.
+def post_rows(unit: ConvUnit, following: nn.Module | None) -> dict[str, Tensor]:
+    """What stands between a shortcut's sum and the next signs: rows of `POST`, (C,) each.
 
     Args:
         unit: whose nonlinearity is meant; a hardtanh is left out.
         following: the signs, of which only a learnt threshold counts.
-
-    Returns:
-        float32 (4, C), or None where nothing does.
     """
     layer = unit.nonlinearity
-    learnt = isinstance(following, LearntSign)
-    if isinstance(layer, nn.Identity | nn.Hardtanh) and not learnt:
-        return None
-    zero = torch.zeros_like(unit.norm.bias)
-    before, slope, after = zero, torch.ones_like(zero), zero
+    rows: dict[str, Tensor] = {}
     if isinstance(layer, nn.ReLU):
-        slope = zero
+        rows["slope"] = torch.zeros_like(unit.norm.bias)
     elif isinstance(layer, nn.PReLU):
-        slope = layer.weight
+        rows["slope"] = layer.weight
     elif isinstance(layer, RPReLU):
-        before, slope, after = layer.before_shift, layer.prelu.weight, layer.after_shift
-    threshold = following.shift if isinstance(following, LearntSign) else zero
-    return torch.stack([before, slope, after, threshold]).detach()
+        rows["before"], rows["after"] = layer.before_shift, layer.after_shift
+        rows["slope"] = layer.prelu.weight
+    if isinstance(following, LearntSign):
+        rows["threshold"] = following.shift
+    return rows
 
 
 def _packed_inner(unit: ConvUnit, following: nn.Module, folding: Folding) -> nn.Module:

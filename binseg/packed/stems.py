@@ -24,13 +24,15 @@ class PackedStem(nn.Module):
     Args:
         stem: the trained layers; on the meta device only sizes are taken.
         folding: see `Folding`.
+        pack: whether the signs are read.
 
     Raises:
         BinsegError: a layer of another kind.
     """
 
-    def __init__(self, stem: nn.Sequential, folding: Folding) -> None:
+    def __init__(self, stem: nn.Sequential, folding: Folding, *, pack: bool = True) -> None:
         super().__init__()
+        self.pack = pack
         layers = list(stem)
         self.steps = nn.ModuleList()
         self.ending: Int8ConvPool | None = None
@@ -54,14 +56,15 @@ class PackedStem(nn.Module):
                 raise BinsegError(f"a {type(layer).__name__} in the stem cannot be packed")
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """A picture (N, 3, H, W) to float32 (N, H', W', 1, C) and its signs."""
+        """A picture (N, 3, H, W) to float32 (N, H', W', 1, C) and its signs, or anything in their
+        place where nobody reads them."""
         y = x.permute(0, 2, 3, 1)
         for step in self.steps:
             y = step(y)
         if self.ending is not None:
-            return self.ending.pooled(y)
+            return self.ending.pooled(y, pack=self.pack)
         real = y.float().unsqueeze(3)
-        return real, ops.pack_sign(real)
+        return real, ops.pack_sign(real) if self.pack else real.new_empty(0)
 
 
 class Int8ConvPool(Int8Conv):
@@ -111,7 +114,7 @@ class Int8ConvPool(Int8Conv):
         packed.fold(kernels, gain, bias, folding.ranges[conv], conv.groups)
         return packed
 
-    def pooled(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def pooled(self, x: Tensor, *, pack: bool) -> tuple[Tensor, Tensor]:
         """(N, H, W, C) to float32 (N, H', W', 1, C_out) and its signs."""
         levels = ops.quantize(x, self.inverse_scale, self.zero_point)
         real, bits = ops.conv_int8_pool(
@@ -122,7 +125,7 @@ class Int8ConvPool(Int8Conv):
         real = F.relu_(real)
         if self.norm is not None:
             real = self.norm(real)
-        return real, ops.pack_sign(real)
+        return real, ops.pack_sign(real) if pack else bits
 
 
 def _next(layers: list[nn.Module], kind: type[nn.Module]) -> nn.Module | None:

@@ -5,78 +5,71 @@ integers to compare with where a convolution comes before them and no shortcut i
 maps are real, and only its weights are bits.
 """
 
-from typing import cast
+from collections.abc import Callable
+from typing import Any, cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from binseg.kernels import ops
+from binseg.nn.backbones.stages import StagedBackbone
 from binseg.nn.backbones.xnornet import BWN, BWNBlock, XnorBlock, XnorNet
-from binseg.nn.layers import BinaryConv2d
+from binseg.nn.layers import BinaryConv2d, ScalingMap
 from binseg.packed.bit_weights import bit_weight_conv
 from binseg.packed.conv import PackedConv
 from binseg.packed.folding import Folding
 from binseg.packed.rest import Affine
 from binseg.packed.shortcuts import RealDownsample
+from binseg.packed.signs import NormSigns
 from binseg.packed.stems import PackedStem
-from binseg.packed.stored import Stored
-from binseg.packed.thresholds import norm_affine
 
 
-class PackedXnorNet(nn.Module):
-    """The stem and all blocks, then BatchNorm and ReLU.
+class _PackedStages(nn.Module):
+    """The stem and all blocks.
 
     Args:
         network: the trained backbone; on the meta device only sizes are taken.
-        read: the stages, counted from 0, whose maps the head reads; the last is always one.
-        folding: see `Folding`.
+        read: the stages, counted from 0, whose maps the head reads.
+        folding: see `Folding`; its `rest` is the arithmetic of all real convolutions.
+        pack: a trained block to a packed one.
     """
 
-    def __init__(self, network: XnorNet, read: frozenset[int], folding: Folding) -> None:
+    def __init__(
+        self,
+        network: StagedBackbone,
+        read: frozenset[int],
+        folding: Folding,
+        pack: Callable[[Any, Folding], nn.Module],
+    ) -> None:
         super().__init__()
         self.read = read
-        self.stem = PackedStem(network.stem, folding)
+        self.stem = PackedStem(network.stem, folding, pack=False)
         self.stages = nn.ModuleList(
-            nn.Sequential(*(_xnor_block(cast(XnorBlock, block), folding) for block in blocks))
-            for blocks in cast(list[nn.ModuleList], list(network.stages))
+            nn.Sequential(*(pack(block, folding) for block in cast(nn.ModuleList, blocks)))
+            for blocks in network.stages
         )
+
+    def _maps(self, y: Tensor) -> list[Tensor]:
+        """The stem's map to those of the stages read."""
+        maps = []
+        for index, stage in enumerate(self.stages):
+            y = stage(y)
+            if index in self.read:
+                maps.append(y)
+        return maps
+
+
+class PackedXnorNet(_PackedStages):
+    """`XnorNet`, packed; the last stage is always read."""
+
+    def __init__(self, network: XnorNet, read: frozenset[int], folding: Folding) -> None:
+        super().__init__(network, read, folding, _xnor_block)
         self.norm = Affine.of(network.norm, relu=True)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """A picture (N, 3, H, W) to float32 maps (N, H_i, W_i, C_i) of the stages read."""
-        real, _ = self.stem(x)
-        maps = []
-        for index, stage in enumerate(self.stages):
-            real = stage(real)
-            if index in self.read:
-                maps.append(real.squeeze(3))
-        return [*maps[:-1], self.norm(maps[-1])]
-
-
-class NormSigns(Stored):
-    """BatchNorm → sign of a real map, or of one whose pixels lie side by side in the channels.
-
-    Args:
-        norm: the trained one; on the meta device only its size is taken.
-
-    Attributes:
-        affine: float32 (2, C), gain and shift.
-    """
-
-    affine: Tensor
-
-    def __init__(self, norm: nn.BatchNorm2d) -> None:
-        super().__init__()
-        self.declare("affine", (2, norm.num_features), torch.float32)
-        if not norm.weight.is_meta:
-            self.fill("affine", torch.stack(norm_affine(norm)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """float32 (N, H, W, n·C) to int32 (N, H, W, 1, ⌈n·C / 32⌉)."""
-        pixels = x.shape[3] // self.affine.shape[1]
-        affine = self.affine if pixels == 1 else self.affine.repeat(1, pixels)
-        return ops.pack_sign(x.unsqueeze(3), affine)
+        *earlier, last = (real.squeeze(3) for real in self._maps(self.stem(x)[0]))
+        return [*earlier, self.norm(last)]
 
 
 class PackedXnorBlock(nn.Module):
@@ -121,22 +114,13 @@ class ScaledConv(nn.Module):
     def __init__(self, conv: nn.Module, folding: Folding) -> None:
         super().__init__()
         assert isinstance(conv, BinaryConv2d)
-        self.kernel_size, self.dilation = conv.kernel_size, conv.dilations[0]
-        self.stride = conv.stride
         self.conv = PackedConv.of(nn.Sequential(conv), folding)
+        self.scaling_map = ScalingMap(conv.kernel_size, conv.stride, conv.dilations[0])
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 (N, H, W, 1, C) to float32 (N, H', W', 1, C')."""
         y, _ = self.conv.real(ops.pack_sign(x), pack=False)
-        return y * self._map(x)
-
-    def _map(self, x: Tensor) -> Tensor:
-        """K: (N, H', W', 1, 1)."""
-        magnitude = x.abs().mean(dim=4).permute(0, 3, 1, 2)
-        box = magnitude.new_full((1, 1, self.kernel_size, self.kernel_size), self.kernel_size**-2)
-        border = self.dilation * (self.kernel_size - 1) // 2
-        found = F.conv2d(magnitude, box, None, self.stride, border, self.dilation)
-        return found.float().permute(0, 2, 3, 1).unsqueeze(4)
+        return y * ops.nhwc(self.scaling_map(ops.nchw(x)), 1)
 
 
 class PackedScaledBlock(nn.Module):
@@ -170,34 +154,15 @@ class PackedScaledBlock(nn.Module):
         return self.conv2(self.norm2(self.conv1(inner))) + real
 
 
-class PackedBWN(nn.Module):
-    """The stem and all blocks of a residual network with binary weights.
-
-    Args:
-        network: the trained backbone; on the meta device only sizes are taken.
-        read: the stages, counted from 0, whose maps the head reads.
-        folding: see `Folding`; its `rest` is the arithmetic of all convolutions.
-    """
+class PackedBWN(_PackedStages):
+    """`BWN`, packed."""
 
     def __init__(self, network: BWN, read: frozenset[int], folding: Folding) -> None:
-        super().__init__()
-        self.read = read
-        self.stem = PackedStem(network.stem, folding)
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(PackedBWNBlock(cast(BWNBlock, block), folding) for block in blocks))
-            for blocks in cast(list[nn.ModuleList], list(network.stages))
-        )
+        super().__init__(network, read, folding, PackedBWNBlock)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """A picture (N, 3, H, W) to float32 maps (N, H_i, W_i, C_i) of the stages read."""
-        real, _ = self.stem(x)
-        y = real.squeeze(3)
-        maps = []
-        for index, stage in enumerate(self.stages):
-            y = stage(y)
-            if index in self.read:
-                maps.append(y.float())
-        return maps
+        return [y.float() for y in self._maps(self.stem(x)[0].squeeze(3))]
 
 
 class PackedBWNBlock(nn.Module):

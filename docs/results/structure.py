@@ -56,6 +56,9 @@ def row(name: str) -> list[str]:
 
 
 if __name__ == "__main__":
+    print("# Parameters, bytes and operations of every backbone\n")
+    print("Written by `docs/results/structure.py`, of classifiers with their linear layer.")
+    print("MiB; published: Larq Zoo's re-trainings. GMAC: products added up for one picture.\n")
     print(f"| {' | '.join(COLUMNS)} |")
     print(f"|{'---|' * len(COLUMNS)}")
     for each in list_backbones(dense=False):

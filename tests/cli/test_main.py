@@ -7,6 +7,8 @@ import yaml
 
 from binseg.cli import main
 from binseg.cli.main import COMMANDS
+from binseg.nn.backbones import list_backbones
+from binseg.nn.segmenter import list_models
 
 
 def run(capsys, *arguments):
@@ -113,10 +115,17 @@ def test_resume_without_a_run_is_one_line(capsys, tmp_path):
     assert "no run to resume" in err
 
 
-def test_models_lists_names(capsys):
+def test_models_lists_names_and_sources(capsys):
     status, out, _ = run(capsys, "models")
     assert status == 0
-    assert {"groupnet18", "groupnet18_star", "smp_unet"} <= set(out.split())
+    listed, _, classifiers = out.partition("\nfor binseg pretrain only:\n")
+    sources = dict(line.split(maxsplit=1) for line in listed.splitlines())
+    assert list(sources) == list_models()
+    assert sources["groupnet18_star"] == "Zhuang et al. 2019, Group-Net**"
+    assert sources["smp_unet"] == "segmentation-models-pytorch"
+    only = dict(line.split(maxsplit=1) for line in classifiers.splitlines())
+    assert set(only) == set(list_backbones(dense=False)) - set(list_backbones())
+    assert all({**sources, **only}.values())
 
 
 def test_a_bare_off_in_yaml_is_explained(capsys, tmp_path):

@@ -4,11 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from trained_networks import looks_trained
 
 from binseg.errors import BinsegError
 from binseg.nn.backbones import create_backbone
-from binseg.nn.backbones.group_units import BaseSum, ConvUnit
+from binseg.nn.backbones.group_units import ConvUnit
 from binseg.nn.backbones.groupnet import GroupNet, GroupNetOptions
+from binseg.nn.bases import BaseSum
 from binseg.nn.layers import BinaryConv2d
 from binseg.nn.segmenter import create_model
 
@@ -23,16 +25,6 @@ def small(**options) -> GroupNet:
 
 def blocks_of(net: GroupNet) -> list:
     return [block for stage in net.stages for block in stage]
-
-
-def looks_trained(net: nn.Module) -> nn.Module:
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.weight.data.normal_()
-            module.bias.data.normal_(0, 0.5)
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.2, 1.0)
-    return net.eval()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from trained_networks import looks_trained
 
 from binseg.errors import BinsegError
 from binseg.nn.heads.deeplabv3 import BinaryASPP, BinaryBranch, DeepLabV3Head, RealASPP
@@ -15,15 +16,6 @@ from binseg.training.config import ModelConfig
 
 def plus_minus(x):
     return torch.where(x >= 0, 1.0, -1.0)
-
-
-def randomize_norms(module):
-    for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            norm.weight.data.normal_()
-            norm.bias.data.normal_(0, 0.5)
-            norm.running_mean.normal_(0, 0.3)
-            norm.running_var.uniform_(0.2, 1.0)
 
 
 def normalized(x, norm, channels=slice(None)):
@@ -53,7 +45,7 @@ def branch_by_hand(branch, x):
 def test_binary_branches_by_hand(bases):
     torch.manual_seed(0)
     aspp = BinaryASPP(12, 7, (2, 5, 30), bases).eval()
-    randomize_norms(aspp)
+    looks_trained(aspp)
     x = torch.randn(2, 12, 9, 11)
     with torch.no_grad():
         centered = normalized(x, aspp.norm)
@@ -66,7 +58,7 @@ def test_binary_branches_by_hand(bases):
 def test_real_branches_by_hand():
     torch.manual_seed(0)
     aspp = RealASPP(6, 4, (1, 3, 8)).eval()
-    randomize_norms(aspp)
+    looks_trained(aspp)
     x = torch.randn(2, 6, 7, 10)
     expected = []
     for branch, rate in zip([*aspp.branches, aspp.pooling], (0, 1, 3, 8, 0), strict=True):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from trained_networks import agree, looks_trained
 
 from binseg.errors import BinsegError
 from binseg.nn.backbones import list_backbones
@@ -15,25 +16,9 @@ from binseg.packed.fold import pack
 from binseg.packed.folding import Folding
 
 
-def agree(model, packed, x):
-    """Equal logits but for rounding."""
-    with torch.inference_mode():
-        expected, found = model(x), packed(x)
-    assert found.dtype == torch.float32
-    scale = expected.abs().max().item()
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * scale)
-
-
 def classifier(name, **options):
     torch.manual_seed(0)
-    model = create_classifier(name, num_classes=7, **options)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.weight.data.normal_()
-            module.bias.data.normal_(0, 0.5)
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.2, 1.0)
-    return model.eval()
+    return looks_trained(create_classifier(name, num_classes=7, **options))
 
 
 CLASSIFIERS = [

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from trained_networks import pictures, trained
+from trained_networks import agree_on_all_pixels, pictures, trained
 
 from binseg.data.labels import LabelTable
 from binseg.data.preprocess import Preprocessing
@@ -42,33 +42,23 @@ def dense(seed: int = 0, **options):
     return model
 
 
-def check(model, packed, x) -> None:
-    """Equal classes on all pixels, and equal logits but for rounding."""
-    assert agreement(model, packed, [x]) == 1
-    with torch.inference_mode():
-        expected, found = model(x), packed(x)
-    assert found.dtype == torch.float32
-    tolerance = 1e-5 * expected.abs().max().item()
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=tolerance)
-
-
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_same_class_maps_and_logits(options):
     model = dense(**options)
-    check(model, pack(model), pictures())
+    agree_on_all_pixels(model, pack(model), pictures())
 
 
 def test_on_the_reference_too():
     model = dense(head="fcn8s")
     with dispatch.use("reference"):
-        check(model, pack(model), pictures(33, 40))
+        agree_on_all_pixels(model, pack(model), pictures(33, 40))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 200), (31, 33)])
 def test_any_size(size):
     model = dense(head="fcn8s", output_stride=16)
     packed = pack(model)
-    check(model, packed, torch.randn(1, 3, *size))
+    agree_on_all_pixels(model, packed, torch.randn(1, 3, *size))
     with torch.inference_mode():
         assert packed(torch.zeros(0, 3, *size)).shape == (0, 5, *size)
 
@@ -87,7 +77,7 @@ def test_the_comparison_can_fail():
         packed = pack(model)
         damage(packed.body)
         with pytest.raises(AssertionError):
-            check(model, packed, pictures())
+            agree_on_all_pixels(model, packed, pictures())
 
 
 # --- the parts ---

@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_packed_file import LABELS
 from torch import nn
-from trained_networks import pictures, trained
+from trained_networks import agree_on_all_pixels, pictures, trained
 
 from binseg.data.preprocess import Preprocessing
 from binseg.kernels import dispatch
@@ -14,7 +14,6 @@ from binseg.nn.backbones import create_backbone
 from binseg.nn.backbones.stems import create_stem
 from binseg.nn.classifier import create_classifier
 from binseg.nn.layers import BinaryConv2d
-from binseg.packed.agreement import agreement
 from binseg.packed.calibration import Range
 from binseg.packed.conv import PackedConv
 from binseg.packed.file import load, save
@@ -69,27 +68,17 @@ def residual(seed: int = 0, **options):
     return settle(trained(seed, **{"name": "bireal18", **options}))
 
 
-def check(model, packed, x) -> None:
-    """Equal classes on all pixels, and equal logits but for rounding."""
-    assert agreement(model, packed, [x]) == 1
-    with torch.inference_mode():
-        expected, found = model(x), packed(x)
-    assert found.dtype == torch.float32
-    tolerance = 1e-5 * expected.abs().max().item()
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=tolerance)
-
-
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_same_class_maps_and_logits(options):
     model = residual(**options)
-    check(model, pack(model), pictures())
+    agree_on_all_pixels(model, pack(model), pictures())
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_on_the_reference_too(name):
     model = residual(name=name, downsample="binary")
     with dispatch.use("reference"):
-        check(model, pack(model), pictures(33, 40))
+        agree_on_all_pixels(model, pack(model), pictures(33, 40))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -97,7 +86,7 @@ def test_on_the_reference_too(name):
 def test_any_size(name, size):
     model = residual(name=name, head="fcn8s")
     packed = pack(model)
-    check(model, packed, torch.randn(1, 3, *size))
+    agree_on_all_pixels(model, packed, torch.randn(1, 3, *size))
     with torch.inference_mode():
         assert packed.class_map(torch.zeros(0, 3, *size)).shape == (0, *size)
 
@@ -182,7 +171,7 @@ def test_the_comparison_can_fail(name, damage):
     packed = pack(model)
     damage(packed.body)
     with pytest.raises(AssertionError):
-        check(model, packed, pictures())
+        agree_on_all_pixels(model, packed, pictures())
 
 
 def test_shifted_weights_fold_away():
@@ -290,3 +279,16 @@ def test_published_size():
     with torch.device("meta"):
         model = create_classifier("resnete18", num_classes=1000)
     assert measure_size(model).packed_bytes / 2**20 == pytest.approx(4.03, abs=0.005)
+
+
+@pytest.mark.parametrize(("name", "rows"), [("sdbnn18", 1), ("reactnet18", 4)])
+def test_files_hold_only_the_rows_that_follow_the_sum(name, rows):
+    packed = pack(residual(name=name))
+    conv = packed.body.blocks[0].last.conv
+    stored = conv.give()
+    assert stored["post"].shape == (rows, 8)
+    assert stored["post"].shape == conv.expected()["post"].shape
+    expected = conv.post.clone()
+    conv.post.zero_()
+    conv.take(stored)
+    assert torch.equal(conv.post, expected)

@@ -178,11 +178,13 @@ def _scaled(channels: int, width: int) -> int:
     return channels * width // _WIDTH
 
 
-@register_backbone("xnornet_alexnet", options=XnorAlexNetOptions, dense=False)
-def _xnornet_alexnet(**options: Any) -> AlexNet:
-    return AlexNet(XnorAlexNetOptions(**options))
+def _register(name: str, options: Any, title: str) -> None:
+    source = f"Rastegari et al. 2016, {title} on AlexNet"
+
+    @register_backbone(name, options=options, dense=False, source=source)
+    def build(**given: Any) -> AlexNet:
+        return AlexNet(options(**given))
 
 
-@register_backbone("bwn_alexnet", options=BWNAlexNetOptions, dense=False)
-def _bwn_alexnet(**options: Any) -> AlexNet:
-    return AlexNet(BWNAlexNetOptions(**options))
+_register("xnornet_alexnet", XnorAlexNetOptions, "XNOR-Net")
+_register("bwn_alexnet", BWNAlexNetOptions, "BWN")

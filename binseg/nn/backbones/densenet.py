@@ -6,16 +6,22 @@ with the clipped straight-through gradient, and real 1×1 convolutions between t
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from binseg.errors import BinsegError, unknown_name
+from binseg.errors import BinsegError
 from binseg.nn.activations import ActivationGradient
 from binseg.nn.backbones.groupnet import Precision
+from binseg.nn.backbones.options import (
+    check_choices,
+    check_clip,
+    check_output_stride,
+    check_width,
+)
 from binseg.nn.backbones.registry import Backbone, register_backbone
-from binseg.nn.backbones.stems import Stem, create_stem
+from binseg.nn.backbones.stems import Stem, create_stem, stem_multiple, stem_stride
 from binseg.nn.binarize import WeightGradient, WeightScale
 from binseg.nn.layers import BinaryConv2d
 
@@ -59,24 +65,10 @@ class DenseNetOptions:
     def __post_init__(self) -> None:
         if self.depth not in _LAYERS:
             raise BinsegError(f"BinaryDenseNet has depth 28, 37 or 45, not {self.depth}")
-        if self.output_stride not in (8, 16, 32):
-            raise BinsegError(f"the output stride must be 8, 16 or 32, not {self.output_stride}")
-        multiple = 16 if self.stem == "grouped3" else 4
-        if not multiple <= self.width <= 1024 or self.width % multiple:
-            raise BinsegError(
-                f"the width must be a multiple of {multiple} up to 1024, not {self.width}"
-            )
-        if not self.clip > 0:
-            raise BinsegError(f"the clip must be above 0, not {self.clip}")
-        for kind, name, options in (
-            ("precision", self.precision, Precision),
-            ("stem", self.stem, Stem),
-            ("weight scale", self.scale, WeightScale),
-            ("activation gradient", self.gradient, ActivationGradient),
-            ("weight gradient", self.weight_gradient, WeightGradient),
-        ):
-            if name not in get_args(options):
-                raise unknown_name(kind, name, get_args(options))
+        check_output_stride(self.output_stride)
+        check_width(self.width, stem_multiple(self.stem))
+        check_clip(self.clip)
+        check_choices(self)
 
 
 class DenseLayer(nn.Module):
@@ -166,7 +158,7 @@ class DenseNet(Backbone):
         self.ends = nn.ModuleList()  # what follows each stage: transitions, then BatchNorm and ReLU
         self.channels: list[int] = []
         self.strides: list[int] = []
-        undilated = 1 if options.stem == "conv3" else 4  # the stride, if every transition pooled
+        undilated = stem_stride(options.stem)  # the stride, if every transition pooled
         channels, stride = options.width, undilated
         for depth, reduction in zip(
             _LAYERS[options.depth], (*_REDUCTIONS[options.depth], None), strict=True
@@ -212,7 +204,7 @@ def _create_stem(options: DenseNetOptions) -> nn.Sequential:
 
 
 def _register(name: str, **defaults: Any) -> None:
-    @register_backbone(name, options=DenseNetOptions)
+    @register_backbone(name, options=DenseNetOptions, source="Bethge et al. 2019, BinaryDenseNet")
     def build(**overrides: Any) -> DenseNet:
         return DenseNet(DenseNetOptions(**{**defaults, **overrides}))
 

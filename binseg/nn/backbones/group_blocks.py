@@ -10,13 +10,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from binseg.nn.backbones.group_units import (
-    ConvUnit,
-    GroupDownsample,
-    create_lambdas,
-    merge_bases,
-)
+from binseg.nn.backbones.group_units import ConvUnit, GroupDownsample
 from binseg.nn.backbones.groupnet_options import GroupNetOptions
+from binseg.nn.backbones.stages import average_pool
+from binseg.nn.bases import create_lambdas, merge_bases
 
 BOTTLENECK_EXPANSION = 4
 
@@ -93,7 +90,7 @@ class GroupBlock(nn.Module):
 
 
 class BasicGroupBlock(GroupBlock):
-    """Two 3×3 convolutions, both at the base's dilation."""
+    """Two 3×3 convolutions, both at the base's dilation; `place` as in `GroupBlock`."""
 
     def __init__(
         self,
@@ -103,13 +100,9 @@ class BasicGroupBlock(GroupBlock):
         *,
         stride: int,
         dilations: Sequence[int],
-        first: bool,
-        starts: bool = True,
-        ends: bool = True,
+        **place: bool,
     ) -> None:
-        super().__init__(
-            options, in_channels, out_channels, stride=stride, first=first, starts=starts, ends=ends
-        )
+        super().__init__(options, in_channels, out_channels, stride=stride, **place)
         unit = partial(ConvUnit, options, kernel_size=3, dilations=dilations)
         self.unit1 = unit(in_channels, out_channels, stride=stride, shared_input=self.shared_input)
         self.unit2 = unit(out_channels, out_channels)
@@ -126,6 +119,7 @@ class BottleneckGroupBlock(GroupBlock):
 
     With a shortcut around each convolution, the one around the narrowing 1×1 is the mean of the
     channels that meet in one, and around a strided 3×3 it is average pooling: no parameters.
+    `place` is as in `GroupBlock`.
     """
 
     def __init__(
@@ -136,20 +130,16 @@ class BottleneckGroupBlock(GroupBlock):
         *,
         stride: int,
         dilations: Sequence[int],
-        first: bool,
-        starts: bool = True,
-        ends: bool = True,
+        **place: bool,
     ) -> None:
-        super().__init__(
-            options, in_channels, out_channels, stride=stride, first=first, starts=starts, ends=ends
-        )
+        super().__init__(options, in_channels, out_channels, stride=stride, **place)
         middle = out_channels // BOTTLENECK_EXPANSION
         unit = partial(ConvUnit, options)
         self.narrowing = in_channels // middle
         self.unit1 = unit(in_channels, middle, 1, shared_input=self.shared_input)
         self.unit2 = unit(middle, middle, 3, stride=stride, dilations=dilations)
         self.unit3 = unit(middle, out_channels, 1)
-        self.pool = _pool(stride)
+        self.pool = average_pool(stride)
 
     def _branches(self, x: Tensor, shortcut: Tensor) -> Tensor:
         out = self.unit1(x)
@@ -159,10 +149,3 @@ class BottleneckGroupBlock(GroupBlock):
         if self.shortcut_each:
             out = out + self.pool(before)
         return self.unit3(out) + shortcut
-
-
-def _pool(stride: int) -> nn.Module:
-    """Average pooling to ⌈size / stride⌉, as a strided convolution with a border gives it."""
-    if stride == 1:
-        return nn.Identity()
-    return nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)

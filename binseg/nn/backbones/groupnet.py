@@ -118,19 +118,31 @@ class GroupNet(Backbone):
         return features
 
 
-def _register(name: str, **defaults: Any) -> None:
-    @register_backbone(name, options=GroupNetOptions)
+def _register(name: str, title: str, **defaults: Any) -> None:
+    @register_backbone(name, options=GroupNetOptions, source=f"Zhuang et al. 2019, {title}")
     def build(**overrides: Any) -> GroupNet:
         return GroupNet(GroupNetOptions(**{**defaults, **overrides}))
 
 
 for _depth in STAGE_BLOCKS:
-    _register(f"groupnet{_depth}", depth=_depth)
+    _register(f"groupnet{_depth}", "Group-Net", depth=_depth)
     # Group-Net**: a shortcut around every convolution, and tanh (section 4 of the paper).
-    _register(f"groupnet{_depth}_star", depth=_depth, shortcut="conv", nonlinearity="tanh")
+    _register(
+        f"groupnet{_depth}_star",
+        "Group-Net**",
+        depth=_depth,
+        shortcut="conv",
+        nonlinearity="tanh",
+    )
 
 # What the paper compares Group-Net with (its ablations on ImageNet).
 for _depth in (18, 34):
-    _register(f"lbd{_depth}", depth=_depth, decomposition="layer")
+    _register(f"lbd{_depth}", "layer-wise decomposition (LBD)", depth=_depth, decomposition="layer")
     for _version, _blocks in enumerate((1, 2, 0), start=1):
-        _register(f"gbd{_depth}_v{_version}", depth=_depth, group_blocks=_blocks, gates="none")
+        _register(
+            f"gbd{_depth}_v{_version}",
+            f"group-wise decomposition (GBD v{_version})",
+            depth=_depth,
+            group_blocks=_blocks,
+            gates="none",
+        )

@@ -5,21 +5,21 @@ from typing import Literal
 
 from binseg.errors import BinsegError
 from binseg.nn.activations import ActivationGradient
-from binseg.nn.backbones.options import check_choices, check_width
+from binseg.nn.backbones.options import check_choices, check_output_stride, check_width
 from binseg.nn.backbones.stages import BLOCKS
-from binseg.nn.backbones.stems import Stem
+from binseg.nn.backbones.stems import Stem, stem_multiple
+from binseg.nn.bases import Merge
 from binseg.nn.binarize import WeightGradient, WeightScale
 
 Precision = Literal["binary", "full"]
 Decomposition = Literal["group", "layer"]
 Gates = Literal["shared", "per_branch", "none"]
-Merge = Literal["learnt", "mean"]
 Shortcut = Literal["block", "conv"]
 Nonlinearity = Literal["relu", "tanh", "prelu"]
 Downsample = Literal["binary", "real"]
 Atrous = Literal["bpac", "one_rate", "off"]
 
-STAGE_BLOCKS = {**BLOCKS, 50: BLOCKS[34]}
+STAGE_BLOCKS = {18: BLOCKS[18], 34: BLOCKS[34], 50: BLOCKS[34]}
 """Depth → blocks of each stage; those of depth 50 are bottlenecks (He et al. 2016, table 1)."""
 
 
@@ -81,9 +81,8 @@ class GroupNetOptions:
             raise BinsegError(f"Group-Net has depth 18, 34 or 50, not {self.depth}")
         if not 1 <= self.bases <= 8:
             raise BinsegError(f"Group-Net takes 1 to 8 bases, not {self.bases}")
-        if self.output_stride not in (8, 16, 32):
-            raise BinsegError(f"the output stride must be 8, 16 or 32, not {self.output_stride}")
-        check_width(self.width, 16 if self.stem == "grouped3" else 4)
+        check_output_stride(self.output_stride)
+        check_width(self.width, stem_multiple(self.stem))
         if min(self.rates) < 1 or len(self.rates) != 2:
             raise BinsegError(f"two rates of at least 1 are needed, not {self.rates}")
         if self.group_blocks not in (0, 1, 2):

@@ -28,3 +28,23 @@ def check_width(width: int, multiple: int) -> None:
     """
     if not multiple <= width <= 1024 or width % multiple:
         raise BinsegError(f"the width must be a multiple of {multiple} up to 1024, not {width}")
+
+
+def check_output_stride(stride: int) -> None:
+    """Refuse an output stride that no backbone has.
+
+    Raises:
+        BinsegError: with what is asked for.
+    """
+    if stride not in (8, 16, 32):
+        raise BinsegError(f"the output stride must be 8, 16 or 32, not {stride}")
+
+
+def check_clip(clip: float) -> None:
+    """Refuse an end of the clipped gradients that leaves none.
+
+    Raises:
+        BinsegError: with what is asked for.
+    """
+    if not clip > 0:
+        raise BinsegError(f"the clip must be above 0, not {clip}")

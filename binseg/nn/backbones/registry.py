@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -31,23 +31,29 @@ class _Builder(Protocol):
     def __call__(self, **options: Any) -> Backbone: ...
 
 
-_BACKBONES: dict[str, tuple[_Builder, frozenset[str]]] = {}
-_CLASSIFIERS: set[str] = set()
+class _Entry(NamedTuple):
+    builder: _Builder
+    options: frozenset[str]
+    dense: bool
+    source: str
+
+
+_BACKBONES: dict[str, _Entry] = {}
 
 
 def register_backbone(
-    name: str, *, options: type, dense: bool = True
+    name: str, *, options: type, dense: bool = True, source: str = ""
 ) -> Callable[[_Builder], _Builder]:
     """Enter a builder under `name`; the fields of the dataclass `options` are what it accepts.
 
     Args:
         dense: whether its maps serve segmentation; if not, it is for classifiers alone.
+        source: authors, year and name, in a line.
     """
 
     def enter(builder: _Builder) -> _Builder:
-        _BACKBONES[name] = (builder, frozenset(f.name for f in dataclasses.fields(options)))
-        if not dense:
-            _CLASSIFIERS.add(name)
+        known = frozenset(field.name for field in dataclasses.fields(options))
+        _BACKBONES[name] = _Entry(builder, known, dense, source)
         return builder
 
     return enter
@@ -55,12 +61,17 @@ def register_backbone(
 
 def list_backbones(*, dense: bool = True) -> list[str]:
     """The registered names, sorted; with `dense` only those that serve segmentation."""
-    return sorted(_BACKBONES.keys() - _CLASSIFIERS if dense else _BACKBONES)
+    return sorted(name for name, entry in _BACKBONES.items() if entry.dense or not dense)
 
 
 def backbone_options(name: str) -> frozenset[str]:
     """Names of the options that the backbone called `name` takes."""
-    return _BACKBONES[name][1]
+    return _BACKBONES[name].options
+
+
+def backbone_source(name: str) -> str:
+    """Authors, year and name of the backbone called `name`; empty if it was entered without."""
+    return _BACKBONES[name].source
 
 
 def create_backbone(name: str, **options: Any) -> Backbone:
@@ -71,7 +82,7 @@ def create_backbone(name: str, **options: Any) -> Backbone:
     """
     if name not in _BACKBONES:
         raise unknown_name("model", name, _BACKBONES)
-    builder, known = _BACKBONES[name]
+    builder, known, *_ = _BACKBONES[name]
     for option in options:
         if option not in known:
             raise unknown_name(f"option of {name}", option, known)

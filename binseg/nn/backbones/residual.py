@@ -9,15 +9,13 @@ from torch import Tensor, nn
 from binseg.errors import BinsegError
 from binseg.nn.activations import ActivationGradient, Threshold
 from binseg.nn.backbones.groupnet_options import Downsample, Precision, Shortcut
-from binseg.nn.backbones.options import check_choices, check_width
+from binseg.nn.backbones.options import check_choices, check_clip, check_width
 from binseg.nn.backbones.stages import BlockPlan, real_downsample
-from binseg.nn.backbones.stems import Stem
+from binseg.nn.backbones.stems import Stem, stem_multiple
 from binseg.nn.binarize import WeightGradient, WeightScale
 from binseg.nn.layers import BinaryConv2d
 
 Nonlinearity = Literal["none", "relu", "hardtanh", "prelu", "rprelu"]
-
-_DEPTHS = (18, 20, 34)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +68,9 @@ class ResNetOptions:
     final_relu: bool = False
 
     def __post_init__(self) -> None:
-        if self.depth not in _DEPTHS:
-            raise BinsegError(f"a binary ResNet has depth 18, 20 or 34, not {self.depth}")
-        check_width(self.width, 16 if self.stem == "grouped3" else 4)
+        check_width(self.width, stem_multiple(self.stem))
         check_choices(self)
-        if not self.clip > 0:
-            raise BinsegError(f"the clip must be above 0, not {self.clip}")
+        check_clip(self.clip)
         if (self.precision, self.nonlinearity) == ("binary", "relu") and self.threshold != "learnt":
             raise BinsegError(
                 "after a ReLU every sign is +1; choose another nonlinearity or the threshold learnt"
@@ -155,7 +150,7 @@ class ResidualBlock(nn.Module):
             )
             in_channels, stride = plan.out_channels, 1
         self.downsample: nn.Sequential | None = None
-        if plan.stride > 1 or plan.in_channels != plan.out_channels:
+        if plan.changes_shape:
             self.downsample = _downsample(options, plan)
 
     def forward(self, x: Tensor) -> Tensor:

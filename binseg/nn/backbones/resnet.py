@@ -1,55 +1,30 @@
 """Binary ResNets of one branch and their real-valued twins: a block and a table of families."""
 
 from dataclasses import replace
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
-from torch import Tensor, nn
-
-from binseg.nn.backbones.registry import Backbone, register_backbone
+from binseg.nn.backbones.registry import register_backbone
 from binseg.nn.backbones.residual import ResidualBlock, ResNetOptions
-from binseg.nn.backbones.stages import BlockPlan, plan_stages
-from binseg.nn.backbones.stems import create_stem
+from binseg.nn.backbones.stages import BlockPlan, StagedBackbone, plan_stages
+from binseg.nn.backbones.stems import create_stem, stem_stride
 
 
-class ResNet(Backbone):
-    """The stem and the stages of residual blocks.
-
-    Shapes:
-        x: (N, 3, H, W), normalised.
-        returns a map of each stage, (N, `channels[i]`, ⌈H / `strides[i]`⌉, ⌈W / `strides[i]`⌉).
-    """
+class ResNet(StagedBackbone):
+    """The stem and the stages of residual blocks."""
 
     def __init__(self, options: ResNetOptions) -> None:
-        super().__init__()
+        stem = create_stem(options.stem, options.width)
+        super().__init__(stem, _plans(options), partial(ResidualBlock, options))
         self.options = options
         self.final_relu = options.final_relu
-        self.stem = create_stem(options.stem, options.width)
-        self.stages = nn.ModuleList()
-        self.channels: list[int] = []
-        self.strides: list[int] = []
-        for plans in _plans(options):
-            self.stages.append(nn.ModuleList(ResidualBlock(options, plan) for plan in plans))
-            self.channels.append(plans[-1].out_channels)
-            self.strides.append(plans[-1].grid)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.stem(x)
-        features = []
-        for blocks in self.stages:
-            for block in cast(nn.ModuleList, blocks):
-                x = block(x)
-            features.append(x)
-        return features
 
 
 def _plans(options: ResNetOptions) -> list[list[BlockPlan]]:
     """The blocks of each stage, as many as there are shortcuts."""
-    stem_stride = 1 if options.stem == "conv3" else 4
-    # depth 20 is three blocks in each of three stages: the beginnings of those of depth 34
-    depth = 34 if options.depth == 20 else options.depth
-    stages = plan_stages(depth, options.width, options.output_stride, stem_stride=stem_stride)
-    if options.depth == 20:
-        stages = [stage[:3] for stage in stages[:3]]
+    stages = plan_stages(
+        options.depth, options.width, options.output_stride, stem_stride=stem_stride(options.stem)
+    )
     if options.shortcut == "block":
         return stages
     return [
@@ -91,17 +66,31 @@ _SD_BNN_CIFAR: dict[str, Any] = {
 _REACT_NET: dict[str, Any] = {"scale": "filter", "threshold": "learnt", "nonlinearity": "rprelu"}
 
 
-def _register(name: str, *, dense: bool = True, **defaults: Any) -> None:
-    @register_backbone(name, options=ResNetOptions, dense=dense)
+def _register(name: str, source: str, *, dense: bool = True, **defaults: Any) -> None:
+    @register_backbone(name, options=ResNetOptions, dense=dense, source=source)
     def build(**overrides: Any) -> ResNet:
         return ResNet(ResNetOptions(**{**defaults, **overrides}))
 
 
 for _depth in (18, 34):
-    _register(f"bnn{_depth}", depth=_depth, **_BNN)
-    _register(f"bireal{_depth}", depth=_depth, **_BI_REAL)
-    _register(f"resnete{_depth}", depth=_depth, **_RESNET_E)
-    _register(f"sdbnn{_depth}", depth=_depth, **_SD_BNN_IMAGENET)
-    _register(f"reactnet{_depth}", depth=_depth, **_REACT_NET)
-_register("sdbnn18_cifar", dense=False, depth=18, shortcut="block", **_SD_BNN_CIFAR)
-_register("sdbnn20_cifar", dense=False, depth=20, width=16, **_SD_BNN_CIFAR)
+    _register(f"bnn{_depth}", "Hubara et al. 2016, BNN", depth=_depth, **_BNN)
+    _register(f"bireal{_depth}", "Liu et al. 2018, Bi-Real Net", depth=_depth, **_BI_REAL)
+    _register(f"resnete{_depth}", "Bethge et al. 2019, ResNetE", depth=_depth, **_RESNET_E)
+    _register(f"sdbnn{_depth}", "Xue et al. 2021, SD-BNN", depth=_depth, **_SD_BNN_IMAGENET)
+    _register(f"reactnet{_depth}", "Liu et al. 2020, ReActNet", depth=_depth, **_REACT_NET)
+_register(
+    "sdbnn18_cifar",
+    "Xue et al. 2021, SD-BNN for CIFAR-10",
+    dense=False,
+    depth=18,
+    shortcut="block",
+    **_SD_BNN_CIFAR,
+)
+_register(
+    "sdbnn20_cifar",
+    "Xue et al. 2021, SD-BNN for CIFAR-10",
+    dense=False,
+    depth=20,
+    width=16,
+    **_SD_BNN_CIFAR,
+)

@@ -1,13 +1,18 @@
-"""The four stages of a residual network with basic blocks: channels, strides and dilations."""
+"""The stages of a residual network with basic blocks: channels, strides and dilations."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from binseg.errors import BinsegError
+from binseg.nn.backbones.options import check_output_stride
+from binseg.nn.backbones.registry import Backbone
 
-BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
-"""Depth → blocks of two 3×3 convolutions in each stage (He et al. 2016, table 1)."""
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 20: (3, 3, 3)}
+"""Depth → blocks of two 3×3 convolutions in each stage (He et al. 2016, table 1; depth 20, for
+small pictures, section 4.2)."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +56,8 @@ def plan_stages(
         BinsegError: an unknown depth or output stride.
     """
     if depth not in BLOCKS:
-        raise BinsegError(f"a residual network of basic blocks has depth 18 or 34, not {depth}")
-    if output_stride not in (8, 16, 32):
-        raise BinsegError(f"the output stride must be 8, 16 or 32, not {output_stride}")
+        raise BinsegError(f"a residual network of basic blocks has depth 18, 20 or 34, not {depth}")
+    check_output_stride(output_stride)
     stages: list[list[BlockPlan]] = []
     in_channels, grid = width, stem_stride
     for stage, number in enumerate(BLOCKS[depth]):
@@ -67,14 +71,52 @@ def plan_stages(
     return stages
 
 
-def real_downsample(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
-    """A shortcut in real numbers: average pooling to ⌈size / stride⌉, 1×1 convolution, BatchNorm.
+class StagedBackbone(Backbone):
+    """A stem and stages of blocks; the features are the stages' results.
 
-    The pooling covers the pixels that a strided convolution with a border covers.
+    Args:
+        stem: from the picture to the first block's map.
+        stages: see `plan_stages`.
+        block: builds a block of these numbers.
+
+    Shapes:
+        x: (N, 3, H, W), normalised.
+        returns a map of each stage, (N, `channels[i]`, ⌈H / `strides[i]`⌉, ⌈W / `strides[i]`⌉).
     """
-    pool: nn.Module = nn.Identity()
-    if stride > 1:
-        pool = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
+
+    def __init__(
+        self,
+        stem: nn.Sequential,
+        stages: list[list[BlockPlan]],
+        block: Callable[[BlockPlan], nn.Module],
+    ) -> None:
+        super().__init__()
+        self.stem = stem
+        self.stages = nn.ModuleList(
+            nn.ModuleList(block(plan) for plan in plans) for plans in stages
+        )
+        self.channels = [plans[-1].out_channels for plans in stages]
+        self.strides = [plans[-1].grid for plans in stages]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.stem(x)
+        features = []
+        for blocks in self.stages:
+            for block in cast(nn.ModuleList, blocks):
+                x = block(x)
+            features.append(x)
+        return features
+
+
+def average_pool(stride: int) -> nn.Module:
+    """Average pooling to ⌈size / stride⌉, of the pixels that a strided convolution covers."""
+    if stride == 1:
+        return nn.Identity()
+    return nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False)
+
+
+def real_downsample(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
+    """A shortcut in real numbers: average pooling, 1×1 convolution, BatchNorm."""
     conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_in", nonlinearity="linear")
-    return nn.Sequential(pool, conv, nn.BatchNorm2d(out_channels))
+    return nn.Sequential(average_pool(stride), conv, nn.BatchNorm2d(out_channels))

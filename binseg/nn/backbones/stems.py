@@ -9,6 +9,16 @@ from binseg.errors import unknown_name
 Stem = Literal["conv7", "conv7_bn", "conv7_relu", "grouped3", "conv3"]
 
 
+def stem_multiple(name: Stem) -> int:
+    """What a stem's output channels must be a multiple of."""
+    return 16 if name == "grouped3" else 4
+
+
+def stem_stride(name: Stem) -> int:
+    """Input pixels to one pixel of a stem's map."""
+    return 1 if name == "conv3" else 4
+
+
 def create_stem(name: Stem, width: int) -> nn.Sequential:
     """Build a stem, (N, 3, H, W) → (N, width, ⌈H / 4⌉, ⌈W / 4⌉), or H × W for "conv3".
 
@@ -21,7 +31,7 @@ def create_stem(name: Stem, width: int) -> nn.Sequential:
     size, for small pictures (CIFAR).
 
     Args:
-        width: output channels, a multiple of 16 for "grouped3".
+        width: output channels, a multiple of `stem_multiple`.
     """
     if name == "conv7":
         layers: list[nn.Module] = [

@@ -13,19 +13,21 @@ pre-activation network of He et al. 2016, "Identity Mappings in Deep Residual Ne
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from binseg.errors import BinsegError
 from binseg.nn.activations import ActivationGradient
-from binseg.nn.backbones.options import check_choices, check_width
-from binseg.nn.backbones.registry import Backbone, register_backbone
-from binseg.nn.backbones.stages import BLOCKS, BlockPlan, plan_stages, real_downsample
-from binseg.nn.backbones.stems import Stem, create_stem
+from binseg.nn.backbones.options import check_choices, check_clip, check_width
+from binseg.nn.backbones.registry import register_backbone
+from binseg.nn.backbones.stages import BlockPlan, StagedBackbone, plan_stages, real_downsample
+from binseg.nn.backbones.stems import Stem, create_stem, stem_multiple, stem_stride
 from binseg.nn.binarize import WeightGradient, WeightScale
 from binseg.nn.layers import BinaryConv2d
+
+_DEPTHS = (18, 34)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +48,7 @@ class BinaryWeights:
 
     def __post_init__(self) -> None:
         check_choices(self)
-        if not self.clip > 0:
-            raise BinsegError(f"the clip must be above 0, not {self.clip}")
+        check_clip(self.clip)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,9 @@ class _Residual(BinaryWeights):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_width(self.width, 16 if self.stem == "grouped3" else 4)
+        if self.depth not in _DEPTHS:
+            raise BinsegError(f"XNOR-Net and BWN have depth 18 or 34, not {self.depth}")
+        check_width(self.width, stem_multiple(self.stem))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,44 +206,11 @@ class BWNBlock(nn.Module):
         return F.relu(inner + x)
 
 
-class _ResidualNetwork(Backbone):
-    """The stem and four stages of blocks; the features are the stages' results.
-
-    Shapes:
-        x: (N, 3, H, W), normalised.
-        returns four maps (N, `channels[i]`, ⌈H / `strides[i]`⌉, ⌈W / `strides[i]`⌉).
-    """
-
-    def __init__(self, options: Any, block: type[XnorBlock] | type[BWNBlock]) -> None:
-        super().__init__()
-        self.stem = _stem(options.stem, options.width)
-        plan = plan_stages(
-            options.depth,
-            options.width,
-            options.output_stride,
-            stem_stride=1 if options.stem == "conv3" else 4,
-        )
-        self.stages = nn.ModuleList(
-            nn.ModuleList(block(options, each) for each in stage) for stage in plan
-        )
-        self.channels = [stage[-1].out_channels for stage in plan]
-        self.strides = [stage[-1].grid for stage in plan]
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        x = self.stem(x)
-        features = []
-        for blocks in self.stages:
-            for block in cast(nn.ModuleList, blocks):
-                x = block(x)
-            features.append(x)
-        return features
-
-
-class XnorNet(_ResidualNetwork):
+class XnorNet(StagedBackbone):
     """XNOR-Net, or its pre-activation twin; the last map after BatchNorm and ReLU."""
 
     def __init__(self, options: XnorNetOptions) -> None:
-        super().__init__(options, XnorBlock)
+        super().__init__(_stem(options), _plans(options), partial(XnorBlock, options))
         self.norm = nn.BatchNorm2d(self.channels[-1])
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -248,32 +218,40 @@ class XnorNet(_ResidualNetwork):
         return [*earlier, F.relu(self.norm(last))]
 
 
-class BWN(_ResidualNetwork):
+class BWN(StagedBackbone):
     """A residual network of binary weights, or its ordinary twin."""
 
     def __init__(self, options: BWNOptions) -> None:
-        super().__init__(options, BWNBlock)
+        super().__init__(_stem(options), _plans(options), partial(BWNBlock, options))
 
 
-def _stem(name: Stem, width: int) -> nn.Sequential:
+def _plans(options: _Residual) -> list[list[BlockPlan]]:
+    return plan_stages(
+        options.depth, options.width, options.output_stride, stem_stride=stem_stride(options.stem)
+    )
+
+
+def _stem(options: _Residual) -> nn.Sequential:
     """A stem, without the BatchNorm that follows a normalised map for the sake of a sign.
 
     The blocks of XNOR-Net have one of their own, and BWN has no such signs.
     """
-    stem = create_stem(name, width)
+    stem = create_stem(options.stem, options.width)
     has_relu = any(isinstance(layer, nn.ReLU) for layer in stem)
     return stem[:-1] if has_relu else stem
 
 
 def _register(depth: int) -> None:
-    @register_backbone(f"xnornet{depth}", options=XnorNetOptions)
+    @register_backbone(
+        f"xnornet{depth}", options=XnorNetOptions, source="Rastegari et al. 2016, XNOR-Net"
+    )
     def build_xnornet(**overrides: Any) -> XnorNet:
         return XnorNet(XnorNetOptions(**{"depth": depth, **overrides}))
 
-    @register_backbone(f"bwn{depth}", options=BWNOptions)
+    @register_backbone(f"bwn{depth}", options=BWNOptions, source="Rastegari et al. 2016, BWN")
     def build_bwn(**overrides: Any) -> BWN:
         return BWN(BWNOptions(**{"depth": depth, **overrides}))
 
 
-for _depth in BLOCKS:
+for _depth in _DEPTHS:
     _register(_depth)

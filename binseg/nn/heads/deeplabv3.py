@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from binseg.errors import BinsegError, unknown_name
+from binseg.nn.bases import create_lambdas, merge_bases
 from binseg.nn.layers import BinaryConv2d
 
 Aspp = Literal["binary", "real"]
@@ -167,14 +168,10 @@ class BinaryBranch(nn.Module):
             nn.ReLU(inplace=True),
             norm(bases * channels),
         )
-        self.lambdas = nn.Parameter(torch.rand(bases)) if bases > 1 else None
+        self.lambdas = create_lambdas(bases, "learnt")
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.unit(x)
-        if self.lambdas is None:
-            return out
-        branches = out.unflatten(1, (self.bases, -1))
-        return torch.einsum("nkchw,k->nchw", branches, self.lambdas.to(out.dtype))
+        return merge_bases(self.unit(x), self.bases, self.lambdas)
 
 
 class PooledNorm(nn.BatchNorm2d):

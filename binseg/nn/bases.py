@@ -1,0 +1,48 @@
+"""The sum over K bases that lie one after another along the channels.
+
+Source: Zhuang et al. 2019, "Structured Binary Neural Networks" (arXiv 1811.10413), section 3.2; the
+mean over the bases is the journal version's (arXiv 1909.09934).
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Merge = Literal["learnt", "mean"]
+
+
+def create_lambdas(bases: int, merge: Merge) -> nn.Parameter | None:
+    """λ of a merge, (bases,), starting at U(0, 1) as in the released code; None for the mean, and
+    for one base."""
+    return nn.Parameter(torch.rand(bases)) if bases > 1 and merge == "learnt" else None
+
+
+def merge_bases(x: Tensor, bases: int, lambdas: Tensor | None) -> Tensor:
+    """Σ_i λ_i·x_i of (N, bases·C, H, W), or the mean over i without λ: (N, C, H, W)."""
+    if bases == 1:
+        return x
+    stacked = x.unflatten(1, (bases, -1))
+    if lambdas is None:
+        return stacked.mean(dim=1)
+    return (stacked * lambdas.view(1, -1, 1, 1, 1).to(x.dtype)).sum(dim=1)
+
+
+class BaseSum(nn.Module):
+    """`merge_bases` as a layer: where layer-wise decomposition sums the bases of a convolution.
+
+    Attributes:
+        lambdas: λ, (bases,), or None for the mean.
+    """
+
+    def __init__(self, bases: int, merge: Merge) -> None:
+        super().__init__()
+        self.bases = bases
+        self.lambdas = create_lambdas(bases, merge)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, bases·C, H, W) → (N, C, H, W)."""
+        return merge_bases(x, self.bases, self.lambdas)
+
+    def extra_repr(self) -> str:
+        return f"bases={self.bases}"
