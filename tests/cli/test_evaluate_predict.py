@@ -136,7 +136,9 @@ class TestPredict:
             write_image(pictures / f"n{number:03d}.bmp", noise(30, 40, number))
         out = tmp_path / "out"
         code = (
-            "import sys; from pathlib import Path; from binseg.cli.predict import predict\n"
+            "import signal, sys; from pathlib import Path; from binseg.cli.predict import predict\n"
+            # where tests run in the background, programs they start ignore Ctrl-C
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "predict(*map(Path, sys.argv[1:2]), [Path(sys.argv[2])], Path(sys.argv[3]))"
         )
         arguments = [sys.executable, "-c", code, str(model), str(pictures), str(out)]

@@ -206,6 +206,7 @@ def test_stems_give_values_of_both_signs(stem):
         ({"atrous": "bpca"}, "did you mean 'bpac'"),
         ({"width": 30}, "multiple of 4"),
         ({"rates": (0, 6)}, "rates"),
+        ({"stem": "conv3"}, "another than conv3"),
     ],
 )
 def test_bad_options_are_refused(options, message):

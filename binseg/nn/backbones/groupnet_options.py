@@ -92,6 +92,10 @@ class GroupNetOptions:
         if self.decomposition == "layer" and self.group_blocks != 1:
             raise BinsegError('the decomposition "layer" has no groups; leave group_blocks at 1')
         check_choices(self)
+        if self.stem == "conv3":
+            raise BinsegError(
+                "Group-Net's dilations are for a stem of stride 4; choose another than conv3"
+            )
 
     @property
     def branches(self) -> int:
