@@ -62,6 +62,14 @@ def test_the_python_example_runs(tmp_path, monkeypatch):
     assert (tmp_path / "street_classes_overlay.jpg").exists()
 
 
+def test_the_example_with_smp_runs():
+    (example,) = (block for block in blocks("python") if "smp." in block)
+    names: dict = {}
+    exec(example, names)
+    with torch.inference_mode():
+        assert names["model"].eval()(torch.randn(1, 3, 64, 32)).shape == (1, 11, 64, 32)
+
+
 def test_the_label_table_example_is_valid(tmp_path):
     from binseg.data.labels import LabelTable
 
