@@ -2,9 +2,8 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from binseg.errors import BinsegError, unknown_name
 from binseg.kernels import isa
 from binseg.nn.segmenter import create_model
 from binseg.packed.folding import Rest
-from binseg.training.config import Experiment
+from binseg.training.config import Experiment, to_plain
 
 
 @dataclass
@@ -145,13 +144,7 @@ def check_buildable(networks: Mapping[str, Experiment], num_classes: int) -> Non
 
 def leaves_of(experiment: Experiment) -> dict[str, Any]:
     """Every key, as in "model.bases", and its value as YAML has it: no paths, no tuples."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return list(value)
-        return str(value) if isinstance(value, Path) else value
-
-    return {key: plain(value) for key, value in flat(asdict(experiment)).items()}
+    return flat(to_plain(experiment))
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """Everything an experiment is made of, as typed dataclasses that YAML and the command line fill."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from binseg.data.config import DataConfig
 from binseg.errors import BinsegError
@@ -282,3 +282,16 @@ class Experiment:
     binarization: BinarizationConfig = field(default_factory=BinarizationConfig)
     distillation: DistillationConfig = field(default_factory=DistillationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+def to_plain(recipe: Any) -> dict[str, Any]:
+    """A configuration, any of these dataclasses, as YAML values: no paths, no tuples."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return cast(dict[str, Any], plain(asdict(recipe)))

@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from binseg.data.position import ResumableData
+from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
 from binseg.training.binary_module import BinaryModule, Recipe
 from binseg.training.checkpoints import AtomicCheckpointIO, Checkpoints
@@ -35,6 +36,18 @@ def prepare_process(config: TrainerConfig) -> None:
         torch.set_num_threads(config.threads)
     _keep_freed_memory()
     L.seed_everything(config.seed, verbose=False)
+
+
+def check_teacher_pictures(path: Path, ours: Preprocessing, theirs: Preprocessing) -> None:
+    """Refuse the teacher of `path` if it reads pictures that are normalised in another way.
+
+    Raises:
+        BinsegError: other means or deviations.
+    """
+    if (ours.mean, ours.std) != (theirs.mean, theirs.std):
+        raise BinsegError(
+            f"{path}: the teacher was trained with other means and deviations of the pictures"
+        )
 
 
 def fit(

@@ -15,7 +15,7 @@ from binseg.packed import file
 from binseg.packed.backbone_file import load_classifier, start_backbone
 from binseg.training.checkpoints import BEST
 from binseg.training.classification_module import ClassificationModule
-from binseg.training.fitting import fit, prepare_process
+from binseg.training.fitting import check_teacher_pictures, fit, prepare_process
 from binseg.training.pretraining_config import Pretraining, classifier_arguments
 from binseg.training.run_folder import CONFIG, changes_since, checkpoint_of
 
@@ -110,11 +110,7 @@ def _teacher(pretraining: Pretraining, data: ClassificationData) -> nn.Module | 
         return None
     loaded = load_classifier(path)
     _check_classes(loaded.classes, data, path)
-    ours, theirs = data.preprocessing, loaded.preprocessing
-    if (ours.mean, ours.std) != (theirs.mean, theirs.std):
-        raise BinsegError(
-            f"{path}: the teacher was trained with other means and deviations of the pictures"
-        )
+    check_teacher_pictures(path, data.preprocessing, loaded.preprocessing)
     return loaded.model
 
 

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from binseg.data.module import SegmentationData
-from binseg.errors import BinsegError
 from binseg.evaluation.confusion import Scores
 from binseg.evaluation.evaluate import check_same_classes
 from binseg.nn.segmenter import Segmenter, create_model
@@ -15,7 +14,7 @@ from binseg.packed import file
 from binseg.packed.backbone_file import start_backbone
 from binseg.training.checkpoints import BEST
 from binseg.training.config import Experiment
-from binseg.training.fitting import fit, prepare_process
+from binseg.training.fitting import check_teacher_pictures, fit, prepare_process
 from binseg.training.losses import median_frequency_weights
 from binseg.training.module import SegmentationModule
 from binseg.training.run_folder import CONFIG, changes_since, checkpoint_of
@@ -104,9 +103,5 @@ def _teacher(experiment: Experiment, data: SegmentationData) -> nn.Module | None
         return None
     loaded = file.load(path)
     check_same_classes(loaded.labels, data.labels, str(path))
-    ours, theirs = data.preprocessing, loaded.preprocessing
-    if (ours.mean, ours.std) != (theirs.mean, theirs.std):
-        raise BinsegError(
-            f"{path}: the teacher was trained with other means and deviations of the pictures"
-        )
+    check_teacher_pictures(path, data.preprocessing, loaded.preprocessing)
     return loaded.model

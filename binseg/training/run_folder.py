@@ -1,8 +1,7 @@
 """A run's folder: what may be in it, and how its configuration is written and compared."""
 
-import dataclasses
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
 
@@ -10,6 +9,7 @@ from binseg.atomic import atomic_path
 from binseg.errors import BinsegError
 from binseg.training.binary_module import Recipe
 from binseg.training.checkpoints import BEST, LAST
+from binseg.training.config import to_plain
 from binseg.training.reporting import CURVES, HISTORY, LOG, OVERLAYS
 
 CONFIG = "config.yaml"
@@ -72,19 +72,6 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict):
         return {prefix.rstrip("."): tree}
     return {k: v for key, sub in tree.items() for k, v in _flat(sub, f"{prefix}{key}.").items()}
-
-
-def to_plain(recipe: Recipe) -> dict[str, Any]:
-    """The configuration as YAML values; paths become text and tuples lists."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(item) for item in value]
-        return str(value) if isinstance(value, Path) else value
-
-    return cast(dict[str, Any], plain(dataclasses.asdict(cast(Any, recipe))))
 
 
 def write_config(recipe: Recipe, folder: Path) -> None:
