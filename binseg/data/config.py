@@ -1,9 +1,16 @@
 """What a person may say about the data: in YAML under `data:` or as `--data.KEY VALUE`."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from binseg.data.augment import AugmentConfig
-from binseg.data.datasets import DatasetOptions, SegmentationDataset, create_dataset
+from binseg.data.datasets import (
+    DatasetOptions,
+    SegmentationDataset,
+    create_dataset,
+    dataset_labels,
+)
+from binseg.data.labels import LabelTable
 from binseg.errors import BinsegError
 
 
@@ -12,9 +19,16 @@ class DataConfig:
     """The data set, how its pictures are prepared, and how they are loaded.
 
     Args:
-        name: data set: camvid, folder (own pictures: images/, masks/, labels.yaml) or scenes
-            (street scenes drawn on the fly, no files needed).
+        name: data set: camvid, voc (PASCAL VOC 2012), cityscapes, folder (own pictures: images/,
+            masks/, labels.yaml) or scenes (street scenes drawn on the fly, no files needed).
         root: folder of the data set; not needed for scenes.
+        classes: only these classes, in this order, like [background,cat,dog] or
+            background,cat,dog; all other pixels are ignored. null: all.
+        train_split: what is trained on: train; voc: also trainval or trainaug (train + SBD without
+            val); cityscapes: also train_extra (coarse labels).
+        annotations: fine or coarse labels of the training pictures (cityscapes only).
+        sbd_root: folder with SBD's img/ and cls/ (voc's trainaug only); null: sbd/ beside
+            VOCdevkit/.
         short_side: pixels of the shorter side that pictures are resized to before anything else,
             also when scoring and predicting; null: native size.
         crop: height and width of training crops, in pixels, after resizing.
@@ -33,6 +47,10 @@ class DataConfig:
 
     name: str = "camvid"
     root: str | None = None
+    classes: list[str] | str | None = None
+    train_split: str = "train"
+    annotations: Literal["fine", "coarse"] = "fine"
+    sbd_root: str | None = None
     short_side: int | None = None
     crop: tuple[int, int] = (352, 480)
     batch_size: int = 8
@@ -47,6 +65,8 @@ class DataConfig:
     scenes_size: tuple[int, int] = (144, 192)
 
     def __post_init__(self) -> None:
+        if self.chosen_classes == []:
+            raise BinsegError("data.classes: names no class; leave it out for all of them")
         short_side = 16 if self.short_side is None else self.short_side
         for name, values, least, most in (
             ("batch_size", [self.batch_size], 1, 2**20),
@@ -65,12 +85,36 @@ class DataConfig:
                     wanted = f"at least {least}" if value < least else f"at most {most}"
                     raise BinsegError(f"data.{name}: {value} must be {wanted}")
 
+    @property
+    def chosen_classes(self) -> list[str] | None:
+        """`classes` as a list; None for all."""
+        if not isinstance(self.classes, str):
+            return self.classes
+        return [name.strip() for name in self.classes.split(",") if name.strip()]
+
+    def label_table(self) -> LabelTable:
+        """The data set's classes, without looking at its pictures.
+
+        Raises:
+            BinsegError: an unknown data set or class, or a faulty labels.yaml.
+        """
+        return dataset_labels(self.name, self.root, self.chosen_classes)
+
     def open(self, split: str, *, strict: bool = True) -> SegmentationDataset:
         """Open one split (train, val or test) of the data set.
 
         Raises:
             BinsegError: what the data set's reader finds wrong.
         """
-        length = self.scenes_train if split == "train" else self.scenes_val
-        options = DatasetOptions(self.root, length, self.scenes_size, self.seed, strict)
+        options = DatasetOptions(
+            root=self.root,
+            length=self.scenes_train if split == "train" else self.scenes_val,
+            size=self.scenes_size,
+            seed=self.seed,
+            strict=strict,
+            classes=self.chosen_classes,
+            train_split=self.train_split,
+            annotations=self.annotations,
+            sbd_root=self.sbd_root,
+        )
         return create_dataset(self.name, split, options)

@@ -1,11 +1,12 @@
-"""Readers of data sets: CamVid, people's own folders, and the built-in street scenes."""
+"""Readers by name; those of CamVid, of people's own folders and of the built-in street scenes."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+from binseg.data.cityscapes import CityscapesDataset
 from binseg.data.files import (
     MissingSplitError,
     PairedFiles,
@@ -15,36 +16,14 @@ from binseg.data.files import (
     pair_up,
 )
 from binseg.data.imageio import list_images
-from binseg.data.labels import LabelTable, get_label_table
-from binseg.data.samples import Sample
+from binseg.data.labels import LabelTable, class_subset, get_label_table
+from binseg.data.samples import Sample, SegmentationDataset
 from binseg.data.scenes import draw_scene
+from binseg.data.subset import ClassSubset
+from binseg.data.voc import VOCDataset
 from binseg.errors import BinsegError, unknown_name
 
 SPLITS = ("train", "val", "test")
-
-
-class SegmentationDataset(Protocol):
-    """Labelled pictures of one split, in a fixed order; reading one has no side effects."""
-
-    labels: LabelTable
-    faults: Sequence[str]
-    """What is wrong with the files' arrangement; empty unless opened with strict=False."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Sample: ...
-
-    def read_labels(self, index: int) -> np.ndarray:
-        """Only the uint8 (H, W) train ids: faster than a whole sample."""
-
-    def sample_name(self, index: int) -> str:
-        """The sample's name without reading it."""
-
-    def sample_size(self, index: int) -> tuple[int, int]:
-        """(height, width) of the picture without decoding it."""
-
-    def sample_paths(self, index: int) -> tuple[Path, Path] | None:
-        """The files (picture, mask); None if the sample has none."""
 
 
 class CamVidDataset(PairedFiles):
@@ -150,6 +129,8 @@ class ScenesDataset:
             )
         self.labels = get_label_table("scenes")
         self.faults: Sequence[str] = ()
+        self.expected: int | None = None
+        self.labelled = True
         self.split, self.length, self.size = split, length, (size[0], size[1])
         self.seed = 3 * seed + SPLITS.index(split)
 
@@ -170,7 +151,10 @@ class ScenesDataset:
     def sample_size(self, index: int) -> tuple[int, int]:
         return self.size
 
-    def sample_paths(self, index: int) -> tuple[Path, Path] | None:
+    def sample_paths(self, index: int) -> tuple[Path, Path | None] | None:
+        return None
+
+    def read_instances(self, index: int) -> np.ndarray | None:
         return None
 
 
@@ -182,6 +166,10 @@ class DatasetOptions(NamedTuple):
     size: tuple[int, int] = (0, 0)
     seed: int = 0
     strict: bool = True
+    classes: Sequence[str] | None = None
+    train_split: str = "train"
+    annotations: Literal["fine", "coarse"] = "fine"
+    sbd_root: str | None = None
 
 
 def _need_root(name: str, options: DatasetOptions) -> str:
@@ -190,36 +178,63 @@ def _need_root(name: str, options: DatasetOptions) -> str:
     return options.root
 
 
+def _voc(split: str, o: DatasetOptions) -> VOCDataset:
+    return VOCDataset(_need_root("voc", o), split, sbd_root=o.sbd_root, strict=o.strict)
+
+
+def _cityscapes(split: str, o: DatasetOptions) -> CityscapesDataset:
+    # a network trained on coarse labels is scored on the fine ones all the same
+    annotations = "fine" if split in ("val", "test") else o.annotations
+    root = _need_root("cityscapes", o)
+    return CityscapesDataset(root, split, annotations=annotations, strict=o.strict)
+
+
 DATASETS: dict[str, Callable[[str, DatasetOptions], SegmentationDataset]] = {
     "camvid": lambda split, o: CamVidDataset(_need_root("camvid", o), split, strict=o.strict),
+    "cityscapes": _cityscapes,
     "folder": lambda split, o: FolderDataset(_need_root("folder", o), split, strict=o.strict),
     "scenes": lambda split, o: ScenesDataset(split, o.length, o.size, o.seed),
+    "voc": _voc,
 }
 """Readers by name: (split, options) → data set."""
+
+TRAIN_SPLITS = {
+    "cityscapes": ("train", "train_extra"),
+    "voc": ("train", "trainval", "trainaug"),
+}
+"""What the split "train" may stand for; "train" alone where a data set is not named here."""
 
 
 def create_dataset(name: str, split: str, options: DatasetOptions) -> SegmentationDataset:
     """Open one split of a data set.
 
     Raises:
-        BinsegError: an unknown name or split (says the nearest), or what the reader finds.
+        BinsegError: an unknown name, split or class (says the nearest), or what the reader finds.
     """
     if name not in DATASETS:
         raise unknown_name("data set", name, DATASETS)
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
-    return DATASETS[name](split, options)
+    choices = TRAIN_SPLITS.get(name, ("train",))
+    if options.train_split not in choices:
+        raise unknown_name(f"data.train_split of '{name}'", options.train_split, choices)
+    dataset = DATASETS[name](options.train_split if split == "train" else split, options)
+    return ClassSubset(dataset, options.classes) if options.classes else dataset
 
 
-def dataset_labels(name: str, root: str | None = None) -> LabelTable:
-    """The label table of a data set without looking at its pictures.
+def dataset_labels(
+    name: str, root: str | None = None, classes: Sequence[str] | None = None
+) -> LabelTable:
+    """The label table of a data set, or of some of its classes, without looking at its pictures.
 
     Raises:
-        BinsegError: an unknown name, or a faulty labels.yaml.
+        BinsegError: an unknown name or class, or a faulty labels.yaml.
     """
     if name not in DATASETS:
         raise unknown_name("data set", name, DATASETS)
     if name == "folder":
         folder = existing_root(_need_root(name, DatasetOptions(root=root)))
-        return LabelTable.from_yaml(folder / "labels.yaml")
-    return get_label_table(name)
+        table = LabelTable.from_yaml(folder / "labels.yaml")
+    else:
+        table = get_label_table(name)
+    return class_subset(table, classes) if classes else table

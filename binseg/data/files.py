@@ -15,7 +15,7 @@ from binseg.data.imageio import (
     read_image,
     read_mask,
 )
-from binseg.data.labels import LabelTable
+from binseg.data.labels import IGNORE, LabelTable
 from binseg.data.samples import Sample
 from binseg.errors import BinsegError
 
@@ -25,19 +25,35 @@ class MissingSplitError(BinsegError):
 
 
 class Pair(NamedTuple):
-    """A picture and the mask that belongs to it."""
+    """A picture and the mask that belongs to it; None where nobody gives labels out."""
 
     image: Path
-    mask: Path
+    mask: Path | None
 
 
 class PairedFiles:
-    """A data set of picture files and mask files; base of the readers below."""
+    """A data set of picture files and mask files; base of the readers.
+
+    Args:
+        pairs: the files, in the order of the set.
+        labels: the classes.
+        faults: what is wrong with the arrangement of the files.
+        strict: raise the first of them.
+        expected: pictures of the full set, if it is known.
+        labelled: False: a test split whose labels are not public.
+    """
 
     faults: Sequence[str]
 
     def __init__(
-        self, pairs: Sequence[Pair], labels: LabelTable, faults: Sequence[str], strict: bool
+        self,
+        pairs: Sequence[Pair],
+        labels: LabelTable,
+        faults: Sequence[str],
+        strict: bool,
+        *,
+        expected: int | None = None,
+        labelled: bool = True,
     ) -> None:
         if strict and faults:
             more = f" (and {len(faults) - 1} more: see `binseg data check`)" * (len(faults) > 1)
@@ -45,6 +61,8 @@ class PairedFiles:
         self.pairs = tuple(pairs)
         self.labels = labels
         self.faults = tuple(faults)
+        self.expected = expected
+        self.labelled = labelled
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -66,7 +84,13 @@ class PairedFiles:
 
     def read_labels(self, index: int) -> np.ndarray:
         mask = self.pairs[index].mask
-        return self.labels.encode(read_mask(mask), mask)
+        if mask is None:
+            return np.full(self.sample_size(index), IGNORE, np.uint8)
+        return self.labels.encode(self._read_mask(mask), mask)
+
+    def _read_mask(self, path: Path) -> np.ndarray:
+        """Raw ids, integer (H, W)."""
+        return read_mask(path)
 
     def sample_name(self, index: int) -> str:
         return self.pairs[index].image.stem
@@ -74,8 +98,11 @@ class PairedFiles:
     def sample_size(self, index: int) -> tuple[int, int]:
         return image_size(self.pairs[index].image)
 
-    def sample_paths(self, index: int) -> tuple[Path, Path] | None:
+    def sample_paths(self, index: int) -> tuple[Path, Path | None] | None:
         return self.pairs[index]
+
+    def read_instances(self, index: int) -> np.ndarray | None:
+        return None
 
 
 def existing_root(root: str | Path) -> Path:
@@ -117,6 +144,14 @@ def listed(path: Path, images: Path, faults: list[str]) -> list[Path]:
             chosen.extend(by_stem[stem])
         seen.add(stem)
     return chosen
+
+
+def absent(paths: Sequence[Path]) -> list[Path]:
+    """Those of `paths` that do not exist; each folder is listed once, not asked for each file."""
+    there: dict[Path, set[str]] = {}
+    for folder in {path.parent for path in paths}:
+        there[folder] = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    return [path for path in paths if path.name not in there[path.parent]]
 
 
 def _by_stem(paths: Sequence[Path]) -> dict[str, list[Path]]:

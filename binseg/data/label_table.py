@@ -5,7 +5,7 @@ A mask file holds *raw ids*, whatever the people who drew it used. A network see
 """
 
 import colorsys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from binseg.errors import BinsegError
+from binseg.errors import BinsegError, unknown_name
 
 IGNORE = 255
 """The train id of pixels that count neither in a loss nor in a score."""
@@ -113,6 +113,36 @@ class LabelTable:
             f"not in label table '{self.name}' (it knows {_ranges(self.raw_to_train)}); correct "
             "the mask, or give the ids a class or an `ignore:` entry in labels.yaml"
         )
+
+    def decode(self, train: np.ndarray) -> np.ndarray:
+        """Train ids as raw ids, for files that other tools read; the inverse of `encode`.
+
+        Args:
+            train: uint8 (H, W): 0 … C−1 and 255.
+
+        Returns:
+            uint8 (H, W), or uint16 if the table has raw ids above 255: of a class with several raw
+            ids the smallest, and 255 where `train` is 255.
+        """
+        raw = np.full(256, IGNORE, np.uint16)
+        for id_, class_ in sorted(self.raw_to_train.items(), reverse=True):
+            if class_ != IGNORE:
+                raw[class_] = id_
+        return raw.astype(np.uint8 if raw.max() <= 255 else np.uint16)[train]
+
+    def subset(self, names: Sequence[str]) -> "LabelTable":
+        """The table with only these classes, in this order; all other raw ids are ignored.
+
+        Raises:
+            BinsegError: an unknown class (says the nearest), one named twice, or none.
+        """
+        for name in names:
+            if name not in self.names:
+                raise unknown_name(f"class of '{self.name}'", name, self.names)
+        places = [self.names.index(name) for name in names]
+        new = {old: place for place, old in enumerate(places)}
+        ids = {raw: new.get(train, IGNORE) for raw, train in self.raw_to_train.items()}
+        return LabelTable(self.name, tuple(names), tuple(self.palette[p] for p in places), ids)
 
     def to_dict(self) -> dict[str, Any]:
         """The table as plain JSON values, as it is written into model files."""

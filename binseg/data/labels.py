@@ -1,6 +1,6 @@
 """The built-in label tables: the one place in the package that knows classes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from binseg.data.label_table import IGNORE, IGNORE_COLOR, Color, LabelTable
 from binseg.errors import unknown_name
@@ -11,6 +11,7 @@ __all__ = [
     "LABEL_TABLES",
     "Color",
     "LabelTable",
+    "class_subset",
     "get_label_table",
     "voc_palette",
 ]
@@ -129,3 +130,18 @@ def get_label_table(name: str) -> LabelTable:
     if name not in LABEL_TABLES:
         raise unknown_name("label table", name, LABEL_TABLES)
     return LABEL_TABLES[name]
+
+
+def class_subset(table: LabelTable, names: Sequence[str]) -> LabelTable:
+    """`table.subset(names)`, under its own name if that is a built-in table (VOC's animals).
+
+    Raises:
+        BinsegError: as `LabelTable.subset`.
+    """
+    part = table.subset(names)
+    own = (
+        t
+        for t in LABEL_TABLES.values()
+        if (t.names, t.raw_to_train) == (part.names, part.raw_to_train)
+    )
+    return next(own, part)

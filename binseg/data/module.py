@@ -8,7 +8,6 @@ import numpy as np
 
 from binseg.data.augment import TrainTransform, train_transform
 from binseg.data.config import DataConfig
-from binseg.data.datasets import dataset_labels
 from binseg.data.labels import IGNORE, LabelTable
 from binseg.data.loader import Batch, Loader, ResumableLoader
 from binseg.data.position import ResumableData
@@ -56,7 +55,7 @@ class SegmentationData(ResumableData):
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
         self.config = config
-        self.labels: LabelTable = dataset_labels(config.name, config.root)
+        self.labels: LabelTable = config.label_table()
         self.preprocessing = Preprocessing(short_side=config.short_side)
         cv2.setNumThreads(0)  # pictures are small, torch wants the cores, and workers fork
 

@@ -1,8 +1,12 @@
-"""What a data set gives: one labelled picture."""
+"""What a data set is: labelled pictures in a fixed order."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
+
+from binseg.data.label_table import LabelTable
 
 
 class Sample(NamedTuple):
@@ -15,3 +19,35 @@ class Sample(NamedTuple):
     image: np.ndarray
     labels: np.ndarray
     name: str
+
+
+class SegmentationDataset(Protocol):
+    """Labelled pictures of one split, in a fixed order; reading one has no side effects."""
+
+    labels: LabelTable
+    faults: Sequence[str]
+    """What is wrong with the files' arrangement; empty unless opened with strict=False."""
+    expected: int | None
+    """The number of pictures that the full set has in this split; None where nobody says."""
+    labelled: bool
+    """False for a benchmark's test split, whose labels are all 255."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+    def read_labels(self, index: int) -> np.ndarray:
+        """Only the uint8 (H, W) train ids: faster than a whole sample."""
+
+    def sample_name(self, index: int) -> str:
+        """The sample's name without reading it."""
+
+    def sample_size(self, index: int) -> tuple[int, int]:
+        """(height, width) of the picture without decoding it."""
+
+    def sample_paths(self, index: int) -> tuple[Path, Path | None] | None:
+        """The files (picture, mask or None if it has no labels); None if drawn, not read."""
+
+    def read_instances(self, index: int) -> np.ndarray | None:
+        """int32 (H, W) Cityscapes instance ids (class id · 1000 + number, or the class id for a
+        pixel of no single instance); None where the data set has none."""

@@ -130,7 +130,7 @@ def test_folder_missing_parts(tmp_path: Path, folder: Path) -> None:
 
 
 def test_registry() -> None:
-    assert set(DATASETS) == {"camvid", "folder", "scenes"}
+    assert set(DATASETS) == {"camvid", "cityscapes", "folder", "scenes", "voc"}
     said = message(lambda: create_dataset("camvit", "train", DatasetOptions()))
     assert "did you mean 'camvid'" in said
     said = message(lambda: create_dataset("camvid", "valid", DatasetOptions("x")))

@@ -1,0 +1,137 @@
+"""Cityscapes in its own layout, listed by torchvision; train ids are made when a mask is read."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from binseg.data.files import MissingSplitError, Pair, PairedFiles, absent, existing_root
+from binseg.data.imageio import read_mask
+from binseg.data.labels import get_label_table
+from binseg.errors import BinsegError
+
+Annotations = Literal["fine", "coarse"]
+
+FULL_SIZES = {"train": 2975, "val": 500, "test": 1525, "train_extra": 19998}
+"""Pictures of the full sets."""
+
+_PICTURE_ARCHIVES = {"train_extra": "leftImg8bit_trainextra.zip"}
+_LABEL_ARCHIVES = {"fine": "gtFine_trainvaltest.zip", "coarse": "gtCoarse.zip"}
+
+
+class CityscapesDataset(PairedFiles):
+    """Cityscapes, 19 classes: leftImg8bit/SPLIT/CITY/*.png and gtFine/ or gtCoarse/ beside it.
+
+    Masks are the `*_labelIds.png` of the archives; no file of train ids is needed. The labels of
+    `test` are not public: there all pixels are 255.
+
+    Args:
+        root: the folder that holds leftImg8bit/ and gtFine/.
+        split: train, val, test or train_extra (the last with coarse labels alone).
+        annotations: fine or coarse; train_extra has coarse ones whatever is said.
+        strict: raise the first fault of the arrangement; else collect them in `faults`.
+
+    Raises:
+        BinsegError: missing folders (says which archive holds them), or pictures without masks.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        *,
+        annotations: Annotations = "fine",
+        strict: bool = True,
+    ) -> None:
+        root = existing_root(root)
+        if split == "train_extra":
+            annotations = "coarse"
+        labelled = split != "test"
+        pairs = _listed(root, split, annotations) if labelled else _unlabelled(root)
+        super().__init__(
+            pairs,
+            get_label_table("cityscapes"),
+            _faults(pairs, annotations),
+            strict,
+            expected=FULL_SIZES[split],
+            labelled=labelled,
+        )
+
+    def sample_name(self, index: int) -> str:
+        """CITY_SEQUENCE_FRAME, by which the benchmark knows the picture."""
+        return super().sample_name(index).removesuffix("_leftImg8bit")
+
+    def read_instances(self, index: int) -> np.ndarray | None:
+        mask = self.pairs[index].mask
+        if mask is None:
+            return None
+        instances = mask.with_name(mask.name.replace("_labelIds", "_instanceIds"))
+        return read_mask(instances).astype(np.int32) if instances.is_file() else None
+
+
+def _listed(root: Path, split: str, annotations: Annotations) -> list[Pair]:
+    from torchvision.datasets import Cityscapes
+
+    pictures = _folder(root, split)
+    kind = "gtFine" if annotations == "fine" else "gtCoarse"
+    if not (root / kind / split).is_dir():
+        raise BinsegError(
+            f"{root / kind / split}: missing, there are only pictures; unpack "
+            f"{_LABEL_ARCHIVES[annotations]} into {root}"
+        )
+    try:
+        files = Cityscapes(str(root), split, annotations, "semantic")
+    except OSError as error:  # a file where a city's folder should be
+        raise BinsegError(
+            f"{error.filename or pictures}: not a city's folder; remove it from {pictures}"
+        ) from error
+    pairs = [
+        Pair(Path(image), Path(masks[0]))
+        for image, masks in zip(files.images, files.targets, strict=True)
+        if image.endswith("_leftImg8bit.png")
+    ]
+    return _not_none(sorted(pairs), pictures)
+
+
+def _unlabelled(root: Path) -> list[Pair]:
+    pictures = _folder(root, "test")
+    return _not_none(
+        [Pair(path, None) for path in sorted(pictures.glob("*/*_leftImg8bit.png"))], pictures
+    )
+
+
+def _folder(root: Path, split: str) -> Path:
+    pictures = root / "leftImg8bit" / split
+    if pictures.is_dir():
+        return pictures
+    if deeper := [path for path in root.glob("*/leftImg8bit") if path.is_dir()]:
+        raise BinsegError(
+            f"{root}: leftImg8bit lies one folder deeper, in {deeper[0].parent.name}/; set "
+            "--data.root to that folder, or unpack all archives into one"
+        )
+    archive = _PICTURE_ARCHIVES.get(split, "leftImg8bit_trainvaltest.zip")
+    kind = MissingSplitError if split == "test" else BinsegError
+    raise kind(
+        f"{pictures}: missing; set --data.root to the folder with leftImg8bit/, or unpack {archive} "
+        "into it"
+    )
+
+
+def _not_none(pairs: list[Pair], pictures: Path) -> list[Pair]:
+    if not pairs:
+        raise BinsegError(
+            f"{pictures}: no CITY/*_leftImg8bit.png in it; unpack the archive of pictures again"
+        )
+    return pairs
+
+
+def _faults(pairs: Sequence[Pair], annotations: Annotations) -> list[str]:
+    masks = [pair.mask for pair in pairs if pair.mask is not None]
+    missing = absent(masks)
+    if not missing:
+        return []
+    return [
+        f"{missing[0]}: missing; {len(missing):,} of {len(pairs):,} pictures have no mask: unpack "
+        f"{_LABEL_ARCHIVES[annotations]} again"
+    ]
