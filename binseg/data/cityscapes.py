@@ -113,8 +113,8 @@ def _folder(root: Path, split: str) -> Path:
     archive = _PICTURE_ARCHIVES.get(split, "leftImg8bit_trainvaltest.zip")
     kind = MissingSplitError if split == "test" else BinsegError
     raise kind(
-        f"{pictures}: missing; set --data.root to the folder with leftImg8bit/, or unpack {archive} "
-        "into it"
+        f"{pictures}: missing; set --data.root to the folder with leftImg8bit/, or unpack "
+        f"{archive} into it"
     )
 
 

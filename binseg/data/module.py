@@ -14,7 +14,7 @@ from binseg.data.position import ResumableData
 from binseg.data.prepare import PreparedDataset, evenly_spaced
 from binseg.data.preprocess import Preprocessing, resize_image, resize_labels
 from binseg.data.sampler import CalibrationBatches, Key, OrderedBatches
-from binseg.data.samples import Sample
+from binseg.data.samples import Sample, told_size
 
 __all__ = ["Batch", "ClassFrequencies", "DataConfig", "SegmentationData"]
 
@@ -85,6 +85,15 @@ class SegmentationData(ResumableData):
             self.preprocessing,
             resize_labels=resize_labels,
             cache=self.config.cache,
+        )
+
+    def told(self) -> str:
+        """In words, how many pictures are trained on, beside the number of the full set."""
+        train, val = self.train_set.dataset, self.val_set.dataset
+        split = "" if self.config.train_split == "train" else f" ({self.config.train_split})"
+        return (
+            f"{self.labels.name}: {told_size(train)} for training{split}, "
+            f"{told_size(val)} for scoring"
         )
 
     # --- loaders ------------------------------------------------------------------------------

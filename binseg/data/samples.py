@@ -51,3 +51,13 @@ class SegmentationDataset(Protocol):
     def read_instances(self, index: int) -> np.ndarray | None:
         """int32 (H, W) Cityscapes instance ids (class id · 1000 + number, or the class id for a
         pixel of no single instance); None where the data set has none."""
+
+
+def told_size(dataset: SegmentationDataset) -> str:
+    """The number of a set's pictures in words, beside that of the full set where it is known."""
+    words = f"{len(dataset):,} pictures"
+    if dataset.expected is None:
+        return words
+    if dataset.expected == len(dataset):
+        return f"{words} (as the full set has)"
+    return f"{words} (the full set has {dataset.expected:,})"

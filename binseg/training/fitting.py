@@ -56,14 +56,14 @@ def fit(
     folder: Path,
     *,
     checkpoint: Path | None,
-    changes: list[str],
+    notes: list[str],
     command: str,
 ) -> Checkpoints:
     """Train `module` on `data` and leave everything about it in `folder`.
 
     Args:
         checkpoint: to go on from, or None.
-        changes: keys whose values differ from those that the resumed run began with.
+        notes: lines to say when training begins.
         command: of binseg that goes on with a stopped run.
 
     Returns:
@@ -77,7 +77,7 @@ def fit(
         logging.getLogger(name).setLevel(logging.ERROR)  # hints about its own defaults
     checkpoints = Checkpoints(folder, recipe.trainer.checkpoint_minutes, command)
     reporter = Reporter(folder, recipe.trainer.overlays, checkpoints)
-    begin = _Begin(recipe, folder, changes, reporter)
+    begin = _Begin(recipe, folder, notes, reporter)
     trainer = _create_trainer(recipe, folder, [begin, reporter, checkpoints])
     with _explained_errors(checkpoints), warnings.catch_warnings():
         for message in _NOISE:
@@ -129,24 +129,22 @@ class _Begin(L.Callback):
     Args:
         recipe: the configuration.
         folder: of the run.
-        changes: keys whose values differ from those that the resumed run began with.
-        reporter: tells of them.
+        notes: lines to say then.
+        reporter: says them.
     """
 
-    def __init__(
-        self, recipe: Recipe, folder: Path, changes: list[str], reporter: Reporter
-    ) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, notes: list[str], reporter: Reporter) -> None:
         self.recipe = recipe
         self.folder = folder
-        self.changes = changes
+        self.notes = notes
         self.reporter = reporter
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         write_config(self.recipe, self.folder)
-        if self.changes:
-            self.reporter.say(f"resuming with other values of {', '.join(self.changes)}")
+        for note in self.notes:
+            self.reporter.say(note)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any

@@ -17,7 +17,7 @@ from binseg.training.checkpoints import BEST
 from binseg.training.classification_module import ClassificationModule
 from binseg.training.fitting import check_teacher_pictures, fit, prepare_process
 from binseg.training.pretraining_config import Pretraining, classifier_arguments
-from binseg.training.run_folder import CONFIG, changes_since, checkpoint_of
+from binseg.training.run_folder import CONFIG, checkpoint_of, notes_on_changes
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def pretrain(pretraining: Pretraining, folder: Path, *, resume: bool = False) ->
         StopRequestedError: Ctrl-C or SIGTERM; the message says how to go on.
     """
     checkpoint = checkpoint_of(folder, resume=resume)
-    changes = changes_since(pretraining, folder / CONFIG) if checkpoint is not None else []
+    notes = notes_on_changes(pretraining, folder / CONFIG) if checkpoint is not None else []
     prepare_process(pretraining.trainer)
 
     data = ClassificationData(pretraining.data, _DecodingBar())
@@ -64,7 +64,7 @@ def pretrain(pretraining: Pretraining, folder: Path, *, resume: bool = False) ->
         data.preprocessing,
         teacher=_teacher(pretraining, data),
     )
-    best = fit(module, data, folder, checkpoint=checkpoint, changes=changes, command="pretrain")
+    best = fit(module, data, folder, checkpoint=checkpoint, notes=notes, command="pretrain")
     return PretrainingResult(folder, folder / BEST, best.best, best.best_epoch)
 
 

@@ -17,7 +17,7 @@ from binseg.training.config import Experiment
 from binseg.training.fitting import check_teacher_pictures, fit, prepare_process
 from binseg.training.losses import median_frequency_weights
 from binseg.training.module import SegmentationModule
-from binseg.training.run_folder import CONFIG, changes_since, checkpoint_of
+from binseg.training.run_folder import CONFIG, checkpoint_of, notes_on_changes
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
         StopRequestedError: Ctrl-C or SIGTERM; the message says how to go on.
     """
     checkpoint = checkpoint_of(folder, resume=resume)
-    changes = changes_since(experiment, folder / CONFIG) if checkpoint is not None else []
+    notes = notes_on_changes(experiment, folder / CONFIG) if checkpoint is not None else []
     prepare_process(experiment.trainer)
 
     data = SegmentationData(experiment.data)
@@ -74,7 +74,8 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
         class_weights=weights,
         teacher=_teacher(experiment, data),
     )
-    best = fit(module, data, folder, checkpoint=checkpoint, changes=changes, command="train")
+    notes += [data.told()]
+    best = fit(module, data, folder, checkpoint=checkpoint, notes=notes, command="train")
     return TrainingResult(folder, folder / BEST, best.best, best.best_epoch, module.scores)
 
 

@@ -36,8 +36,8 @@ def checkpoint_of(folder: Path, *, resume: bool) -> Path | None:
     return None
 
 
-def changes_since(recipe: Recipe, path: Path) -> list[str]:
-    """Keys with other values than in the run's own configuration at `path`.
+def notes_on_changes(recipe: Recipe, path: Path) -> list[str]:
+    """A line on the keys with other values than in the run's own configuration at `path`, if any.
 
     Raises:
         BinsegError: one of them may not change, or the file cannot be read.
@@ -55,7 +55,7 @@ def changes_since(recipe: Recipe, path: Path) -> list[str]:
         raise BinsegError(
             f"{path}: {', '.join(fixed)} cannot change when a run is resumed; choose another --out"
         )
-    return changed
+    return [f"resuming with other values of {', '.join(changed)}"] if changed else []
 
 
 def _must_stay(key: str, before: Any, now: Any) -> bool:
@@ -64,7 +64,13 @@ def _must_stay(key: str, before: Any, now: Any) -> bool:
         return 0 in (before, now)  # another decay is fine; there being an average is not
     if key in ("model.weights", "model.backbone_weights", "model.encoder_weights"):
         return False
-    steady = ("data.name", "data.scenes_size", "optimizer.name", "trainer.accumulate")
+    steady = (
+        "data.name",
+        "data.classes",
+        "data.scenes_size",
+        "optimizer.name",
+        "trainer.accumulate",
+    )
     return key in steady or key.startswith(("model.", "binarization."))
 
 

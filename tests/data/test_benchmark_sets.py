@@ -1,15 +1,16 @@
 """PASCAL VOC and Cityscapes in their own layouts, and subsets of classes."""
 
-
 import numpy as np
 import pytest
 from dataset_trees import write_cityscapes, write_voc
 from PIL import Image
 
+from binseg.data import voc
 from binseg.data.cityscapes import CityscapesDataset
 from binseg.data.config import DataConfig
 from binseg.data.datasets import DatasetOptions, create_dataset
 from binseg.data.labels import class_subset, get_label_table
+from binseg.data.module import SegmentationData
 from binseg.data.voc import VOCDataset
 from binseg.errors import BinsegError
 
@@ -196,3 +197,15 @@ def test_decode_of_a_subset_gives_the_ids_of_the_files():
 def test_an_unknown_training_split(name, split, wanted):
     with pytest.raises(BinsegError, match=f"did you mean '{wanted}'"):
         DataConfig(name=name, root="x", train_split=split).open("val")
+
+
+def test_the_number_of_pictures_is_said(tmp_path, monkeypatch):
+    write_voc(tmp_path, train=4, val=3, sbd=5)
+    data = SegmentationData(DataConfig(name="voc", root=str(tmp_path), train_split="trainaug"))
+    assert data.told() == (
+        "voc: 9 pictures (the full set has 10,582) for training (trainaug), "
+        "3 pictures (the full set has 1,449) for scoring"
+    )
+    monkeypatch.setitem(voc.FULL_SIZES, "val", 3)
+    data = SegmentationData(DataConfig(name="voc", root=str(tmp_path)))
+    assert data.told().endswith("for training, 3 pictures (as the full set has) for scoring")
