@@ -44,6 +44,9 @@ COMMANDS = {
     "predict": _Command("predict:predict", "segment pictures", {"model": None, "pictures": "+"}),
     "pack": _Command("pack:pack", "write a trained network as bits", {"model": None}),
     "data check": _Command("data_check:data_check", "look for faults in a data set"),
+    "data prepare": _Command(
+        "data_prepare:data_prepare", "download or check a benchmark's files", {"name": None}
+    ),
     "bench": _Command(
         "bench:bench", "speed, size and memory beside fp32, bf16 and int8", {"network": "?"}
     ),

@@ -16,8 +16,13 @@ Annotations = Literal["fine", "coarse"]
 FULL_SIZES = {"train": 2975, "val": 500, "test": 1525, "train_extra": 19998}
 """Pictures of the full sets."""
 
-_PICTURE_ARCHIVES = {"train_extra": "leftImg8bit_trainextra.zip"}
-_LABEL_ARCHIVES = {"fine": "gtFine_trainvaltest.zip", "coarse": "gtCoarse.zip"}
+LABEL_ARCHIVES = {"gtFine": "gtFine_trainvaltest.zip", "gtCoarse": "gtCoarse.zip"}
+"""Folder of labels → the archive that it comes in."""
+
+
+def picture_archive(split: str) -> str:
+    """The archive that leftImg8bit/SPLIT comes in."""
+    return f"leftImg8bit_{'trainextra' if split == 'train_extra' else 'trainvaltest'}.zip"
 
 
 class CityscapesDataset(PairedFiles):
@@ -48,11 +53,12 @@ class CityscapesDataset(PairedFiles):
         if split == "train_extra":
             annotations = "coarse"
         labelled = split != "test"
-        pairs = _listed(root, split, annotations) if labelled else _unlabelled(root)
+        kind = "gtFine" if annotations == "fine" else "gtCoarse"
+        pairs = _listed(root, split, kind) if labelled else _unlabelled(root)
         super().__init__(
             pairs,
             get_label_table("cityscapes"),
-            _faults(pairs, annotations),
+            _faults(pairs, kind),
             strict,
             expected=FULL_SIZES[split],
             labelled=labelled,
@@ -70,18 +76,17 @@ class CityscapesDataset(PairedFiles):
         return read_mask(instances).astype(np.int32) if instances.is_file() else None
 
 
-def _listed(root: Path, split: str, annotations: Annotations) -> list[Pair]:
+def _listed(root: Path, split: str, kind: str) -> list[Pair]:
     from torchvision.datasets import Cityscapes
 
     pictures = _folder(root, split)
-    kind = "gtFine" if annotations == "fine" else "gtCoarse"
     if not (root / kind / split).is_dir():
         raise BinsegError(
             f"{root / kind / split}: missing, there are only pictures; unpack "
-            f"{_LABEL_ARCHIVES[annotations]} into {root}"
+            f"{LABEL_ARCHIVES[kind]} into {root}"
         )
     try:
-        files = Cityscapes(str(root), split, annotations, "semantic")
+        files = Cityscapes(str(root), split, "fine" if kind == "gtFine" else "coarse", "semantic")
     except OSError as error:  # a file where a city's folder should be
         raise BinsegError(
             f"{error.filename or pictures}: not a city's folder; remove it from {pictures}"
@@ -110,11 +115,10 @@ def _folder(root: Path, split: str) -> Path:
             f"{root}: leftImg8bit lies one folder deeper, in {deeper[0].parent.name}/; set "
             "--data.root to that folder, or unpack all archives into one"
         )
-    archive = _PICTURE_ARCHIVES.get(split, "leftImg8bit_trainvaltest.zip")
     kind = MissingSplitError if split == "test" else BinsegError
     raise kind(
         f"{pictures}: missing; set --data.root to the folder with leftImg8bit/, or unpack "
-        f"{archive} into it"
+        f"{picture_archive(split)} into it"
     )
 
 
@@ -126,12 +130,12 @@ def _not_none(pairs: list[Pair], pictures: Path) -> list[Pair]:
     return pairs
 
 
-def _faults(pairs: Sequence[Pair], annotations: Annotations) -> list[str]:
+def _faults(pairs: Sequence[Pair], kind: str) -> list[str]:
     masks = [pair.mask for pair in pairs if pair.mask is not None]
     missing = absent(masks)
     if not missing:
         return []
     return [
         f"{missing[0]}: missing; {len(missing):,} of {len(pairs):,} pictures have no mask: unpack "
-        f"{_LABEL_ARCHIVES[annotations]} again"
+        f"{LABEL_ARCHIVES[kind]} again"
     ]
