@@ -34,6 +34,31 @@ def tables(result: dict[str, Any]) -> Iterator["Table"]:
         yield time_table(times, found["seconds"], title, rows=12)
 
 
+def loader_tables(result: dict[str, Any]) -> Iterator["Table"]:
+    """Pictures a second by number of workers; milliseconds of each part of a picture."""
+    rows = result["loader"]
+    speeds = {(row["workers"], row["cache"]): row["pictures_per_second"] for row in rows}
+    caches = sorted({cache for _, cache in speeds})
+    batch, crop = result["data"]["batch_size"], result["data"]["crop"]
+    table = _table(
+        f"training loader, batches of {batch}, crops of {crop[0]} × {crop[1]}, pictures a second",
+        "workers",
+        *("from the cache" if cache else "from files" for cache in caches),
+    )
+    for workers in dict.fromkeys(row["workers"] for row in rows):
+        table.add_row(str(workers), *(f"{speeds[workers, cache]:.0f}" for cache in caches))
+    yield table
+    for kind in ("training", "scoring"):
+        parts = result[kind]
+        title = f"{kind}, parts of a picture, one thread" + ", no network" * (kind == "scoring")
+        table = _table(title, "part", "ms", "share")
+        total = sum(parts.values())
+        for name, seconds in parts.items():
+            table.add_row(name, f"{seconds * 1e3:.2f}", f"{seconds / total:.0%}")
+        table.add_row("all", f"{total * 1e3:.2f}", f"{1 / total:.0f} a second")
+        yield table
+
+
 def _layers(rows: list[dict[str, Any]], title: str, wall: float | None) -> "Table":
     """A column for each shape; binary sides also in GMAC/s, and as a share of the wall."""
     table = _table(title, "side", *[row["shape"]["name"] for row in rows], "GMAC/s")

@@ -61,9 +61,9 @@ def bench(
 
     options = BenchOptions(
         parts=PARTS if parts == "all" else _names(parts),
-        threads=_numbers("threads", threads),
+        threads=numbers("threads", threads),
         size=size,
-        bases=_numbers("bases", bases),
+        bases=numbers("bases", bases),
         gates=_names(gates),  # type: ignore[arg-type]  # checked there
         classes=classes,
         backends=() if backends == "auto" else _names(backends),
@@ -92,12 +92,12 @@ def bench(
     with ExitStack() as stack:
         # before minutes of measuring: a folder that cannot be written is refused here
         file = None if out is None else stack.enter_context(atomic_path(out / RESULT))
-        with _status() as say:
+        with status() as say:
             result = run_bench(options, **subject, progress=say)
         console = Console(width=WIDTH, highlight=False)
         for table in tables(result):
             console.print(table)
-        for line in [*_busy(result), *result["notes"]]:
+        for line in [*busy(result), *result["notes"]]:
             console.print(line, style="yellow", markup=False)
         if file is not None:
             file.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
@@ -107,7 +107,7 @@ def bench(
     return 0
 
 
-def _busy(result: dict[str, Any]) -> list[str]:
+def busy(result: dict[str, Any]) -> list[str]:
     """Warnings about other work on the machine."""
     from binseg.bench.idle import MOST_BUSY
 
@@ -125,14 +125,14 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _numbers(option: str, text: str) -> tuple[int, ...]:
+def numbers(option: str, text: str) -> tuple[int, ...]:
     try:
         return tuple(int(name) for name in _names(str(text).strip("[]")))
     except ValueError as error:
         raise BinsegError(f"{option} must be whole numbers like 1,2, not {text}") from error
 
 
-def _status() -> Any:
+def status() -> Any:
     """What is being measured, on stderr; it refreshes only when told, to take no time."""
     import sys
     from contextlib import contextmanager

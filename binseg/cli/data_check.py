@@ -1,53 +1,113 @@
 """`binseg data check`: read a whole data set and list every fault."""
 
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from binseg.data.check import DatasetCheck, DatasetReport
 from binseg.data.config import DataConfig
 
+if TYPE_CHECKING:
+    from binseg.data.check import DatasetCheck, DatasetReport
 
-def data_check(data: DataConfig) -> int:
+_SHOWN_FAULTS = 20
+_REFRESH = 0.1  # seconds
+
+
+def data_check(data: DataConfig, workers: int | None = None, out: Path | None = None) -> int:
     """Read a whole data set, list every fault, and show how much of it each class fills.
 
     Args:
-        data: the data set; only name, root and the scenes_… keys matter here.
+        data: the data set; what is done with its pictures does not matter here.
+        workers: processes that read; null: as many as this one may use cores.
+        out: JSON file for all faults, shares and sizes; the screen shows the first faults of each
+            kind.
 
     Returns:
         Exit status: 0 if the data set is clean, 1 if it has faults.
 
     Raises:
-        BinsegError: an unknown data set, or its label table cannot be read at all.
+        BinsegError: an unknown data set, its label table cannot be read at all, or a process that
+            read was killed.
     """
+    from contextlib import ExitStack
+
+    from binseg.atomic import atomic_path
+    from binseg.data.check import DatasetCheck
+    from binseg.errors import BinsegError
+    from binseg.kernels import isa
+
+    if workers is not None and workers < 1:
+        raise BinsegError(f"workers must be at least 1, not {workers}")
     console = Console(soft_wrap=True)
-    check = DatasetCheck(data)
+    with ExitStack() as stack:
+        # before minutes of reading: a file that cannot be written is refused here
+        file = None if out is None else stack.enter_context(atomic_path(out))
+        check = DatasetCheck(data, isa.cores() if workers is None else workers)
+        _read(check, console)
+        report = check.report
+        if file is not None:
+            text = json.dumps(report.to_dict(), indent=1, ensure_ascii=False)
+            file.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+    console.print(_shares(report))
+    for split, result in report.splits.items():
+        console.print(f"{split}: {result.told}", markup=False, highlight=False)
+    _print_faults(report, console, out)
+    count = len(report.faults)
+    console.print("no faults" if not count else f"{count:,} fault{'s' if count > 1 else ''}")
+    return 1 if count else 0
+
+
+def _read(check: "DatasetCheck", console: Console) -> None:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         TextColumn("reading"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    # no refreshing thread: the reading processes are forked, and it might hold a lock just then
+    with Progress(*columns, console=console, transient=True, auto_refresh=False) as progress:
         task = progress.add_task("", total=len(check))
+        shown = 0.0
         for name in check:
-            progress.update(task, advance=1, description=name)
-    report = check.report
-    console.print(_shares(report))
-    for fault in report.faults:
-        console.print(fault, style="red", markup=False, highlight=False)
-    count = len(report.faults)
-    console.print("no faults" if not count else f"{count} fault{'s' if count > 1 else ''}")
-    return 1 if count else 0
+            late = time.monotonic() - shown > _REFRESH
+            progress.update(task, advance=1, description=name, refresh=late)
+            shown = time.monotonic() if late else shown
 
 
-def _shares(report: DatasetReport) -> Table:
+def _print_faults(report: "DatasetReport", console: Console, out: Path | None) -> None:
+    """The first faults of each kind, about `_SHOWN_FAULTS` in all."""
+    from binseg.data.check_sample import KINDS
+
+    found = report.by_kind()
+    for kind, lines in found.items():
+        console.print(f"{KINDS[kind]}: {len(lines):,}", style="bold", highlight=False)
+        shown = max(1, _SHOWN_FAULTS // len(found))
+        for line in lines[:shown]:
+            console.print(line, style="red", markup=False, highlight=False)
+        if len(lines) > shown:
+            where = f"all are in {out}" if out else "--out FILE.json lists all"
+            console.print(f"… and {len(lines) - shown:,} more; {where}", markup=False)
+
+
+def _shares(report: "DatasetReport") -> Table:
     """Share of pixels and of pictures by class and split."""
     table = Table(title=f"{report.labels.name}: share of pixels (and of pictures with the class)")
     table.add_column("class")
     for split, result in report.splits.items():
-        sizes = sorted(result.sizes.items(), key=lambda item: -item[1])
+        sizes = result.sizes.most_common()
         common = f", {sizes[0][0][1]} × {sizes[0][0][0]}" if sizes else ""
         more = f" and {len(sizes) - 1} more sizes" if len(sizes) > 1 else ""
         table.add_column(f"{split}: {result.samples} pictures{common}{more}", justify="right")

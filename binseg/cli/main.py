@@ -44,6 +44,8 @@ COMMANDS = {
     "predict": _Command("predict:predict", "segment pictures", {"model": None, "pictures": "+"}),
     "pack": _Command("pack:pack", "write a trained network as bits", {"model": None}),
     "data check": _Command("data_check:data_check", "look for faults in a data set"),
+    "data show": _Command("data_show:data_show", "write samples as a training sees them"),
+    "data bench": _Command("data_bench:data_bench", "how fast pictures are loaded, and why"),
     "data prepare": _Command(
         "data_prepare:data_prepare", "download or check a benchmark's files", {"name": None}
     ),
@@ -109,6 +111,10 @@ def _run(arguments: list[str]) -> int:
         from binseg.cli.train import with_config_of_resumed_run
 
         rest = with_config_of_resumed_run(rest)
+    if name in ("data check", "data show", "data bench"):
+        from binseg.cli.data_part import with_data_of_experiment
+
+        rest = with_data_of_experiment(rest)
     return _call(getattr(home, function_name), command, f"binseg {name}", rest)
 
 
@@ -125,7 +131,7 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
     hints = typing.get_type_hints(function)
     for parameter, nargs in command.positional.items():
         hint = hints[parameter]
-        kind = typing.get_args(hint)[0] if nargs in ("+", "?") else hint
+        kind = typing.get_args(hint)[0] if nargs in ("+", "?", "*") else hint
         settings: dict[str, Any] = {} if nargs is None else {"nargs": nargs}
         parser.add_argument(parameter, type=kind, help=_help(function, parameter), **settings)
     defaults = inspect.signature(function).parameters

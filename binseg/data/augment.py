@@ -1,9 +1,10 @@
-"""Random changes of training pictures, by albumentations, the same in every process.
+"""Random changes of training pictures, the same in every process.
 
-albumentations 2.0.8 draws the same crops in every loader worker, and its `set_random_seed` gives
-all steps of a pipeline one seed, so that the crop's place would follow from the scale. Here every
-step gets a seed of its own from the sample's (seed, epoch, index): batches do not depend on the
-number of workers, and a resumed run draws what the first one would have drawn.
+Scale, crop, flip and the commonest changes of colour are made here, the rarer ones by
+albumentations. albumentations 2.0.8 draws the same in every loader worker, and its
+`set_random_seed` gives all steps of a pipeline one seed. Here everything is drawn from a generator
+of the sample's own (seed, epoch, index): batches do not depend on the number of workers, and a
+resumed run draws what the first one would have drawn.
 """
 
 import os
@@ -15,8 +16,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from binseg.data.labels import IGNORE
+from binseg.data.jitter import Factors, jitter, random_factors
 from binseg.data.preprocess import IMAGENET_MEAN
+from binseg.data.window import cut, random_window
 from binseg.errors import BinsegError
 
 
@@ -66,49 +68,11 @@ class TrainTransform:
     `train_transform`."""
 
     def __init__(self, config: AugmentConfig, crop: tuple[int, int], mean: Sequence[float]) -> None:
-        # else importing albumentations asks the network for a newer version
-        os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-        import albumentations as A
-
-        steps: list[Any] = []
-        if (config.scale_min, config.scale_max) != (1, 1):
-            steps.append(
-                A.RandomScale(
-                    (config.scale_min - 1, config.scale_max - 1),
-                    interpolation=cv2.INTER_LINEAR,
-                    mask_interpolation=cv2.INTER_NEAREST_EXACT,
-                    area_for_downscale="image",
-                    p=1,
-                )
-            )
-        steps.append(
-            A.RandomCrop(
-                crop[0],
-                crop[1],
-                pad_if_needed=True,
-                pad_position="random",
-                fill=tuple(round(255 * value) for value in mean),
-                fill_mask=IGNORE,
-                p=1,
-            )
-        )
-        if config.flip:
-            steps.append(A.HorizontalFlip(p=config.flip))
-        if config.brightness or config.contrast or config.saturation or config.hue:
-            steps.append(
-                A.ColorJitter(
-                    brightness=config.brightness,
-                    contrast=config.contrast,
-                    saturation=config.saturation,
-                    hue=config.hue,
-                    p=1,
-                )
-            )
-        if config.blur:
-            steps.append(A.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.5), p=config.blur))
-        if config.noise:
-            steps.append(A.GaussNoise(std_range=(0.01, 0.06), p=config.noise))
-        self._pipeline = A.Compose(steps)
+        self.config, self.crop = config, (crop[0], crop[1])
+        red, green, blue = (round(255 * value) for value in mean)
+        self.fill = red, green, blue
+        self.strengths = Factors(config.brightness, config.contrast, config.saturation)
+        self._rest = _rest(config)
 
     def __call__(
         self, image: np.ndarray, labels: np.ndarray, seed: Sequence[int]
@@ -124,14 +88,41 @@ class TrainTransform:
             uint8 (h, w, 3) and uint8 (h, w) at the crop's size; pixels outside the picture have
             the mean colour and label 255.
         """
-        steps = self._pipeline.transforms
-        # two 64-bit words a step: one for its numpy generator, one for its `random.Random`
-        words = np.random.SeedSequence(seed).generate_state(2 * len(steps), np.uint64)
-        for step, (first, second) in zip(steps, words.reshape(-1, 2).tolist(), strict=True):
-            step.random_generator = np.random.Generator(np.random.PCG64(first))
-            step.py_random = random.Random(second)
-        result = self._pipeline(image=image, mask=labels)
-        return result["image"], result["mask"]
+        config = self.config
+        generator = np.random.default_rng(seed)
+        size = image.shape[0], image.shape[1]
+        window = random_window(generator, size, self.crop, config.scale_min, config.scale_max)
+        image, labels = cut(image, labels, window, self.crop, self.fill)
+        if generator.random() < config.flip:
+            image, labels = cv2.flip(image, 1), cv2.flip(labels, 1)
+        if any(self.strengths):
+            image = jitter(image, random_factors(generator, self.strengths))
+        if self._rest is not None:
+            # two 64-bit words a step: one for its numpy generator, one for its `random.Random`
+            words = generator.integers(2**63, size=(len(self._rest.transforms), 2)).tolist()
+            for step, (first, second) in zip(self._rest.transforms, words, strict=True):
+                step.random_generator = np.random.Generator(np.random.PCG64(first))
+                step.py_random = random.Random(second)
+            image = self._rest(image=image)["image"]
+        return image, labels
+
+
+def _rest(config: AugmentConfig) -> Any:
+    """albumentations' pipeline for hue, blur and noise; None if none of them is wanted."""
+    if not (config.hue or config.blur or config.noise):
+        return None
+    # else importing albumentations asks the network for a newer version
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    import albumentations as A
+
+    steps: list[Any] = []
+    if config.hue:
+        steps.append(A.ColorJitter(brightness=0, contrast=0, saturation=0, hue=config.hue, p=1))
+    if config.blur:
+        steps.append(A.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.5), p=config.blur))
+    if config.noise:
+        steps.append(A.GaussNoise(std_range=(0.01, 0.06), p=config.noise))
+    return A.Compose(steps)
 
 
 def train_transform(

@@ -31,6 +31,19 @@ class Pair(NamedTuple):
     mask: Path | None
 
 
+def require_one_size(pair: tuple[Path, Path | None], image: np.ndarray, labels: np.ndarray) -> None:
+    """Compare a picture, (H, W, 3), and its labels, (H', W'), read from `pair`.
+
+    Raises:
+        BinsegError: they differ in size; names both files.
+    """
+    if image.shape[:2] != labels.shape:
+        raise BinsegError(
+            f"{pair[1]}: the mask has {labels.shape[1]} × {labels.shape[0]} pixels, its picture "
+            f"{pair[0].name} {image.shape[1]} × {image.shape[0]}; make them equal"
+        )
+
+
 class PairedFiles:
     """A data set of picture files and mask files; base of the readers.
 
@@ -75,11 +88,7 @@ class PairedFiles:
         """
         pair = self.pairs[index]
         image, labels = read_image(pair.image), self.read_labels(index)
-        if image.shape[:2] != labels.shape:
-            raise BinsegError(
-                f"{pair.mask}: the mask has {labels.shape[1]} × {labels.shape[0]} pixels, its "
-                f"picture {pair.image.name} {image.shape[1]} × {image.shape[0]}; make them equal"
-            )
+        require_one_size(pair, image, labels)
         return Sample(image, labels, self.sample_name(index))
 
     def read_labels(self, index: int) -> np.ndarray:

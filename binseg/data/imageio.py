@@ -33,6 +33,10 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 
 
+class ColorMaskError(BinsegError):
+    """A mask is a picture in colours and not a map of class ids."""
+
+
 _Opener = Callable[..., ImageFile.ImageFile]
 
 # Plugins are called by themselves, not through Image.open: it warns of, or refuses, large pictures
@@ -120,7 +124,9 @@ def _orientation(image: Image.Image) -> int:
     return value if value in _TURNS else 1
 
 
-def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_image(
+    path: str | Path, max_pixels: int = MAX_PIXELS, *, longest_side: int | None = None
+) -> np.ndarray:
     """Read a picture as a person sees it in a viewer.
 
     The EXIF orientation is applied; 16-bit is scaled to 8-bit (v · 255 / 65535); grey, palette,
@@ -129,6 +135,8 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Args:
         path: JPEG, PNG, BMP, TIFF or WebP, told by its content, not by its suffix.
         max_pixels: largest width × height; looked at before decoding.
+        longest_side: pixels that are enough on the long side. A larger JPEG is then decoded at a
+            half, a quarter or an eighth of its size, but no smaller than this, in little memory.
 
     Returns:
         uint8 (H, W, 3), RGB in [0, 255], contiguous and writable.
@@ -138,6 +146,10 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     path = Path(path)
     with _opened(path, max_pixels) as (_, image):
+        if longest_side is not None and longest_side < max(image.size):
+            # other formats ignore it
+            width, height = (-(-side * longest_side // max(image.size)) for side in image.size)
+            image.draft(None, (width, height))
         image.load()
         turn = _orientation(image)
         picture: Image.Image = image.transpose(_TURNS[turn]) if turn in _TURNS else image
@@ -161,7 +173,8 @@ def over_white(image: Image.Image) -> np.ndarray:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
-    return np.array(image.convert("RGB"))
+    # convert() copies a picture that is RGB already
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -182,7 +195,7 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         if kind in ("JPEG", "WebP"):
             raise BinsegError(f"{path}: masks need exact class ids; save as PNG, not as {kind}")
         if image.mode not in ("P", "L", "1", "I") and not image.mode.startswith("I;16"):
-            raise BinsegError(
+            raise ColorMaskError(
                 f"{path}: the mask holds colours ({image.mode}), not class ids; "
                 "save it as a grey or palette PNG whose pixel values are the ids"
             )

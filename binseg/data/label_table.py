@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import yaml
 
@@ -24,6 +25,10 @@ Color = tuple[int, int, int]
 IGNORE_COLOR: Color = (224, 224, 192)  # PASCAL VOC's cream for its void pixels; no class has it
 
 _RAW_IDS = 1 << 16  # masks are 8- or 16-bit
+
+
+class UnknownIdsError(BinsegError):
+    """A mask holds raw ids that its label table does not know."""
 
 
 @dataclass(frozen=True)
@@ -92,23 +97,28 @@ class LabelTable:
             uint8 (H, W): 0 … C−1 and 255.
 
         Raises:
-            BinsegError: an id that the table does not know; names file, ids and remedy.
+            UnknownIdsError: an id that the table does not know; names file, ids and remedy.
         """
         if raw.dtype.kind not in "ui" or raw.ndim != 2:
             raise ValueError(f"a mask is an integer HW array, not {raw.dtype} {raw.shape}")
         wide = raw.dtype.itemsize > 2 or raw.dtype.kind == "i"
         if wide and raw.size and (raw.min() < 0 or raw.max() >= _RAW_IDS):
             raise self._unknown_ids(raw[(raw < 0) | (raw >= _RAW_IDS)], source)
+        if raw.dtype == np.uint8 and raw.size:
+            known = self._lookup[:256]
+            # several times as fast as numpy's indexing, which makes each id 64 bits wide
+            if not cv2.countNonZero(cv2.LUT(raw, (known < 0).astype(np.uint8))):
+                return np.asarray(cv2.LUT(raw, known.astype(np.uint8)), np.uint8)
         train = self._lookup[raw]
         unknown = train < 0
         if unknown.any():
             raise self._unknown_ids(raw[unknown], source)
         return train.astype(np.uint8)
 
-    def _unknown_ids(self, pixels: np.ndarray, source: str | Path) -> BinsegError:
+    def _unknown_ids(self, pixels: np.ndarray, source: str | Path) -> UnknownIdsError:
         ids, counts = np.unique(pixels, return_counts=True)
         shown = ", ".join(str(value) for value in ids[:8]) + (" …" if len(ids) > 8 else "")
-        return BinsegError(
+        return UnknownIdsError(
             f"{source}: class id{'s' if len(ids) > 1 else ''} {shown} ({counts.sum()} pixels) "
             f"not in label table '{self.name}' (it knows {_ranges(self.raw_to_train)}); correct "
             "the mask, or give the ids a class or an `ignore:` entry in labels.yaml"

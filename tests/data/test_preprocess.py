@@ -22,10 +22,13 @@ def test_very_long_picture_keeps_a_pixel() -> None:
     assert Preprocessing(short_side=1).target_size(1000, 3) == (333, 1)
 
 
+@pytest.mark.parametrize("size", [(2, 3, 5, 7), (1, 3, 1, 1), (0, 3, 4, 4), (3, 3, 1, 9)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_normalize_is_the_formula_and_keeps_the_layout(layout: torch.memory_format) -> None:
+def test_normalize_is_the_formula_and_keeps_the_layout(
+    layout: torch.memory_format, size: tuple[int, ...]
+) -> None:
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8, generator=generator)
+    images = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
     images = images.contiguous(memory_format=layout)
     preprocessing = Preprocessing(mean=(0.1, 0.2, 0.3), std=(0.5, 0.25, 2.0))
     result = preprocessing.normalize(images)
@@ -35,7 +38,19 @@ def test_normalize_is_the_formula_and_keeps_the_layout(layout: torch.memory_form
     torch.testing.assert_close(result.double(), expected, atol=1e-6, rtol=1e-5)
     assert result.dtype == torch.float32
     assert result.is_contiguous(memory_format=layout)
-    assert images.max() > 3, "the input must not be changed"
+    generator.manual_seed(0)
+    again = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
+    assert torch.equal(images, again), "the input must not be changed"
+
+
+def test_normalize_of_a_view_of_a_larger_batch() -> None:
+    images = torch.randint(0, 256, (4, 3, 9, 11), dtype=torch.uint8)
+    part = images.contiguous(memory_format=torch.channels_last)[1:3, :, 2:7, 1:8]
+    assert not part.permute(0, 2, 3, 1).is_contiguous()
+    preprocessing = Preprocessing()
+    torch.testing.assert_close(
+        preprocessing.normalize(part), preprocessing.normalize(part.contiguous()), rtol=0, atol=0
+    )
 
 
 def test_normalize_refuses_what_is_already_float() -> None:

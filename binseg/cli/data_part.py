@@ -1,0 +1,42 @@
+"""Commands about data take the configuration of a whole experiment and read its data part."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_EXPERIMENT = {"model", "optimizer", "loss", "binarization", "distillation", "trainer"}
+
+
+def with_data_of_experiment(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `--config EXPERIMENT.yaml` replaced by `--data` and its part of the file.
+
+    A file that holds none of an experiment's other parts is left to the command, and so is one that
+    cannot be read.
+    """
+    found: list[str] = []
+    for argument in arguments:
+        name, is_joined, path = argument.partition("=")
+        if found and found[-1] == "--config":
+            name, is_joined, path = found.pop(), "=", argument
+        data = _data_of_experiment(path) if name == "--config" and is_joined else None
+        if data is not None:
+            found += ["--data", json.dumps(data)]
+        elif is_joined and name == "--config":
+            found.append(f"--config={path}")
+        else:
+            found.append(argument)
+    return found
+
+
+def _data_of_experiment(path: str) -> dict[str, Any] | None:
+    try:
+        tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return None  # the parser says what is wrong with it
+    if not isinstance(tree, dict) or not _EXPERIMENT & tree.keys():
+        return None
+    data = tree.get("data")
+    return data if isinstance(data, dict) else None
