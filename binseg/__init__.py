@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from binseg.packed.file import load, save
     from binseg.packed.fold import pack
     from binseg.predictor import Predictor, Segmentation, evaluate
+    from binseg.shipped import shipped_models
     from binseg.summarize import summary
     from binseg.training.run import train
 
@@ -27,6 +28,7 @@ _HOMES = {
     "load": "binseg.packed.file",
     "pack": "binseg.packed.fold",
     "save": "binseg.packed.file",
+    "shipped_models": "binseg.shipped",
     "summary": "binseg.summarize",
     "train": "binseg.training.run",
 }
@@ -41,6 +43,7 @@ __all__ = [
     "load",
     "pack",
     "save",
+    "shipped_models",
     "summary",
     "train",
 ]

@@ -26,8 +26,14 @@ from binseg.data.labels import LabelTable
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
 from binseg.evaluation.boundary import DISTANCE
-from binseg.evaluation.evaluate import Evaluation, check_same_classes, network_predictions, score
+from binseg.evaluation.evaluate import (
+    Predictions,
+    check_same_classes,
+    network_predictions,
+    score,
+)
 from binseg.evaluation.protocols import WHOLE, Network, Protocol, segment
+from binseg.evaluation.result import Evaluation
 from binseg.packed.file import LoadedModel, load
 from binseg.visualize import overlay, overlay_with_legend
 
@@ -187,23 +193,34 @@ class Predictor:
         Raises:
             BinsegError: the data set has other classes than the model, or a file of it is faulty.
         """
-        check_same_classes(self.labels, dataset.labels, self.source)
-        predictions = network_predictions(
-            self.network, self.preprocessing, self.protocol, self.device
-        )
         return score(
-            predictions,
+            self.predictions(dataset),
             dataset,
             boundary_distance=boundary_distance,
             worst=worst,
             progress=progress,
-            about={
-                "model": {"file": self.source, **self.header},
-                "protocol": asdict(self.protocol),
-                "device": str(self.device),
-                **(about or {}),
-            },
+            about={**self.about, **(about or {})},
         )
+
+    def predictions(self, dataset: SegmentationDataset) -> Predictions:
+        """The class map of each of a data set's samples, at its label's own resolution.
+
+        For `binseg.evaluation.evaluate.score`, which can also export them.
+
+        Raises:
+            BinsegError: the data set has other classes than the model.
+        """
+        check_same_classes(self.labels, dataset.labels, self.source)
+        return network_predictions(self.network, self.preprocessing, self.protocol, self.device)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What an evaluation's report says of the model and of how it was run."""
+        return {
+            "model": {"file": self.source, **self.header},
+            "protocol": asdict(self.protocol),
+            "device": str(self.device),
+        }
 
 
 def evaluate(

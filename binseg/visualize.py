@@ -36,7 +36,9 @@ def colorize(class_map: np.ndarray, palette: Iterable[Sequence[int]]) -> np.ndar
     colors = np.asarray(list(palette), dtype=np.uint8).reshape(-1, 3)[:IGNORE]
     table = np.full((256, 3), IGNORE_COLOR, dtype=np.uint8)
     table[: len(colors)] = colors
-    return table[class_map]
+    # many times as fast as numpy's indexing
+    three = cv2.cvtColor(class_map, cv2.COLOR_GRAY2RGB)
+    return np.asarray(cv2.LUT(three, table[None]), np.uint8)
 
 
 def overlay(

@@ -13,6 +13,7 @@ ROOT = Path(binseg.__file__).parent
 FLOORS = {
     "errors": 0,
     "atomic": 0.5,
+    "shipped": 1,
     "data": 1,
     "kernels": 1,
     "visualize": 2,
@@ -26,8 +27,8 @@ FLOORS = {
     "export": 7,
     "quickstart": 8,
     "bench": 8,
-    "demo": 8,
     "compare": 8.5,
+    "demo": 8.5,
     "cli": 9,
     "__main__": 10,
 }

@@ -1,14 +1,27 @@
 """`binseg evaluate`: the scores of a model, or of masks that some tool has written."""
 
+import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from binseg.data.config import DataConfig
+from binseg.data.samples import SegmentationDataset
 from binseg.errors import BinsegError
 from binseg.evaluation.boundary import DISTANCE
-from binseg.evaluation.evaluate import Evaluation, folder_predictions, score
+from binseg.evaluation.evaluate import Predictions, export_predictions, score
+from binseg.evaluation.export import Export
+from binseg.evaluation.official import (
+    OfficialScores,
+    check_official,
+    official_scores,
+    official_table,
+)
+from binseg.evaluation.prediction_files import FolderPredictions
+from binseg.evaluation.processes import joined
 from binseg.evaluation.protocols import WHOLE, Protocol
+from binseg.evaluation.result import Evaluation
 
 
 def evaluate(
@@ -20,6 +33,8 @@ def evaluate(
     protocol: Protocol = WHOLE,
     predictions: Path | None = None,
     raw_ids: bool = False,
+    export: Path | None = None,
+    official: bool = False,
     boundary: bool = True,
     boundary_distance: float = DISTANCE,
     worst: int = 20,
@@ -28,9 +43,11 @@ def evaluate(
     """Score a model on labelled pictures, at the label's own resolution.
 
     Prints a table: IoU, accuracy and Boundary IoU of each class and their means, pixel accuracy,
-    frequency-weighted IoU. One confusion matrix over the whole set; pixels without a label never
-    count; a class that occurs neither in the labels nor in the predictions is left out of the
-    mean. The pictures are resized as the model's file says, not as data.short_side does.
+    frequency-weighted IoU; iIoU where the data set has instance maps (Cityscapes). One confusion
+    matrix over the whole set; pixels without a label never count; a class that occurs neither in
+    the labels nor in the predictions is left out of the mean. The pictures are resized as the
+    model's file says, not as data.short_side does. With `torchrun --nproc-per-node N -m binseg
+    evaluate …` N processes share the pictures and give the same figures.
 
     Args:
         model: model file (.safetensors); leave it out with --predictions.
@@ -39,9 +56,16 @@ def evaluate(
         split: part of the data set.
         protocol: how a picture is shown to the network.
         predictions: score this folder of masks instead of a model: NAME.png of class ids for
-            each picture NAME, of its label's size.
+            each picture NAME, of its label's size, at any depth (Cityscapes: also
+            CITY_SEQUENCE_FRAME*.png).
         raw_ids: those masks hold the data set's raw ids (Cityscapes: 7 for road), not class ids
             from 0 on.
+        export: folder for the predictions in the form that the benchmark's server takes: VOC's
+            results/VOC2012/Segmentation/…, Cityscapes' labelIds, otherwise NAME.png of raw ids;
+            also for a test split without public labels, which is not scored.
+        official: also score the written files by the benchmark's rules from outside, and fail if
+            a class differs by more than 1e-9: Cityscapes by cityscapesScripts; VOC, whose devkit
+            is MATLAB, by a recount after its VOCevalseg.m. Needs --export or --predictions.
         boundary: also compute Boundary IoU.
         boundary_distance: width of its boundary as a share of the picture's diagonal.
         worst: number of pictures on the page of the worst; 0: no page.
@@ -54,45 +78,104 @@ def evaluate(
         raise BinsegError("give a model file or --predictions FOLDER, one of the two")
     if worst < 0:
         raise BinsegError(f"worst must be 0 or more pictures, not {worst}")
-    dataset = data.open(split)
-    about: dict[str, Any] = {
-        "data": {"name": data.name, "root": data.root, "split": split, "pictures": len(dataset)}
-    }
-    distance = boundary_distance if boundary else None
-    kept = worst if out is not None else 0
-    if predictions is not None:
-        title = str(predictions)
-        about["predictions"] = {"folder": title, "raw_ids": raw_ids}
+    if official and export is None and predictions is None:
+        raise BinsegError("--official reads written predictions; add --export FOLDER")
+    if export is not None and predictions is not None and export.resolve() == predictions.resolve():
+        raise BinsegError(f"{export}: --export would overwrite --predictions; give another folder")
+    with joined() as processes:
+        dataset = data.open(split)
+        if official:
+            check_official(data.name, dataset)
+        said = {"name": data.name, "root": data.root, "split": split, "pictures": len(dataset)}
+        if predictions is not None:
+            source = _masks(predictions, dataset, raw_ids)
+        else:
+            assert model is not None
+            source = _network(model, dataset, processes.device(device), protocol)
+        writer = None
+        files = source.files
+        if export is not None:
+            writer = Export(export, data.name, split, dataset.labels)
+            files = [writer.path(dataset.sample_name(place)) for place in range(len(dataset))]
+        if writer is not None and not dataset.labelled:
+            export_predictions(
+                source.predictions, dataset, writer, progress=True, processes=processes
+            )
+            if processes.rank == 0:
+                print(
+                    f"wrote {len(files)} predictions into {writer.folder}; the labels of "
+                    f"{data.name} {split} are not public, so nothing was scored"
+                )
+            return 0
+        if official and writer is None and data.name == "cityscapes" and not raw_ids:
+            raise BinsegError(
+                "--official: cityscapesScripts reads labelIds; add --raw_ids if the masks of "
+                "--predictions hold them, else --export FOLDER, which writes them so"
+            )
         found = score(
-            folder_predictions(predictions, dataset.labels, raw_ids=raw_ids),
+            source.predictions,
             dataset,
-            boundary_distance=distance,
-            worst=kept,
+            boundary_distance=boundary_distance if boundary else None,
+            worst=worst if out is not None else 0,
             progress=True,
-            about=about,
+            about={**source.about, "data": said},
+            export=writer,
+            processes=processes,
         )
-    else:
-        from binseg.predictor import Predictor
-
-        assert model is not None
-        predictor = Predictor(model, device=device, protocol=protocol)
-        title = f"{model.name}, {protocol}"
-        found = predictor.evaluate(
-            dataset, boundary_distance=distance, worst=kept, progress=True, about=about
-        )
-    title += f" on {data.name} {split}"
-    _show(found, title)
-    if out is not None:
-        from binseg.evaluation.report import write_report
-
-        for path in write_report(found, dataset, out, title):
-            print(f"wrote {path}", file=sys.stderr)
-    return 0
+        if processes.rank > 0:
+            return 0
+        name = "VOC animals" if dataset.labels.name == "voc_animals" else data.name
+        title = f"{source.title} on {name} {split}"
+        theirs = None
+        if official:
+            instances = found.instance_iou is not None
+            theirs = official_scores(data.name, dataset, files, instances=instances)
+        _report(found, dataset, theirs, out, title)
+        return 0
 
 
-def _show(evaluation: Evaluation, title: str) -> None:
+class _Source(NamedTuple):
+    """What is scored: class maps, the files they were read from, and what to say of them."""
+
+    predictions: Predictions
+    files: Sequence[Path]
+    title: str
+    about: dict[str, Any]
+
+
+def _masks(folder: Path, dataset: SegmentationDataset, raw_ids: bool) -> _Source:
+    found = FolderPredictions(folder, dataset, raw_ids=raw_ids)
+    about = {"predictions": {"folder": str(folder), "raw_ids": raw_ids}}
+    return _Source(found, found.files, str(folder), about)
+
+
+def _network(model: Path, dataset: SegmentationDataset, device: str, protocol: Protocol) -> _Source:
+    from binseg.predictor import Predictor
+
+    predictor = Predictor(model, device=device, protocol=protocol)
+    title = f"{model.name}, {protocol}"
+    return _Source(predictor.predictions(dataset), [], title, predictor.about)
+
+
+def _report(
+    found: Evaluation,
+    dataset: SegmentationDataset,
+    official: OfficialScores | None,
+    out: Path | None,
+    title: str,
+) -> None:
     from rich.console import Console
 
-    from binseg.evaluation.report import score_table
+    from binseg.evaluation.report import score_table, write_report
 
-    Console().print(score_table(evaluation, title))
+    Console().print(score_table(found, title))
+    if official is not None:
+        found = dataclasses.replace(
+            found, about={**found.about, "official": official.to_dict(found)}
+        )
+        Console().print(official_table(found, official))
+    if out is not None:
+        for path in write_report(found, dataset, out, title):
+            print(f"wrote {path}", file=sys.stderr)
+    if official is not None:
+        official.refuse_difference(found)

@@ -1,4 +1,5 @@
-"""What `NETWORK` on the command line stands for: a model file, or a name with --model options."""
+"""What `NETWORK` on the command line stands for: a model file, a shipped model, or a name with
+--model options."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from binseg.data.labels import LabelTable
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError, unknown_name
 from binseg.nn.segmenter import Segmenter
+from binseg.shipped import shipped_models
 from binseg.training.config import ModelConfig
 
 
@@ -30,7 +32,8 @@ def open_network(network: str | None, options: ModelConfig, classes: int) -> Sub
     """Load the file `network`, or build the network of that name.
 
     Args:
-        network: a model file, or one of `binseg models`; None for the name in `options`.
+        network: a model file, a model inside the package, or one of `binseg models`; None for the
+            name in `options`.
         options: the network's, if it is built.
         classes: its classes, if it is built.
 
@@ -44,8 +47,10 @@ def open_network(network: str | None, options: ModelConfig, classes: int) -> Sub
         raise BinsegError("--model.weights is for training; give the file in place of the name")
     if network is not None and network not in list_models():
         path = Path(network)
-        if not path.exists() and path.suffix != ".safetensors" and path.name == network:
-            raise unknown_name("model file or name", network, list_models())
+        known = [*list_models(), *shipped_models()]
+        missing = not path.exists() and network not in known
+        if missing and path.suffix != ".safetensors" and path.name == network:
+            raise unknown_name("model file or name", network, known)
         if options != ModelConfig():
             raise BinsegError(f"{path}: a file knows its own options; leave --model.… out")
         loaded = load(path)

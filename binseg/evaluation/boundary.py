@@ -17,6 +17,7 @@ import numpy as np
 
 from binseg.data.labels import IGNORE
 from binseg.errors import BinsegError
+from binseg.evaluation.counts import count_ids
 
 DISTANCE = 0.02  # share of the diagonal; section 5 of the paper
 
@@ -76,10 +77,16 @@ class BoundaryIoU:
         prediction = np.where(truth == IGNORE, np.uint8(IGNORE), prediction)
         true_boundary = inner_boundary(truth, distance)
         predicted_boundary = inner_boundary(prediction, distance)
-        both = self._count(truth[true_boundary & predicted_boundary & (truth == prediction)])
-        either = self._count(truth[true_boundary]) + self._count(prediction[predicted_boundary])
+        agreed = true_boundary & predicted_boundary & (truth == prediction)
+        both = self._count(truth, agreed)
         self._intersection += both
-        self._union += either - both
+        self._union += self._count(truth, true_boundary) - both
+        self._union += self._count(prediction, predicted_boundary)
+
+    def add(self, other: "BoundaryIoU") -> None:
+        """Add what another process has seen."""
+        self._intersection += other._intersection
+        self._union += other._union
 
     def compute(self) -> tuple[float, ...]:
         """Boundary IoU of each class over everything seen, in the order of the ids; nan for a
@@ -87,5 +94,5 @@ class BoundaryIoU:
         with np.errstate(invalid="ignore"):
             return tuple((self._intersection / self._union).tolist())
 
-    def _count(self, ids: np.ndarray) -> np.ndarray:
-        return np.bincount(ids, minlength=len(self._union))
+    def _count(self, ids: np.ndarray, where: np.ndarray) -> np.ndarray:
+        return count_ids(ids, where)[: len(self._union)]

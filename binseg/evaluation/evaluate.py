@@ -7,105 +7,28 @@ print(evaluation.scores.mean_iou)
 ```
 """
 
-import heapq
-import math
-import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
 
 from binseg.data.datasets import SegmentationDataset
-from binseg.data.imageio import read_mask
 from binseg.data.labels import LabelTable
 from binseg.data.preprocess import Preprocessing
 from binseg.data.samples import Sample
 from binseg.errors import BinsegError
-from binseg.evaluation.boundary import DISTANCE, BoundaryIoU
+from binseg.evaluation.boundary import DISTANCE
+from binseg.evaluation.export import Export
+from binseg.evaluation.processes import ALONE, Processes
 from binseg.evaluation.protocols import WHOLE, Network, Protocol, segment
-from binseg.evaluation.scores import Scores, confusion, without_nan
+from binseg.evaluation.reading import read_ahead
+from binseg.evaluation.result import Evaluation
+from binseg.evaluation.tally import Tally
 
 Predictions = Callable[[Sample], np.ndarray]
 """The predicted HW uint8 train ids of a sample, of its labels' size."""
-
-
-class PictureScore(NamedTuple):
-    """The scores of one picture by itself; a class absent from it has no part in its mean."""
-
-    name: str
-    mean_iou: float
-    pixel_accuracy: float
-    iou: tuple[float, ...]
-
-    def to_dict(self, labels: LabelTable) -> dict[str, Any]:
-        """Plain values; `iou` by name, without the classes that the picture does not have."""
-        iou = zip(labels.names, self.iou, strict=True)
-        return {**self._asdict(), "iou": {name: v for name, v in iou if not math.isnan(v)}}
-
-
-class WorstPicture(NamedTuple):
-    """One of the pictures with the lowest mean IoU."""
-
-    place: int
-    """Its index in the data set."""
-    score: PictureScore
-    prediction: np.ndarray
-    """HW uint8 train ids."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The result of scoring a data set.
-
-    Attributes:
-        labels: the classes.
-        scores: the figures over the whole set.
-        boundary_iou: Boundary IoU of each class, nan where absent; None if it was left out.
-        boundary_distance: width of its boundary as a share of the diagonal.
-        pictures: the scores of each picture, in the data set's order.
-        worst: the pictures with the lowest mean IoU, the lowest first.
-        seconds: wall-clock time from the first picture to the last.
-        about: what was scored and how: model, protocol, data; goes into the report as it is.
-    """
-
-    labels: LabelTable
-    scores: Scores
-    boundary_iou: tuple[float, ...] | None
-    boundary_distance: float | None
-    pictures: tuple[PictureScore, ...]
-    worst: tuple[WorstPicture, ...]
-    seconds: float
-    about: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def mean_boundary_iou(self) -> float | None:
-        """Mean of `boundary_iou` over the classes that have one; None if it was left out."""
-        if self.boundary_iou is None:
-            return None
-        return torch.tensor(self.boundary_iou, dtype=torch.float64).nanmean().item()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold; nan becomes None."""
-        scores = self.scores.to_dict()
-        if self.boundary_iou is not None:
-            scores["mean_boundary_iou"] = self.mean_boundary_iou
-            scores["boundary_distance"] = self.boundary_distance
-            for name, iou in zip(self.labels.names, self.boundary_iou, strict=True):
-                scores["classes"][name]["boundary_iou"] = iou
-        found = {
-            **self.about,
-            "scores": scores,
-            "pictures": [picture.to_dict(self.labels) for picture in self.pictures],
-            "seconds": round(self.seconds, 3),
-        }
-        plain: dict[str, Any] = without_nan(found)
-        return plain
 
 
 def network_predictions(
@@ -119,34 +42,6 @@ def network_predictions(
     def predict(sample: Sample) -> np.ndarray:
         size = (sample.labels.shape[0], sample.labels.shape[1])
         return segment(network, sample.image, preprocessing, protocol, size, device=device)
-
-    return predict
-
-
-def folder_predictions(
-    folder: str | Path, labels: LabelTable, *, raw_ids: bool = False
-) -> Predictions:
-    """Predictions that some tool has written: `folder`/NAME.png for the picture NAME.
-
-    Args:
-        folder: masks of class ids, each of its label's size.
-        labels: the classes.
-        raw_ids: the masks hold the data set's raw ids (Cityscapes: 7 for road) and not the train
-            ids that `binseg predict` writes.
-
-    Raises:
-        BinsegError: no such folder; later, for a picture: its mask is missing or unreadable.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise BinsegError(f"{folder}: no such folder; give the one that holds NAME.png masks")
-
-    def predict(sample: Sample) -> np.ndarray:
-        file = folder / f"{sample.name}.png"
-        if not file.is_file():
-            raise BinsegError(f"{file}: missing; every picture of the set needs a prediction")
-        ids = read_mask(file)
-        return labels.encode(ids, file) if raw_ids else ids
 
     return predict
 
@@ -187,6 +82,8 @@ def score(
     worst: int = 0,
     progress: bool = False,
     about: Mapping[str, Any] | None = None,
+    export: Export | None = None,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Score predictions against a data set's labels, one picture after the other.
 
@@ -198,73 +95,55 @@ def score(
         worst: number of pictures whose predictions are kept for the page of the worst.
         progress: show a bar with the time left on stderr, if that is a terminal.
         about: what is scored and how; kept in the result.
+        export: also writes each prediction as a file.
+        processes: who shares the work; each of them gets the same result.
 
     Raises:
         BinsegError: an unreadable picture or mask, or a prediction of another size or of unknown
-            ids; the message names the picture.
+            ids (the message names the picture); a split without public labels.
     """
-    labels = dataset.labels
-    total = torch.zeros(labels.num_classes, labels.num_classes, dtype=torch.int64)
-    boundary = None
-    if boundary_distance is not None:
-        boundary = BoundaryIoU(labels.num_classes, boundary_distance)
-    pictures: list[PictureScore] = []
-    heap: list[tuple[float, int, WorstPicture]] = []
+    if not dataset.labelled:
+        raise BinsegError(
+            "this split's labels are not public, so it cannot be scored; export its predictions "
+            "for the benchmark's server (--export FOLDER), or score the split val"
+        )
+    tally = Tally(dataset.labels, boundary_distance, worst)
+
+    def read(place: int) -> tuple[int, Sample, np.ndarray | None]:
+        return place, dataset[place], dataset.read_instances(place)
+
     started = time.perf_counter()
-    for index, sample in enumerate(_shown(_read_ahead(dataset), len(dataset), progress)):
+    shown = progress and processes.rank == 0
+    for place, sample, instances in read_ahead(read, processes.share(len(dataset)), progress=shown):
+        processes.stop_if_failed()
         prediction = predictions(sample)
-        truth = torch.from_numpy(sample.labels)
-        predicted = torch.from_numpy(prediction.astype(np.int64))
-        try:
-            matrix = confusion(predicted, truth, labels.num_classes)
-        except BinsegError as error:
-            raise BinsegError(f"{sample.name}: {error}") from error
-        total += matrix
-        if boundary is not None:
-            boundary.update(prediction.astype(np.uint8), sample.labels)
-        alone = Scores.of(matrix, labels.names)
-        picture = PictureScore(sample.name, alone.mean_iou, alone.pixel_accuracy, alone.iou)
-        pictures.append(picture)
-        if worst and not math.isnan(picture.mean_iou):
-            kept = WorstPicture(index, picture, prediction)
-            heapq.heappush(heap, (-picture.mean_iou, -index, kept))
-            if len(heap) > worst:
-                heapq.heappop(heap)  # the best of them
-    return Evaluation(
-        labels=labels,
-        scores=Scores.of(total, labels.names),
-        boundary_iou=None if boundary is None else boundary.compute(),
-        boundary_distance=boundary_distance,
-        pictures=tuple(pictures),
-        worst=tuple(kept for _, _, kept in sorted(heap, reverse=True, key=lambda item: item[:2])),
-        seconds=time.perf_counter() - started,
-        about=dict(about or {}),
-    )
+        tally.add(place, sample, prediction, instances)
+        if export is not None:
+            export.write(sample.name, prediction)
+    first, *others = processes.gather(tally)
+    for other in others:
+        first.merge(other)
+    return first.evaluation(time.perf_counter() - started, about or {})
 
 
-def _read_ahead(dataset: SegmentationDataset, ahead: int = 4) -> Iterator[Sample]:
-    """The samples in order, a few of them decoded by threads while the network works."""
-    pending: deque[Future[Sample]] = deque()
-    with ThreadPoolExecutor(max_workers=2) as readers:
-        try:
-            for index in range(len(dataset)):
-                pending.append(readers.submit(dataset.__getitem__, index))
-                if len(pending) > ahead:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+def export_predictions(
+    predictions: Predictions,
+    dataset: SegmentationDataset,
+    export: Export,
+    *,
+    progress: bool = False,
+    processes: Processes = ALONE,
+) -> None:
+    """Write the predictions of pictures whose labels nobody gives out.
 
+    Args:
+        predictions, dataset, export, progress, processes: see `score`.
 
-def _shown(samples: Iterator[Sample], length: int, progress: bool) -> Iterator[Sample]:
-    """The samples, with a bar on stderr if that is a terminal."""
-    if not (progress and sys.stderr.isatty()):
-        yield from samples
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(stderr=True)
-    yield from track(samples, "scoring", total=length, console=console, transient=True)
+    Raises:
+        BinsegError: an unreadable picture, or a file that cannot be written.
+    """
+    shown = progress and processes.rank == 0
+    for sample in read_ahead(dataset.__getitem__, processes.share(len(dataset)), progress=shown):
+        processes.stop_if_failed()
+        export.write(sample.name, predictions(sample))
+    processes.gather(None)

@@ -5,11 +5,14 @@
   sees one window at a time, so memory does not grow with the picture's height.
 - **multi_scale**: several scales, each also mirrored; the mean of the softmax. The best scores
   and by far the slowest; say so when you compare.
+
+The scores of a network with a method `scores` stay on its own coarse grid and are upsampled in
+strips of rows: full-size logits never exist.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -19,7 +22,8 @@ from torch import Tensor
 from binseg.data.labels import IGNORE
 from binseg.data.preprocess import Preprocessing, resize_image
 from binseg.errors import BinsegError, unknown_name
-from binseg.evaluation.upsample import ArgmaxRows, refuse_nan, upsampled_argmax
+from binseg.evaluation.upsample import ArgmaxRows, refuse_nan, strips, upsampled_argmax
+from binseg.evaluation.views import ChanceSum, View
 from binseg.kernels.ops import upsample_argmax
 
 Network = Callable[[Tensor], Tensor]
@@ -128,13 +132,13 @@ def segment(
     device = torch.device(device)
 
     size = size or (height, width)
-    # a packed network that sees the picture at the wanted size upsamples its scores and takes the
-    # largest in one go, so that full-size logits never exist
-    fused = base == size and protocol.name == "whole" and hasattr(network, "scores")
-    scores_of: Network = network.scores if fused else network  # type: ignore[attr-defined]
+    scores_of: Network = getattr(network, "scores", network)
+    coarse = scores_of is not network
+    # where the picture is seen at the wanted size, a kernel upsamples and takes the largest in one
+    fused = base == size and protocol.name == "whole" and coarse
 
-    def forward(pixels: Tensor) -> Tensor:
-        """uint8 HWC → float32 (C, h, w) logits."""
+    def forward(pixels: Tensor) -> _Seen:
+        """uint8 HWC → float32 (C, h, w) logits, and the (height, width) they stand for."""
         batch = preprocessing.normalize(pixels.to(device).permute(2, 0, 1)[None].contiguous())
         with torch.autocast(device.type, torch.bfloat16, enabled=protocol.precision == "bf16"):
             logits = scores_of(batch)
@@ -143,7 +147,8 @@ def segment(
                 f"the network gives {tuple(logits.shape)} for one picture; it must give NCHW "
                 f"logits of at most {IGNORE} classes"
             )
-        return logits[0].float()
+        grid = pixels if coarse else logits[0, 0]
+        return _Seen(logits[0].float(), (grid.shape[0], grid.shape[1]))
 
     try:
         run = _whole_fused if fused else _PROTOCOLS[protocol.name]
@@ -157,7 +162,12 @@ def segment(
         ) from error
 
 
-_Forward = Callable[[Tensor], Tensor]
+class _Seen(NamedTuple):
+    logits: Tensor
+    size: tuple[int, int]
+
+
+_Forward = Callable[[Tensor], _Seen]
 
 
 def _whole(
@@ -167,7 +177,13 @@ def _whole(
     protocol: Protocol,
     size: tuple[int, int],
 ) -> np.ndarray:
-    return upsampled_argmax(forward(_pixels(resize_image(image, base))), size)
+    logits, grid = forward(_pixels(resize_image(image, base)))
+    if tuple(logits.shape[1:]) == grid:
+        return upsampled_argmax(logits, size)
+    view, result = View(logits, grid, base), ArgmaxRows(base, size)
+    for rows in strips(slice(0, base[0]), len(logits), base[1]):
+        result.push(view.logits(rows))
+    return result.class_map
 
 
 def _whole_fused(
@@ -177,7 +193,7 @@ def _whole_fused(
     protocol: Protocol,
     size: tuple[int, int],
 ) -> np.ndarray:
-    scores = forward(_pixels(resize_image(image, base)))
+    scores, _ = forward(_pixels(resize_image(image, base)))
     refuse_nan(scores)
     return upsample_argmax(scores.permute(1, 2, 0)[None], *size)[0].cpu().numpy()
 
@@ -196,7 +212,7 @@ def _sliding(
     band: Tensor | None = None  # (C + 1, height, width of the picture); the last plane counts
     for top, following in zip(tops, [*tops[1:], base[0]], strict=True):
         for left in _starts(base[1], width, protocol.stride):
-            logits = forward(pixels[top : top + height, left : left + width])
+            logits, _ = forward(pixels[top : top + height, left : left + width])
             if band is None:
                 band = logits.new_zeros(logits.shape[0] + 1, height, base[1])
             band[:-1, :, left : left + width] += _fitted(logits, (height, width))
@@ -216,16 +232,14 @@ def _multi_scale(
     protocol: Protocol,
     size: tuple[int, int],
 ) -> np.ndarray:
-    total: Tensor | None = None
+    total = ChanceSum(base)
     for scale in protocol.scales:
         scaled = (max(1, round(base[0] * scale)), max(1, round(base[1] * scale)))
         pixels = _pixels(resize_image(image, scaled))
-        chances = _fitted(forward(pixels), base).softmax(dim=0)
+        total.add(View(*forward(pixels), base))
         if protocol.flip:
-            chances += _fitted(forward(pixels.flip(1)), base).flip(2).softmax(dim=0)
-        total = chances if total is None else total.add_(chances)
-    assert total is not None
-    return upsampled_argmax(total, size)  # the sum: its largest class is the mean's
+            total.add(View(*forward(pixels.flip(1)), base, mirrored=True))
+    return total.argmax(size)  # of the sum: its largest class is the mean's
 
 
 _PROTOCOLS: dict[

@@ -3,14 +3,17 @@
 import json
 import math
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from binseg.atomic import atomic_path
-from binseg.data.datasets import SegmentationDataset
+from binseg.data.labels import LabelTable, get_label_table
+from binseg.data.samples import SegmentationDataset
 from binseg.evaluation.confusion_picture import draw_confusion
-from binseg.evaluation.evaluate import Evaluation
+from binseg.evaluation.protocols import Protocol
+from binseg.evaluation.result import Evaluation
 from binseg.evaluation.worst_page import write_worst_page
 
 if TYPE_CHECKING:
@@ -21,34 +24,57 @@ def score_table(evaluation: Evaluation, title: str = "") -> "Table":
     """The scores of each class and their means, in per cent, as a rich table.
 
     The column "pixels" is the class's share of the labelled pixels. A dash stands for a class
-    that has no score because it does not occur; it is not in the mean.
+    that has no score because it does not occur (iIoU: because it has no instances); it is not in
+    the mean. The caption says the protocol, if it is known, and which classes these are, if they
+    are some of a benchmark's.
     """
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
-    scores, boundary = evaluation.scores, evaluation.boundary_iou
+    scores = evaluation.scores
     table = Table(title=escape(title) or None, box=box.SIMPLE_HEAD, show_footer=True)
     table.add_column("class", footer="mean", overflow="fold")
-    table.add_column("IoU %", footer=_percent(scores.mean_iou), justify="right")
-    table.add_column("accuracy %", footer=_percent(scores.mean_accuracy), justify="right")
-    if boundary is not None:
-        mean = evaluation.mean_boundary_iou
-        footer = _percent(math.nan if mean is None else mean)
-        table.add_column("boundary IoU %", footer=footer, justify="right")
+    columns: list[tuple[str, float | None, Sequence[float]]] = [
+        ("IoU %", scores.mean_iou, scores.iou),
+        ("accuracy %", scores.mean_accuracy, scores.accuracy),
+    ]
+    if evaluation.boundary_iou is not None:
+        columns.append(("boundary IoU %", evaluation.mean_boundary_iou, evaluation.boundary_iou))
+    if evaluation.instance_iou is not None:
+        columns.append(("iIoU %", evaluation.mean_instance_iou, evaluation.instance_iou))
+    for name, mean, _ in columns:
+        table.add_column(name, footer=_percent(mean), justify="right")
     table.add_column("pixels %", justify="right")
     total = sum(map(sum, scores.matrix))
     for index, name in enumerate(scores.names):
-        cells = [_percent(scores.iou[index]), _percent(scores.accuracy[index])]
-        if boundary is not None:
-            cells.append(_percent(boundary[index]))
-        cells.append(_percent(sum(scores.matrix[index]) / total if total else math.nan))
-        table.add_row(escape(name), *cells)
+        cells = [_percent(values[index]) for _, _, values in columns]
+        share = sum(scores.matrix[index]) / total if total else None
+        table.add_row(escape(name), *cells, _percent(share))
     table.caption = (
         f"{len(evaluation.pictures)} pictures; pixel accuracy {_percent(scores.pixel_accuracy)}, "
         f"frequency-weighted IoU {_percent(scores.frequency_weighted_iou)}"
     )
+    if protocol := evaluation.about.get("protocol"):
+        table.caption += f"; {Protocol(**protocol)}"
+    if part := part_of_benchmark(evaluation.labels):
+        table.caption += f"\n{part}"
     return table
+
+
+def part_of_benchmark(labels: LabelTable) -> str | None:
+    """What to say of classes that are only some of a benchmark's; None for all others."""
+    whole_name = "voc" if labels.name == "voc_animals" else labels.name
+    if whole_name not in ("voc", "cityscapes"):
+        return None
+    whole = get_label_table(whole_name)
+    if labels.names == whole.names:
+        return None
+    name = "VOC animals" if labels.name == "voc_animals" else f"part of {whole_name}"
+    return (
+        f"{name}: {labels.num_classes} of the benchmark's {whole.num_classes} classes, all other "
+        "pixels ignored; not the benchmark's figure"
+    )
 
 
 def report_dict(evaluation: Evaluation) -> dict[str, Any]:
@@ -96,5 +122,5 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _percent(value: float) -> str:
-    return "–" if math.isnan(value) else f"{100 * value:.1f}"
+def _percent(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.1f}"

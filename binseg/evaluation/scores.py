@@ -16,6 +16,7 @@ from torch import Tensor
 
 from binseg.data.labels import IGNORE
 from binseg.errors import BinsegError
+from binseg.evaluation.counts import count_pairs
 
 
 def confusion(prediction: Tensor, truth: Tensor, num_classes: int) -> Tensor:
@@ -38,11 +39,13 @@ def confusion(prediction: Tensor, truth: Tensor, num_classes: int) -> Tensor:
             f"the prediction's shape {tuple(prediction.shape)} is not the label's "
             f"{tuple(truth.shape)}; score at the label's own resolution"
         )
+    if _are_bytes(prediction) and _are_bytes(truth):
+        return _confusion_of_bytes(prediction, truth, num_classes)
     ignored = truth == IGNORE
     rows = truth.long().masked_fill(ignored, 0)
     columns = prediction.long().masked_fill(ignored, 0)
-    _check_range("label", rows, num_classes, " or 255")
-    _check_range("predicted", columns, num_classes)
+    _check_range("label", rows.unique(), num_classes, " or 255")
+    _check_range("predicted", columns.unique(), num_classes)
     # ignored pixels go into one bin more: cheaper than picking out the others
     bins = (rows * num_classes + columns).masked_fill_(ignored, num_classes**2)
     pairs = torch.bincount(bins.flatten(), minlength=num_classes**2 + 1)[:-1]
@@ -127,12 +130,28 @@ def without_nan(value: Any) -> Any:
     return value
 
 
-def _check_range(what: str, ids: Tensor, num_classes: int, also: str = "") -> None:
-    if ids.numel() == 0:
-        return
+def _are_bytes(ids: Tensor) -> bool:
+    """Whether the ids are on the CPU and fit into 8 bits."""
+    if ids.device.type != "cpu":
+        return False
+    if ids.dtype == torch.uint8 or ids.numel() == 0:
+        return True
     low, high = ids.aminmax()
-    if low >= 0 and high < num_classes:
-        return
-    bad = [str(i) for i in ids.unique().tolist() if not 0 <= i < num_classes]
-    some = ", ".join(bad[:10]) + (" …" if len(bad) > 10 else "")
-    raise BinsegError(f"{what} ids {some} are outside 0..{num_classes - 1}{also}")
+    return bool(low >= 0 and high <= 255)
+
+
+def _confusion_of_bytes(prediction: Tensor, truth: Tensor, num_classes: int) -> Tensor:
+    """`confusion` by one histogram of all pairs of bytes, some twenty times as fast."""
+    first, second = (ids.to(torch.uint8).contiguous().numpy() for ids in (truth, prediction))
+    pairs = torch.from_numpy(count_pairs(first, second)[:IGNORE])
+    _check_range("label", pairs.any(dim=1).nonzero()[:, 0], num_classes, " or 255")
+    _check_range("predicted", pairs.any(dim=0).nonzero()[:, 0], num_classes)
+    return pairs[:num_classes, :num_classes].clone()
+
+
+def _check_range(what: str, ids: Tensor, num_classes: int, also: str = "") -> None:
+    """Raise BinsegError if one of the different `ids` is no class."""
+    bad = [str(i) for i in ids.tolist() if not 0 <= i < num_classes]
+    if bad:
+        some = ", ".join(bad[:10]) + (" …" if len(bad) > 10 else "")
+        raise BinsegError(f"{what} ids {some} are outside 0..{num_classes - 1}{also}")

@@ -5,6 +5,8 @@ Bilinear upsampling of all classes of a 50-megapixel picture at once takes gigab
 as its largest class is known.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -18,7 +20,7 @@ STRIP_BYTES = 1 << 25
 
 
 def upsampled_argmax(
-    scores: Tensor, size: tuple[int, int], *, strip_bytes: int = STRIP_BYTES
+    scores: Tensor, size: tuple[int, int], *, strip_bytes: int | None = None
 ) -> np.ndarray:
     """The class with the largest bilinearly interpolated score at each pixel.
 
@@ -41,6 +43,45 @@ def upsampled_argmax(
     return rows.class_map
 
 
+class RowGrid:
+    """Between which source rows each row of a resized picture lies, and where between them.
+
+    Args:
+        source: source rows h.
+        target: target rows H.
+    """
+
+    def __init__(self, source: int, target: int) -> None:
+        # align_corners=False: the centre of target row Y lies at (Y + ½) · h / H − ½
+        centers = (torch.arange(target, dtype=torch.float64) + 0.5) * source / target
+        places = (centers - 0.5).clamp_(min=0)
+        self.above = places.long()
+        self.below = (self.above + 1).clamp_(max=source - 1)
+        self.weight = (places - self.above).float()
+
+    def needed(self, strip: slice) -> slice:
+        """The source rows that the target rows `strip` lie between."""
+        return slice(int(self.above[strip.start]), int(self.below[strip.stop - 1]) + 1)
+
+    def resized(self, known: Tensor, first: int, strip: slice, width: int) -> Tensor:
+        """The target rows `strip`, float (C, n, width), bilinearly.
+
+        Args:
+            known: float (C, k, w), the source rows from `first` on, all that are needed.
+            first: the source row of `known[:, 0]`.
+            strip: target rows.
+            width: of the target, in pixels.
+        """
+        device = known.device
+        above, below = ((rows[strip] - first).to(device) for rows in (self.above, self.below))
+        weight = self.weight[strip].to(device)[:, None]
+        # mul, mul and add round one by one, so that a row's value does not depend on its strip
+        scores = known[:, above].mul_(1 - weight).add_(known[:, below].mul_(weight))
+        return F.interpolate(
+            scores[None], size=(scores.shape[1], width), mode="bilinear", align_corners=False
+        )[0]
+
+
 class ArgmaxRows:
     """`upsampled_argmax` for scores that come a few rows at a time, from top to bottom.
 
@@ -54,17 +95,11 @@ class ArgmaxRows:
     """
 
     def __init__(
-        self, source: tuple[int, int], target: tuple[int, int], *, strip_bytes: int = STRIP_BYTES
+        self, source: tuple[int, int], target: tuple[int, int], *, strip_bytes: int | None = None
     ) -> None:
         self.class_map = np.zeros(target, dtype=np.uint8)
-        self._width = target[1]
+        self._grid = RowGrid(source[0], target[0])
         self._strip_bytes = strip_bytes
-        # align_corners=False: the centre of target row Y lies at (Y + ½) · h / H − ½
-        centers = (torch.arange(target[0], dtype=torch.float64) + 0.5) * source[0] / target[0]
-        places = (centers - 0.5).clamp_(min=0)
-        self._above = places.long()
-        self._below = (self._above + 1).clamp_(max=source[0] - 1)
-        self._weight = (places - self._above).float()
         self._kept: Tensor | None = None  # rows that target rows to come still need
         self._first = 0  # source row of _kept[0]
         self._done = 0  # target rows finished
@@ -79,36 +114,38 @@ class ArgmaxRows:
             raise ValueError(f"1 to {IGNORE} classes fit a class map, not {rows.shape[0]}")
         rows = rows.float()
         known = rows if self._kept is None else torch.cat([self._kept, rows], dim=1)
-        ready = int(torch.searchsorted(self._below, self._first + known.shape[1]))
-        step = max(1, self._strip_bytes // (4 * rows.shape[0] * self._width))
-        for start in range(self._done, ready, step):
-            self._finish(known, slice(start, min(start + step, ready)))
+        ready = int(torch.searchsorted(self._grid.below, self._first + known.shape[1]))
+        height, width = self.class_map.shape
+        for strip in strips(slice(self._done, ready), rows.shape[0], width, self._strip_bytes):
+            self._finish(known, strip)
         self._done = ready
-        if ready < len(self._above):
+        if ready < height:
             # a strong shrinking skips rows, also some that are yet to come
-            passed = min(int(self._above[ready]) - self._first, known.shape[1])
+            passed = min(int(self._grid.above[ready]) - self._first, known.shape[1])
             self._kept, self._first = known[:, passed:].clone(), self._first + passed
         else:
             self._kept = None
 
     def _finish(self, known: Tensor, strip: slice) -> None:
-        device = known.device
-        above, below = (
-            (rows[strip] - self._first).to(device) for rows in (self._above, self._below)
-        )
-        weight = self._weight[strip].to(device)[:, None]
-        # mul, mul and add round one by one, so that a row's value does not depend on its strip
-        scores = known[:, above].mul_(1 - weight).add_(known[:, below].mul_(weight))
-        wide = F.interpolate(
-            scores[None], size=(scores.shape[1], self._width), mode="bilinear", align_corners=False
-        )[0]
+        wide = self._grid.resized(known, self._first, strip, self.class_map.shape[1])
         # a running maximum over the planes is four times as fast as argmax across them
-        best, ids = wide[0].clone(), torch.zeros(wide.shape[1:], dtype=torch.uint8, device=device)
+        best = wide[0].clone()
+        ids = torch.zeros(wide.shape[1:], dtype=torch.uint8, device=wide.device)
         for index in range(1, wide.shape[0]):
             ids.masked_fill_(wide[index] > best, index)
             torch.maximum(best, wide[index], out=best)
         refuse_nan(best)
         self.class_map[strip] = ids.cpu().numpy()
+
+
+def strips(
+    rows: slice, channels: int, width: int, strip_bytes: int | None = None
+) -> Iterator[slice]:
+    """`rows` in parts whose float32 scores (channels, n, width) take at most `strip_bytes`, but
+    at least a row; None: STRIP_BYTES."""
+    step = max(1, (strip_bytes or STRIP_BYTES) // (4 * channels * width))
+    for start in range(rows.start, rows.stop, step):
+        yield slice(start, min(start + step, rows.stop))
 
 
 def refuse_nan(scores: Tensor) -> None:

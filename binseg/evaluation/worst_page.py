@@ -8,7 +8,7 @@ from pathlib import Path
 from binseg.atomic import atomic_path
 from binseg.data.datasets import SegmentationDataset
 from binseg.data.imageio import write_image
-from binseg.evaluation.evaluate import Evaluation, WorstPicture
+from binseg.evaluation.result import Evaluation, WorstPicture
 from binseg.visualize import comparison
 
 _PAGE = """<!doctype html>

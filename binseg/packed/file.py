@@ -31,6 +31,7 @@ from binseg.nn.smp_grids import OWN_ENCODER
 from binseg.packed.folding import Folding, Rest
 from binseg.packed.modules import PackedSegmenter
 from binseg.packed.stored import Expected, stored_layers
+from binseg.shipped import resolve
 
 FORMAT_VERSION = 1
 _KEY = "binseg"
@@ -132,6 +133,9 @@ def read_header(path: str | Path) -> dict[str, Any]:
 
 def load(path: str | Path) -> LoadedModel:
     """Open a model file of any kind.
+
+    Args:
+        path: of the file, or the name of a model inside the package (see `binseg.shipped`).
 
     Raises:
         BinsegError: missing, truncated, tampered or foreign file, or one written by a newer
@@ -298,11 +302,12 @@ def _take_tensors(model: PackedSegmenter, tensors: dict[str, Tensor], *, source:
 
 
 def read(path: Path, *, tensors: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Header and tensors of a model file, without looking into either.
+    """Header and tensors of a model file or a shipped model, without looking into either.
 
     Raises:
         BinsegError: see `read_header`.
     """
+    path = resolve(path)
     if path.is_dir():
         raise BinsegError(f"{path}: a folder; a run's network is {path / 'best.safetensors'}")
     if not path.is_file():

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dataset_trees import write_cityscapes, write_voc
+from two_processes import two_processes
 
 from binseg.cli.evaluate import evaluate
 from binseg.cli.predict import RECORDS, output_names, predict
 from binseg.data.config import DataConfig
 from binseg.data.imageio import read_image, read_mask, write_image, write_mask
-from binseg.data.labels import LabelTable
+from binseg.data.labels import LabelTable, get_label_table
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
 from binseg.nn.segmenter import create_model
@@ -236,3 +238,131 @@ class TestEvaluate:
     def test_checkpoint_of_other_classes(self, model):
         with pytest.raises(BinsegError, match="only in the model: floor, wall"):
             evaluate(model, data=DataConfig(name="scenes", scenes_val=1), device="cpu")
+
+
+class TestBenchmarks:
+    """Export, the official evaluators and several processes, on trees of the real layouts."""
+
+    @pytest.fixture
+    def cityscapes(self, tmp_path: Path) -> tuple[DataConfig, Path]:
+        """Three pictures, and predictions of class ids for them, partly wrong."""
+        root = write_cityscapes(tmp_path / "data", train=0, val=3, size=(31, 45))
+        config = DataConfig(name="cityscapes", root=str(root))
+        dataset, rng = config.open("val"), np.random.default_rng(2)
+        for place in range(3):
+            ids = rng.integers(0, 19, (31, 45)).astype(np.uint8)
+            right = (rng.random(ids.shape) < 0.7) & (dataset.read_labels(place) != 255)
+            ids[right] = dataset.read_labels(place)[right]
+            write_mask(tmp_path / "masks" / f"{dataset.sample_name(place)}.png", ids)
+        return config, tmp_path / "masks"
+
+    def test_official_beside_ours(self, cityscapes, tmp_path, capsys):
+        pytest.importorskip("cityscapesscripts")
+        data, masks = cityscapes
+        export, out = tmp_path / "export", tmp_path / "out"
+        arguments = {"data": data, "predictions": masks, "official": True, "worst": 0}
+        assert evaluate(**arguments, export=export, out=out) == 0
+        printed = capsys.readouterr().out
+        assert "binseg beside cityscapesScripts" in printed
+        assert "iIoU" in printed
+        saved = json.loads((out / "scores.json").read_text())
+        assert saved["official"]["largest_difference"] <= 1e-9
+        classes = saved["scores"]["classes"]
+        assert classes["car"]["instance_iou"] == pytest.approx(
+            saved["official"]["instance_iou"]["car"], abs=1e-9
+        )
+        # what was exported is scored again, as it is
+        again = {**arguments, "predictions": export, "raw_ids": True}
+        assert evaluate(**again, out=tmp_path / "again") == 0
+        assert json.loads((tmp_path / "again/scores.json").read_text())["scores"] == saved["scores"]
+        with pytest.raises(BinsegError, match="--raw_ids"):
+            evaluate(**arguments)
+
+    @pytest.mark.parametrize("pictures", [1, 3])
+    def test_two_processes_give_the_same_figures(self, cityscapes, tmp_path, pictures):
+        data, masks = cityscapes
+        keep_pictures(data, pictures)
+        evaluate(data=data, predictions=masks, out=tmp_path / "one", worst=2)
+        codes = two_processes(
+            tmp_path,
+            *(
+                "evaluate",
+                "--data.name",
+                "cityscapes",
+                "--data.root",
+                str(data.root),
+                "--worst",
+                "2",
+            ),
+            *("--predictions", str(masks), "--out", str(tmp_path / "two")),
+            *("--export", str(tmp_path / "export")),
+        )
+        assert codes == [0, 0], (tmp_path / "1.err").read_text()
+        assert (tmp_path / "0.out").read_text().count("frequency-weighted IoU") == 1
+        assert (tmp_path / "1.out").read_text() == ""
+        one, two = (
+            json.loads((tmp_path / name / "scores.json").read_text()) for name in ("one", "two")
+        )
+        for key in ("scores", "pictures", "data"):
+            assert one[key] == two[key]
+        assert one["scores"]["mean_instance_iou"] > 0
+        pages = [(tmp_path / name / "worst/index.html").read_text() for name in ("one", "two")]
+        assert pages[0] == pages[1]
+        assert len(list((tmp_path / "export").glob("*_pred_labelIds.png"))) == pictures
+
+    def test_a_fault_in_one_process_is_told_once(self, cityscapes, tmp_path):
+        """The process with the damaged picture says so; the other, which has none, ends too."""
+        data, masks = cityscapes
+        keep_pictures(data, 1)[0].write_bytes(b"no picture")
+        codes = two_processes(
+            tmp_path,
+            *("evaluate", "--data.name", "cityscapes", "--data.root", str(data.root)),
+            *("--predictions", str(masks)),
+        )
+        assert codes == [1, 1]
+        assert "not a picture that binseg reads" in (tmp_path / "0.err").read_text()
+        assert (tmp_path / "0.err").read_text().count("binseg: error:") == 1
+        assert "error" not in (tmp_path / "1.err").read_text()
+
+    def test_a_test_split_is_exported_and_not_scored(self, tmp_path, capsys):
+        root = write_voc(tmp_path / "data", test=2, size=(20, 30))
+        network = create_model("groupnet18", num_classes=21, bases=1, width=8)
+        path = tmp_path / "voc.safetensors"
+        save(path, network, get_label_table("voc"), Preprocessing(short_side=32))
+        arguments = {"data": DataConfig(name="voc", root=str(root)), "split": "test"}
+        assert evaluate(path, **arguments, export=tmp_path / "out", device="cpu") == 0
+        assert "nothing was scored" in capsys.readouterr().out
+        folder = tmp_path / "out/results/VOC2012/Segmentation/comp6_test_cls"
+        assert sorted(file.name for file in folder.iterdir()) == [
+            "2008_002000.png",
+            "2008_002001.png",
+        ]
+        assert read_mask(folder / "2008_002000.png").shape == (20, 30)
+        with pytest.raises(BinsegError, match=r"not public.*--export"):
+            evaluate(path, **arguments, device="cpu")
+
+    def test_animals_are_named_as_what_they_are(self, tmp_path, capsys):
+        animals = get_label_table("voc_animals")
+        root = write_voc(tmp_path / "data", val=2, size=(20, 30))
+        data = DataConfig(name="voc", root=str(root), classes=list(animals.names))
+        for name in ("2008_001000", "2008_001001"):
+            write_mask(tmp_path / f"masks/{name}.png", np.full((20, 30), 6, np.uint8))
+        evaluate(data=data, predictions=tmp_path / "masks")
+        printed = " ".join(capsys.readouterr().out.split())
+        assert "on VOC animals val" in printed
+        assert "VOC animals: 7 of the benchmark's 21 classes" in printed
+
+    def test_refused(self, cityscapes, model):
+        data, masks = cityscapes
+        with pytest.raises(BinsegError, match="add --export"):
+            evaluate(model, data=data, official=True)
+        with pytest.raises(BinsegError, match="would overwrite"):
+            evaluate(data=data, predictions=masks, export=masks)
+
+
+def keep_pictures(data: DataConfig, count: int) -> list[Path]:
+    """The first `count` pictures of a tree of Cityscapes; the others are deleted."""
+    paths = sorted(Path(str(data.root)).glob("leftImg8bit/val/*/*"))
+    for path in paths[count:]:
+        path.unlink()
+    return paths[:count]

@@ -26,12 +26,20 @@ class Pictures:
         self.samples = list(samples)
         self.labels = labels
         self.faults: Sequence[str] = ()
+        self.expected: int | None = None
+        self.labelled = True
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Sample:
         return self.samples[index]
+
+    def sample_name(self, index: int) -> str:
+        return self.samples[index].name
+
+    def read_instances(self, index: int) -> np.ndarray | None:
+        return None
 
 
 class GreyNet(nn.Module):

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 from grey_pictures import PLAIN, GreyNet, Pictures, make_pictures, table
+from PIL import Image
 
-from binseg.data.imageio import write_mask
+from binseg.data.imageio import write_image, write_mask
 from binseg.errors import BinsegError
-from binseg.evaluation.evaluate import (
-    check_same_classes,
-    folder_predictions,
-    network_predictions,
-    score,
-)
+from binseg.evaluation.boundary import DISTANCE
+from binseg.evaluation.evaluate import check_same_classes, network_predictions, score
+from binseg.evaluation.prediction_files import FolderPredictions
+from binseg.evaluation.processes import Processes
 from binseg.evaluation.scores import Scores, confusion
+from binseg.evaluation.tally import Tally
 
 
 def maps(count: int = 6, classes: int = 4) -> list[np.ndarray]:
@@ -85,34 +85,97 @@ def test_boundary_iou_can_be_left_out():
     assert "mean_boundary_iou" not in found.to_dict()["scores"]
 
 
+def test_what_other_processes_count_is_merged_in_the_data_sets_order():
+    """Three shares, merged, against one evaluation of all; more shares than pictures as well."""
+    dataset = make_pictures(*maps())
+    wrong = {sample.name: np.roll(sample.labels, 1, axis=1) for sample in dataset}
+    for ids in wrong.values():
+        ids[ids == 255] = 0
+    expected = score(lambda sample: wrong[sample.name], dataset, worst=2)
+    for size in (3, 8):
+        tallies = []
+        for rank in range(size):
+            tallies.append(Tally(dataset.labels, DISTANCE, worst=2))
+            for place in Processes(rank, size).share(len(dataset)):
+                sample = dataset[place]
+                tallies[-1].add(place, sample, wrong[sample.name], None)
+        first, *others = tallies
+        for other in others:
+            first.merge(other)
+        found = first.evaluation(0.0, {})
+        assert {**found.to_dict(), "seconds": 0} == {**expected.to_dict(), "seconds": 0}
+        assert [kept.place for kept in found.worst] == [kept.place for kept in expected.worst]
+
+
+def test_a_split_without_public_labels_is_not_scored():
+    dataset = make_pictures(*maps(2))
+    dataset.labelled = False
+    with pytest.raises(BinsegError, match=r"not public.*--export"):
+        score(network_predictions(GreyNet(4), PLAIN), dataset)
+
+
 class TestFolder:
     @pytest.fixture
     def dataset(self):
         return make_pictures(*maps(3))
 
-    def test_scores_masks(self, tmp_path, dataset):
-        for sample in dataset:
-            write_mask(tmp_path / f"{sample.name}.png", sample.labels, dataset.labels.palette)
-        found = score(folder_predictions(tmp_path, dataset.labels), dataset)
+    def write_all(self, folder, dataset, first=0):
+        for sample in dataset.samples[first:]:
+            write_mask(folder / f"{sample.name}.png", sample.labels, dataset.labels.palette)
+
+    def test_scores_masks_at_any_depth(self, tmp_path, dataset):
+        dataset.samples[1].labels[:] = 2  # a 255 there is not for predictions
+        self.write_all(tmp_path / "deep/er", dataset)
+        found = score(FolderPredictions(tmp_path, dataset), dataset)
         assert found.scores.mean_iou == 1.0
 
-    def test_missing_mask_and_folder(self, tmp_path, dataset):
-        with pytest.raises(BinsegError, match=r"picture0\.png: missing"):
-            score(folder_predictions(tmp_path, dataset.labels), dataset)
+    def test_every_missing_mask_is_known_before_the_first_is_scored(self, tmp_path, dataset):
+        self.write_all(tmp_path, dataset, first=2)
+        with pytest.raises(BinsegError, match=r"2 of 3 predictions are missing.*picture0\.png;"):
+            FolderPredictions(tmp_path, dataset)
         with pytest.raises(BinsegError, match="no such folder"):
-            folder_predictions(tmp_path / "no", dataset.labels)
+            FolderPredictions(tmp_path / "no", dataset)
 
-    def test_other_size(self, tmp_path, dataset):
-        write_mask(tmp_path / "picture0.png", np.zeros((3, 3), np.uint8))
-        with pytest.raises(BinsegError, match=r"picture0: .*shape \(3, 3\)"):
-            score(folder_predictions(tmp_path, dataset.labels), dataset)
+    def test_two_for_one_picture(self, tmp_path, dataset):
+        self.write_all(tmp_path, dataset)
+        self.write_all(tmp_path / "b", dataset, first=2)
+        with pytest.raises(BinsegError, match=r"2 predictions for picture picture2.*keep one"):
+            FolderPredictions(tmp_path, dataset)
 
-    def test_unknown_ids(self, tmp_path, dataset):
-        ids = dataset[0].labels.copy()
-        ids[0, :2] = 9, 200
-        write_mask(tmp_path / "picture0.png", ids)
-        with pytest.raises(BinsegError, match="picture0: predicted ids 9, 200"):
-            score(folder_predictions(tmp_path, dataset.labels), dataset)
+    @pytest.mark.parametrize(
+        ("ids", "words"),
+        [
+            (np.zeros((3, 3)), r"picture0\.png: 3 × 3 pixels, but the label has 30 × 20"),
+            (np.full((20, 30), 9), "picture0: predicted ids 9 are outside 0..3"),
+            (np.full((20, 30), 255), r"picture0\.png: 600 labelled pixels have no class \(255\)"),
+        ],
+    )
+    def test_masks_that_cannot_be_scored(self, tmp_path, dataset, ids, words):
+        self.write_all(tmp_path, dataset)
+        write_mask(tmp_path / "picture0.png", ids.astype(np.uint8))
+        with pytest.raises(BinsegError, match=words):
+            score(FolderPredictions(tmp_path, dataset), dataset)
+
+    def test_colours_and_wide_ids(self, tmp_path, dataset):
+        self.write_all(tmp_path, dataset)
+        write_image(tmp_path / "picture0.png", np.zeros((20, 30, 3), np.uint8))
+        read = FolderPredictions(tmp_path, dataset)
+        with pytest.raises(BinsegError, match=r"picture0\.png: the mask holds colours"):
+            read(dataset[0])
+        wide = dataset[0].labels.astype(np.uint16)
+        Image.fromarray(wide).save(tmp_path / "picture0.png")
+        assert np.array_equal(read(dataset[0]), dataset[0].labels)
+        Image.fromarray(wide + 500).save(tmp_path / "picture0.png")
+        with pytest.raises(BinsegError, match=r"picture0\.png: ids from 500 to 503"):
+            read(dataset[0])
+
+    def test_cityscapes_names_may_go_on(self, tmp_path, dataset):
+        names = ["ulm_000001_000019", "ulm_000001_000020", "bonn_000000_000019"]
+        for place, name in enumerate(names):
+            dataset.samples[place] = dataset[place]._replace(name=name)
+            write_mask(tmp_path / f"x/{name}_leftImg8bit.png", dataset[place].labels)
+        found = FolderPredictions(tmp_path, dataset)
+        assert [file.name for file in found.files] == [f"{n}_leftImg8bit.png" for n in names]
 
 
 def test_a_faulty_picture_ends_the_evaluation_with_its_name():

@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from grey_pictures import PLAIN, GreyNet, picture_of
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from binseg.data.preprocess import Preprocessing
+from binseg.data.preprocess import Preprocessing, resize_image
 from binseg.errors import BinsegError
+from binseg.evaluation import upsample
 from binseg.evaluation.protocols import Protocol, segment
 
 SLIDING = Protocol("sliding", window=16, stride=11)
@@ -221,3 +223,87 @@ class TestFaults:
 
         with pytest.raises(BinsegError, match="sliding"):
             segment(network, noise(4, 4), PLAIN)
+
+
+class Coarse(nn.Module):
+    """A network whose own grid is a quarter as fine, with the method `scores` of packed ones."""
+
+    def __init__(self, classes: int = CLASSES) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.register_buffer("weight", torch.randn(classes, 3, 4, 4, generator=generator))
+
+    def scores(self, x: Tensor) -> Tensor:
+        return F.conv2d(F.pad(x, (0, -x.shape[3] % 4, 0, -x.shape[2] % 4)), self.weight, stride=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(self.scores(x), x.shape[2:], mode="bilinear")
+
+
+@pytest.mark.parametrize("protocol", [Protocol(), SLIDING, MULTI])
+@pytest.mark.parametrize("size", [None, (70, 50), (20, 91)])
+def test_scores_on_a_coarse_grid_give_the_same_map(protocol, size):
+    """Upsampled in strips where and when they are needed, or in full by the network itself."""
+    network = Coarse()
+    found = segment(network, noise(45, 61), PLAIN, protocol, size)
+    plain = segment(lambda x: network(x), noise(45, 61), PLAIN, protocol, size)
+    assert found.shape == plain.shape == (size or (45, 61))
+    assert (found == plain).mean() > 0.999
+
+
+def test_multi_scale_in_strips_equals_the_sum_of_all(monkeypatch):
+    """Against the plain formula in float64, with strips of a few rows and one full-size sum."""
+    monkeypatch.setattr(upsample, "STRIP_BYTES", 4 * CLASSES * 61 * 3)
+    network, image = Blur(), noise(45, 61)
+    total = torch.zeros(CLASSES, 45, 61, dtype=torch.float64)
+    for scale in MULTI.scales:
+        scaled = resize_image(image, (round(45 * scale), round(61 * scale)))
+        for mirrored in (False, True):
+            seen = np.ascontiguousarray(scaled[:, ::-1] if mirrored else scaled)
+            batch = PLAIN.normalize(torch.from_numpy(seen).permute(2, 0, 1)[None])
+            logits = F.interpolate(network(batch).double(), (45, 61), mode="bilinear")[0]
+            total += (logits.flip(2) if mirrored else logits).softmax(dim=0)
+    top = total.topk(2, dim=0).values
+    clear = (top[0] - top[1] > 1e-5).numpy()
+    assert clear.mean() > 0.99
+    found = segment(network, image, PLAIN, MULTI)
+    assert np.array_equal(found[clear], total.argmax(0).numpy()[clear])
+
+
+class Largest(TorchDispatchMode):
+    """Watches the elements of the largest float tensor that any operator makes."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        for part in found if isinstance(found, (tuple, list)) else [found]:
+            if isinstance(part, Tensor) and part.is_floating_point():
+                self.elements = max(self.elements, part.numel())
+        return found
+
+
+@pytest.mark.parametrize(
+    ("protocol", "size"),
+    [
+        (Protocol(), (300, 220)),
+        (Protocol("multi_scale", scales=(0.5, 1.0)), None),
+        (Protocol("multi_scale", scales=(0.5, 1.0)), (300, 220)),
+    ],
+)
+def test_full_size_logits_never_exist(monkeypatch, protocol, size):
+    classes, height, width = 40, 240, 180
+    strip = 8 * classes * width
+    monkeypatch.setattr(upsample, "STRIP_BYTES", 4 * strip)
+    with Largest() as watched:
+        segment(Coarse(classes), noise(height, width), PLAIN, protocol, size)
+    assert watched.elements <= 3 * strip < classes * height * width / 9
+
+
+def test_sliding_windows_need_no_more_for_a_higher_picture():
+    protocol, needed = Protocol("sliding", window=32, stride=20), []
+    for height in (96, 384):
+        with Largest() as watched:
+            segment(Coarse(40), noise(height, 48), PLAIN, protocol)
+        needed.append(watched.elements)
+    assert needed[0] == needed[1]

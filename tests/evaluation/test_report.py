@@ -1,7 +1,9 @@
 """The files of a report exist and hold the true figures."""
 
+import dataclasses
 import io
 import json
+import math
 import os
 from html.parser import HTMLParser
 
@@ -11,8 +13,11 @@ from grey_pictures import make_pictures
 from rich.console import Console
 
 from binseg.data.imageio import read_image
-from binseg.evaluation.evaluate import Evaluation, score
-from binseg.evaluation.report import score_table, write_report
+from binseg.data.labels import get_label_table
+from binseg.evaluation.evaluate import score
+from binseg.evaluation.protocols import Protocol
+from binseg.evaluation.report import part_of_benchmark, score_table, write_report
+from binseg.evaluation.result import Evaluation
 from binseg.evaluation.scores import Scores
 
 HOSTILE = '<script>"x" & $y$</script> [bold]'
@@ -53,6 +58,35 @@ def test_table_has_every_figure(found):
     assert f"{100 * evaluation.mean_boundary_iou:.1f}" in text
     absent = next(line for line in text.splitlines() if "class 3" in line)
     assert absent.split() == ["class", "3", "–", "–", "–", "0.0"]
+
+
+def test_caption_says_the_protocol_and_which_classes(found):
+    evaluation, _ = found
+    assert "VOC" not in as_text(evaluation)
+    protocol = Protocol("sliding", window=64, stride=32)
+    labels = dataclasses.replace(evaluation.labels, name="voc_animals")
+    animals = dataclasses.replace(
+        evaluation, labels=labels, about={"protocol": dataclasses.asdict(protocol)}
+    )
+    text = " ".join(as_text(animals).split())
+    assert str(protocol) in text
+    assert "VOC animals: 4 of the benchmark's 21 classes" in text
+    part = get_label_table("cityscapes").subset(["road", "car"])
+    assert "part of cityscapes: 2 of" in str(part_of_benchmark(part))
+    assert part_of_benchmark(get_label_table("voc")) is None
+
+
+def test_instance_iou_has_a_column_where_there_is_one(found):
+    evaluation, _ = found
+    assert "iIoU" not in as_text(evaluation)
+    values = (0.125, math.nan, 0.625, math.nan)
+    text = as_text(dataclasses.replace(evaluation, instance_iou=values))
+    assert "iIoU %" in text
+    assert next(line for line in text.splitlines() if "class 2" in line).split()[-2] == "62.5"
+    assert next(line for line in text.splitlines() if "mean" in line).split()[-1] == "37.5"
+    saved = dataclasses.replace(evaluation, instance_iou=values).to_dict()["scores"]
+    assert saved["mean_instance_iou"] == 0.375
+    assert saved["classes"]["class 1"]["instance_iou"] is None
 
 
 def test_files(found, tmp_path):

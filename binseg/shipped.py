@@ -1,0 +1,70 @@
+"""The models inside the package, which go by name: `binseg.load("camvid-base")`.
+
+Each is `models/NAME.safetensors`, a packed network, with a card `NAME.md` and perhaps its
+full-precision twin `NAME.twin.safetensors`.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from binseg.errors import unknown_name
+
+FOLDER = Path(__file__).parent / "models"
+_SUFFIX = ".safetensors"
+_TWIN = f".twin{_SUFFIX}"
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """A network that comes with binseg.
+
+    Attributes:
+        name: what `binseg.load` takes.
+        path: of its packed file.
+        card: Markdown: what it was trained on, its figures, its terms, what it is not for.
+        twin: file of its full-precision twin, if that is here too.
+    """
+
+    name: str
+    path: Path
+    card: Path
+    twin: Path | None
+
+
+def shipped_models() -> dict[str, ShippedModel]:
+    """Name → model, sorted by name."""
+    paths = {
+        path.name.removesuffix(_SUFFIX): path
+        for path in FOLDER.glob(f"*{_SUFFIX}")
+        if not path.name.endswith(_TWIN)
+    }
+    return {
+        name: ShippedModel(name, path, path.with_suffix(".md"), twin_of(path))
+        for name, path in sorted(paths.items())
+    }
+
+
+def twin_of(path: Path) -> Path | None:
+    """The file of the full-precision twin that lies beside a model file, if there is one."""
+    twin = path.with_name(path.name.removesuffix(_SUFFIX) + _TWIN)
+    return twin if twin.is_file() else None
+
+
+def resolve(name_or_path: str | os.PathLike[str]) -> Path:
+    """The file that a name or a path means: what exists there, else the shipped model so named.
+
+    Anything else is the path as it is.
+
+    Raises:
+        BinsegError: a bare word that is neither; it says which names there are.
+    """
+    path = Path(name_or_path)
+    if path.exists():
+        return path
+    shipped = shipped_models()
+    if (name := os.fspath(name_or_path)) in shipped:
+        return shipped[name].path
+    if shipped and not path.suffix and path.name == name:
+        raise unknown_name("model file or shipped model", name, shipped)
+    return path
