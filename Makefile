@@ -8,13 +8,15 @@ BIN := $(VENV)/bin
 quickstart: $(VENV)/installed
 	$(BIN)/binseg quickstart --out quickstart
 
+# processes that share the tests, a whole file at a time: what a file trains or compiles is made once
+WORKERS ?= 2
 # what the tests compile goes when the environment goes
 test: export BINSEG_CACHE := $(CURDIR)/$(VENV)/kernels
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
@@ -37,11 +39,14 @@ clean:
 	rm -rf $(VENV) build binseg.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/installed: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	touch $@
+# all that `installed` has, and what the tests need; they import little of it, so none is compiled yet
+$(VENV)/installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev]'
+	touch $(VENV)/installed $@

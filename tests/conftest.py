@@ -1,14 +1,31 @@
-"""What every test leaves as it found it."""
+"""What holds for every test: one thread, kernels that are compiled, torch as it was found."""
 
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
-import torch
+
+# Before anything imports torch, here or in a process that a test starts. The last bits of results
+# depend on the number of threads, and threads of two processes on two cores wait for one another.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_kernels() -> None:
+    """The note that kernels are being compiled is in no test's output, whichever comes first."""
+    from binseg.kernels.build import BuildError, build
+    from binseg.kernels.recipes import RECIPES
+
+    with suppress(BuildError):  # tests of kernels say what they lack
+        build(RECIPES["cpu"]())
 
 
 @pytest.fixture(autouse=True)
 def same_threads() -> Iterator[None]:
     """Trainings set torch's number of threads, on which the last bits of later results depend."""
+    import torch
+
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)

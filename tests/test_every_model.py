@@ -116,7 +116,7 @@ def test_export_says_the_same(name):
 def test_compiled_says_the_same(name):
     model, x = trained(name), pictures()
     torch.compiler.reset()
-    # the graph must be captured whole; what inductor makes of it is inductor's business
-    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    # the graph must be captured whole; what a compiler makes of it is the compiler's business
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
     with torch.inference_mode():
         torch.testing.assert_close(compiled(x), model(x))
