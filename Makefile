@@ -16,6 +16,8 @@ test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@# the demo is tested in a real browser where there is one or one can be had
+	$(BIN)/python tests/demo/chromium.py
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 format: $(VENV)/installed-dev

@@ -57,6 +57,7 @@ COMMANDS = {
         "summary:summary", "what of a network is 1 bit, layer by layer", {"network": None}
     ),
     "models": _Command("models:models", "list the networks that can be trained"),
+    "demo": _Command("demo:demo", "show a model in the browser", {"models": "*"}),
     "doctor": _Command("doctor:doctor", "build and test the 1-bit kernels, say what is missing"),
 }
 

@@ -1,0 +1,28 @@
+"""`binseg demo`: the page in a browser."""
+
+
+def demo(
+    models: list[str] = [],  # noqa: B006 - the parser only reads it
+    port: int | None = None,
+    host: str = "127.0.0.1",
+    share: bool = False,
+    open: bool = False,
+) -> int:
+    """Show what 1-bit networks see in pictures and videos, on a page in the browser.
+
+    Args:
+        models: model files or names of shipped models; without any, the shipped ones.
+        port: port to listen at; without it, the first free one from 7860.
+        host: address to listen at; only this machine reaches the default, 0.0.0.0 is for all.
+        share: open a tunnel from a public address to the page, through gradio's servers.
+        open: open the page in the browser.
+
+    Returns:
+        0, when Ctrl-C ended it.
+    """
+    from binseg.demo import build
+    from binseg.demo.serve import launch, wait
+
+    page = build(models)
+    wait(page, launch(page, host=host, port=port, share=share, open_browser=open))
+    return 0

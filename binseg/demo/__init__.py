@@ -1,0 +1,31 @@
+"""The demo in a browser: `binseg demo`, or `binseg.demo.build()` for a page of your own server."""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+# gradio looks at it when it is imported, and would call home
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+
+def build(models: Sequence[str | os.PathLike[str]] = ()) -> "gr.Blocks":
+    """The demo's page; `binseg.demo.serve.launch` puts it on a port.
+
+    Args:
+        models: model files or names of shipped models, which are all that the page offers; without
+            any, the shipped ones.
+
+    Raises:
+        BinsegError: a model is missing or damaged.
+    """
+    from binseg.demo.models import ModelList
+    from binseg.demo.page import build_page
+    from binseg.shipped import resolve
+
+    return build_page(ModelList([resolve(model) for model in models]))
+
+
+__all__ = ["build"]

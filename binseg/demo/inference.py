@@ -1,0 +1,110 @@
+"""From an opened picture to everything that the page and the API say of it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from binseg.data.label_table import Color, LabelTable
+from binseg.demo.models import ModelList
+from binseg.demo.twins import fp32_bytes, times_faster
+
+
+@dataclass(frozen=True)
+class ClassShare:
+    """A class's share of a picture's pixels, in [0, 1]; `color` is "#rrggbb"."""
+
+    id: int
+    name: str
+    color: str
+    share: float
+
+
+def _hex(color: Color) -> str:
+    red, green, blue = color
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What a model says of a picture, and what it cost.
+
+    Attributes:
+        key: of the model in the `ModelList`.
+        backend: that it ran on.
+        image: HWC uint8 RGB.
+        class_map: HW uint8 class ids, of the picture's size.
+        twin_class_map: the full-precision twin's, if it was asked for and there is one.
+        labels: names and colours of the ids.
+        milliseconds: of "pre-processing", "network" and "upsampling", see
+            `BackendPredictor.timed`; who draws adds "drawing".
+        model_bytes: of the model's file.
+        fp32_bytes: of the same network in full precision, with 32 bits for every number.
+        times_faster: than the same network in full precision, measured on this backend's device
+            at this picture's size; None if it could not be measured.
+        faster_note: what was measured, or why it could not be.
+    """
+
+    key: str
+    backend: str
+    image: np.ndarray
+    class_map: np.ndarray
+    twin_class_map: np.ndarray | None
+    labels: LabelTable
+    milliseconds: dict[str, float]
+    model_bytes: int
+    fp32_bytes: int
+    times_faster: float | None
+    faster_note: str
+
+    @property
+    def times_smaller(self) -> float:
+        """Than the same network in full precision."""
+        return self.fp32_bytes / self.model_bytes
+
+    @cached_property
+    def shares(self) -> list[ClassShare]:
+        """All classes, the one with the largest area first; those of equal area by id."""
+        counts = np.bincount(self.class_map.ravel(), minlength=self.labels.num_classes)
+        classes = zip(self.labels.names, self.labels.palette, counts, strict=True)
+        found = [
+            ClassShare(index, name, _hex(color), float(count / self.class_map.size))
+            for index, (name, color, count) in enumerate(classes)
+        ]
+        return sorted(found, key=lambda each: (-each.share, each.id))
+
+
+def segment_picture(
+    models: ModelList, key: str, backend: str, image: np.ndarray, *, with_twin: bool
+) -> DemoResult:
+    """Segment a picture, one at a time on each device; others wait.
+
+    Args:
+        models: the demo's list.
+        key: of the model.
+        backend: one of `binseg.demo.models.backends()`.
+        image: HWC uint8 RGB.
+        with_twin: run the full-precision twin, too, where there is one.
+
+    Raises:
+        BinsegError: there is no such model or backend, or the picture does not go through.
+    """
+    predictor = models.predictor(key, backend)
+    found, milliseconds = predictor.timed(image)
+    twin_class_map = None
+    if with_twin and models.get(key).twin is not None:
+        twin_class_map = models.predictor(key, backend, "full")(image).class_map
+    faster, note = times_faster(models, key, backend, (image.shape[0], image.shape[1]))
+    return DemoResult(
+        key=key,
+        backend=backend,
+        image=found.image,
+        class_map=found.class_map,
+        twin_class_map=twin_class_map,
+        labels=found.labels,
+        milliseconds=milliseconds,
+        model_bytes=models.get(key).bytes,
+        fp32_bytes=fp32_bytes(models, key),
+        times_faster=faster,
+        faster_note=note,
+    )

@@ -1,0 +1,186 @@
+"""The page's layout: what stands where, and which event belongs to it."""
+
+import atexit
+import os
+import shutil
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import gradio as gr
+
+from binseg.demo.backends import backends
+from binseg.demo.events import OPACITY, Events
+from binseg.demo.examples import write_examples
+from binseg.demo.models import ModelList
+from binseg.demo.video import MOST_FRAMES, MOST_SECONDS
+from binseg.demo.viewer import ASSETS, viewer
+
+MOST_WAITING = 16
+"""Requests in the queue; more are told that it is full."""
+
+_SWEEP = (120, 1800)
+"""Seconds: uploads and answers are looked at this often, and deleted at this age."""
+
+_ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "inference"}
+_OWN: dict[str, Any] = {"api_visibility": "private"}
+
+# gradio gives the buttons of its examples no names
+_NAME_EXAMPLES = """() => document.querySelectorAll("#examples button").forEach(
+    (button, at) => button.setAttribute("aria-label", `Example ${at + 1}`))"""
+
+
+def build_page(models: ModelList) -> gr.Blocks:
+    """The page with its queue, not on any port yet."""
+    examples = write_examples(_temporary_folder() / "examples")
+    events = Events(models)
+    with gr.Blocks(
+        title="binseg: 1-bit segmentation", analytics_enabled=False, delete_cache=_SWEEP
+    ) as page:
+        gr.HTML((ASSETS / "masthead.html").read_text(), apply_default_css=False, elem_id="masthead")
+        choices = _choices(models)
+        with gr.Tabs():
+            with gr.Tab("Picture"):
+                picture = _picture_tab(events, choices, examples)
+            with gr.Tab("Video"):
+                _video_tab(events, choices)
+            with gr.Tab("How it works") as tab:
+                _explanation_tab(events, choices[0], tab)
+        _endpoint(events, [picture, *choices])
+        page.load(None, js=_NAME_EXAMPLES)
+        page.unload(events.stop)
+    page.queue(max_size=MOST_WAITING, default_concurrency_limit=1)
+    return page
+
+
+@cache
+def _temporary_folder() -> Path:
+    """For files that come and go; deleted when the process ends. One for all pages of a process,
+    because gradio looks at its environment variable at each upload."""
+    folder = Path(mkdtemp(prefix="binseg-demo-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    return folder
+
+
+def _choices(models: ModelList) -> list[gr.Dropdown]:
+    """What segments, and what runs it."""
+    titles = [(models.get(key).title, key) for key in models.keys]
+    known = backends()
+    with gr.Row(elem_id="choices"):
+        return [
+            gr.Dropdown(
+                titles, value=models.keys[0], label="Model", scale=3, min_width=210, elem_id="model"
+            ),
+            gr.Dropdown(
+                known, value=known[0], label="Runs on", scale=1, min_width=110, elem_id="backend"
+            ),
+        ]
+
+
+def _picture_tab(events: Events, choices: list[gr.Dropdown], examples: list[Path]) -> gr.Image:
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            picture = gr.Image(
+                label="Picture",
+                type="filepath",
+                image_mode=None,
+                sources=["upload", "webcam", "clipboard"],
+                buttons=[],
+                height=270,
+                elem_id="picture",
+            )
+            gr.Examples(
+                [[str(path)] for path in examples],
+                inputs=[picture],
+                label="Or try a drawn street",
+                elem_id="examples",
+                **_OWN,
+            )
+            gr.Markdown(
+                "Models that learned from photographs do better on photographs. Pictures stay on "
+                "the machine that runs this page and are deleted within half an hour.",
+                elem_classes="hint",
+            )
+        with gr.Column(scale=3, min_width=300):
+            result = viewer()
+            with gr.Column(visible=False) as comparison:
+                gr.Markdown("### 1-bit beside full precision")
+                pair = gr.ImageSlider(
+                    show_label=False, format="jpeg", interactive=False, buttons=[], elem_id="pair"
+                )
+                gr.Markdown(
+                    "Left of the line the 1-bit network, right of it its full-precision twin. "
+                    "Drag the line.",
+                    elem_classes="hint",
+                )
+    gr.on(
+        [picture.change, *(choice.input for choice in choices)],
+        events.picture,
+        [picture, *choices],
+        [result, comparison, pair],
+        preprocess=False,
+        show_progress_on=result,
+        trigger_mode="always_last",
+        **_ONE_AT_A_TIME,
+        **_OWN,
+    )
+    return picture
+
+
+def _video_tab(events: Events, choices: list[gr.Dropdown]) -> None:
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            video = gr.Video(
+                label="Short video", sources=["upload", "webcam"], height=290, elem_id="video"
+            )
+            opacity = gr.Slider(0, 100, value=round(100 * OPACITY), step=5, label="Opacity in %")
+            with gr.Row():
+                start = gr.Button("Segment the video", variant="primary", elem_id="start")
+                stop = gr.Button("Stop", min_width=100, elem_id="stop")
+            gr.Markdown(
+                f"Up to {MOST_SECONDS:g} seconds and {MOST_FRAMES} frames, without sound. After "
+                "Stop, what is done is shown.",
+                elem_classes="hint",
+            )
+        with gr.Column(scale=3, min_width=300):
+            segmented = gr.Video(
+                label="Segmented", interactive=False, buttons=["download"], elem_id="segmented"
+            )
+            about = gr.Markdown(elem_id="about-video")
+    start.click(
+        events.video,
+        [video, *choices, opacity],
+        [segmented, about],
+        preprocess=False,
+        show_progress_on=segmented,
+        **_ONE_AT_A_TIME,
+        **_OWN,
+    )
+    stop.click(events.stop, queue=False, **_OWN)
+
+
+def _explanation_tab(events: Events, model: gr.Dropdown, tab: gr.Tab) -> None:
+    with gr.Row():
+        with gr.Column(min_width=300):
+            text = gr.Markdown(elem_id="explanation")
+        with gr.Column(min_width=300):
+            weights = gr.HTML(elem_id="weights", apply_default_css=False)
+    layers = gr.HTML(elem_id="network", apply_default_css=False)
+    gr.on([tab.select, model.input], events.explanation, model, [text, weights, layers], **_OWN)
+
+
+def _endpoint(events: Events, inputs: list[gr.components.Component]) -> None:
+    """The one function for programs, `/segment`; its outputs are on no screen."""
+    ids = gr.File(visible=False, label="class ids")
+    overlay = gr.File(visible=False, label="overlay")
+    figures = gr.JSON(visible=False, label="figures")
+    gr.Button(visible=False).click(
+        events.segment,
+        inputs,
+        [ids, overlay, figures],
+        preprocess=False,
+        api_name="segment",
+        **_ONE_AT_A_TIME,
+    )

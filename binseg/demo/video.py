@@ -1,0 +1,211 @@
+"""Short videos, frame by frame, in memory that does not grow with their length."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+import cv2
+import numpy as np
+
+from binseg.atomic import atomic_path
+from binseg.data.preprocess import resize_image
+from binseg.demo.faults import without_folders
+from binseg.demo.models import ModelList
+from binseg.demo.pictures import MAX_PIXELS
+from binseg.errors import BinsegError
+from binseg.visualize import overlay
+
+MOST_SECONDS = 30.0
+MOST_FRAMES = 300
+LONGEST = 640
+"""Pixels of the long side of the result."""
+
+NAME = "segmented.webm"
+_CODEC = cv2.VideoWriter.fourcc(*"VP80")  # every browser plays it, every OpenCV wheel writes it
+_PLAUSIBLE_RATE = (1.0, 240.0)  # frames a second
+_USUAL_RATE = 25.0
+
+# FFmpeg also opens play lists, which name other files and addresses of this machine
+_FORMATS: tuple[Callable[[bytes], bool], ...] = (
+    lambda head: head[4:8] == b"ftyp",  # MP4, MOV
+    lambda head: head[:4] == b"\x1aE\xdf\xa3",  # WebM, Matroska
+    lambda head: head[:4] == b"RIFF" and head[8:12] == b"AVI ",
+)
+
+
+@dataclass(frozen=True)
+class VideoPlan:
+    """What of an upload will be segmented.
+
+    Attributes:
+        frames: how many at most; the file may hold fewer than it says.
+        step: every so many frames of the upload.
+        rate: frames a second of the result.
+        size: (height, width) of the result, even numbers.
+        notes: what is left out, for the person who uploaded it.
+    """
+
+    frames: int
+    step: int
+    rate: float
+    size: tuple[int, int]
+    notes: list[str]
+
+
+def plan_video(
+    path: Path,
+    *,
+    most_seconds: float = MOST_SECONDS,
+    most_frames: int = MOST_FRAMES,
+    longest: int = LONGEST,
+) -> VideoPlan:
+    """Look at an upload's first frame and its header.
+
+    Args:
+        path: MP4, MOV, WebM, MKV or AVI, told by its content.
+        most_seconds: what comes later is left out.
+        most_frames: of the result; if there are more, every second, third … one is taken.
+        longest: pixels of the long side of the result.
+
+    Raises:
+        BinsegError: no such video, damaged, or too large; the message has the file's own name and
+            no folder.
+    """
+    with _opened(path) as capture:
+        readable, first = capture.read()
+        if not readable:
+            raise _damaged(path)
+        rate = capture.get(cv2.CAP_PROP_FPS)
+        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    if not _PLAUSIBLE_RATE[0] <= rate <= _PLAUSIBLE_RATE[1]:
+        rate = _USUAL_RATE
+    within = max(1, round(rate * most_seconds))
+    notes = []
+    if not 1 <= count <= within:
+        if count > within:
+            notes.append(f"only the first {most_seconds:g} s of {count / rate:.0f} s")
+        count = within
+    step = math.ceil(count / most_frames)
+    if step > 1:
+        notes.append(f"only one frame in {step}")
+    height, width = first.shape[:2]
+    shrink = min(1.0, longest / max(height, width))
+    # the codec stores colours for squares of two pixels
+    size = (_even(height * shrink), _even(width * shrink))
+    if shrink < 1:
+        notes.append(f"shown at {size[1]} x {size[0]}; the upload has {width} x {height} pixels")
+    return VideoPlan(math.ceil(count / step), step, rate / step, size, notes)
+
+
+def segment_video(
+    path: Path,
+    models: ModelList,
+    key: str,
+    backend: str,
+    out_folder: Path,
+    *,
+    opacity: float,
+    most_seconds: float = MOST_SECONDS,
+    most_frames: int = MOST_FRAMES,
+    longest: int = LONGEST,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    stop: Event | None = None,
+) -> Path:
+    """Segment a video; pictures that others upload get their turn between its frames.
+
+    Args:
+        path: of the upload.
+        models, key, backend: see `ModelList.predictor`.
+        out_folder: for the result; made if it is not there.
+        opacity: of the colours, 0 to 1.
+        most_seconds, most_frames, longest: see `plan_video`, which also says what is left out.
+        progress: told the frames that are done, and about how many there are in all.
+        stop: once it is set, the frames that are done make the result.
+
+    Returns:
+        A WebM file (VP8), without sound.
+
+    Raises:
+        BinsegError: see `plan_video`; or stopped before the first frame. No file is left then.
+    """
+    plan = plan_video(path, most_seconds=most_seconds, most_frames=most_frames, longest=longest)
+    predictor = models.predictor(key, backend)
+    done = 0
+    out = out_folder / NAME
+    with without_folders(out), atomic_path(out) as temporary:
+        with _writing(temporary, plan) as writer:
+            for frame in _frames(path, plan):
+                if stop is not None and stop.is_set():
+                    break
+                class_map = predictor(frame).class_map
+                drawn = overlay(frame, class_map, predictor.labels, opacity)
+                writer.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+                done += 1
+                progress(done, plan.frames)
+        if not done:
+            raise BinsegError(f"{path.name}: stopped before the first frame; start it again")
+    return out
+
+
+def _frames(path: Path, plan: VideoPlan) -> Iterator[np.ndarray]:
+    """HWC uint8 RGB, of the plan's size; ends early where the file does."""
+    with _opened(path) as capture:
+        for index in range(plan.frames * plan.step):
+            if not capture.grab():
+                return
+            if index % plan.step:
+                continue
+            readable, frame = capture.retrieve()
+            if not readable:
+                return
+            yield resize_image(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), plan.size)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
+    if not path.is_file():
+        raise BinsegError(f"{path.name}: no such file; upload it again")
+    with path.open("rb") as file:
+        head = file.read(16)
+    if not any(fits(head) for fits in _FORMATS):
+        what = "not a video that binseg reads" if head else "empty file"
+        raise BinsegError(f"{path.name}: {what}; use MP4, MOV, WebM, MKV or AVI")
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    try:
+        if not capture.isOpened():
+            raise _damaged(path)
+        width = capture.get(cv2.CAP_PROP_FRAME_WIDTH)
+        height = capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        if width * height > MAX_PIXELS:
+            raise BinsegError(
+                f"{path.name}: frames of {width:.0f} x {height:.0f} pixels are too large; "
+                "make the video smaller"
+            )
+        yield capture
+    finally:
+        capture.release()
+
+
+@contextmanager
+def _writing(path: Path, plan: VideoPlan) -> Iterator[cv2.VideoWriter]:
+    height, width = plan.size
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, _CODEC, plan.rate, (width, height))
+    try:
+        if not writer.isOpened():
+            raise BinsegError("this OpenCV writes no WebM videos; install opencv-python-headless")
+        yield writer
+    finally:
+        writer.release()
+
+
+def _damaged(path: Path) -> BinsegError:
+    return BinsegError(
+        f"{path.name}: damaged, or coded in a way that binseg cannot decode; convert it to MP4"
+    )
+
+
+def _even(length: float) -> int:
+    return max(2, 2 * round(length / 2))

@@ -1,0 +1,75 @@
+"""The part of the page that shows a result. The browser draws it, from what it is sent once."""
+
+import base64
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from binseg.data.imageio import write_mask
+from binseg.demo.drawing import result_json
+from binseg.demo.inference import DemoResult
+
+ASSETS = Path(__file__).parent / "assets"
+
+EMPTY = "Your picture will appear here under the colours of its classes.\nUpload one, or choose \
+an example."
+
+
+def viewer() -> gr.HTML:
+    """The component; takes what `message` and `result` give."""
+    html, css, js = ((ASSETS / f"viewer.{suffix}").read_text() for suffix in ("html", "css", "js"))
+    return gr.HTML(
+        value=message(EMPTY),
+        html_template=html,
+        css_template=css,
+        js_on_load=js,
+        apply_default_css=False,
+        elem_id="viewer",
+    )
+
+
+def message(text: str, *, alarming: bool = False) -> dict[str, Any]:
+    """A text in place of a result, for example of what is wrong with a picture."""
+    return {"message": text, "alarming": alarming}
+
+
+def result(found: DemoResult, name: str, notes: Sequence[str]) -> dict[str, Any]:
+    """All that the browser needs to draw a result, to name its classes and to offer its files.
+
+    Args:
+        found: what was segmented.
+        name: of the picture, for a person and for the names of downloads.
+        notes: about the picture.
+    """
+    return {
+        "name": name,
+        "notes": list(notes),
+        "picture": _data_url(found.image, "JPEG", quality=90),
+        # grey, so that the browser reads ids; the mask to take home has a palette
+        "ids": _data_url(found.class_map, "PNG", compress_level=3),
+        "mask": _mask_url(found),
+        "result": result_json(found),
+    }
+
+
+def _data_url(pixels: np.ndarray, kind: str, **options: int) -> str:
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return _as_url(buffer.getvalue(), kind)
+
+
+def _mask_url(found: DemoResult) -> str:
+    with TemporaryDirectory(prefix="binseg-") as folder:
+        path = Path(folder) / "ids.png"
+        write_mask(path, found.class_map, found.labels.palette)
+        return _as_url(path.read_bytes(), "PNG")
+
+
+def _as_url(content: bytes, kind: str) -> str:
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,47 @@
+"""The README's pictures of the demo: `python tests/demo/screenshots.py`."""
+
+from io import BytesIO
+from pathlib import Path
+
+from chromium import find_chromium
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from binseg.demo import build
+from binseg.demo.serve import launch
+
+DOCS = Path(__file__).parents[2] / "docs"
+MODEL = "camvid-base"
+
+
+def shoot(address: str, path: Path, width: int, height: int, scheme: str) -> None:
+    """Write what a screen of this size shows of the segmented first example."""
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
+        page = browser.new_page(
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            reduced_motion="reduce",
+        )
+        page.goto(address)
+        page.get_by_role("button", name="Example 1").click()
+        page.locator("#viewer [data-state=result]").wait_for()
+        page.wait_for_timeout(1500)  # the spinner fades
+        picture = page.screenshot(full_page=True)
+        browser.close()
+    # 256 colours are enough for a page, and a third of the bytes
+    Image.open(BytesIO(picture)).convert("RGB").quantize(256, kmeans=2).save(path, optimize=True)
+    print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB")
+
+
+def main() -> None:
+    """A page with one model, on a desktop in light and on a phone in dark colours."""
+    page = build([MODEL])
+    address = launch(page)
+    shoot(address, DOCS / "demo_desktop.png", 1280, 800, "light")
+    shoot(address, DOCS / "demo_phone.png", 390, 844, "dark")
+    page.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""What a result says: class maps, times, bytes, shares, and the comparison with fp32."""
+
+import numpy as np
+import pytest
+from demo_models import write_tiny
+
+from binseg.data.scenes import draw_scene
+from binseg.demo import twins
+from binseg.demo.backends import REFERENCE
+from binseg.demo.inference import segment_picture
+from binseg.demo.models import ModelList
+from binseg.errors import BinsegError
+from binseg.nn.segmenter import create_model
+from binseg.predictor import Predictor
+
+IMAGE = draw_scene(0, 0, (45, 61)).image
+
+
+@pytest.fixture
+def models(tmp_path) -> ModelList:
+    return ModelList([write_tiny(tmp_path), write_tiny(tmp_path, name="alone", twin=False)])
+
+
+def test_a_result(models):
+    found = segment_picture(models, "tiny", REFERENCE, IMAGE, with_twin=True)
+    choice = models.get("tiny")
+    for path, class_map in ((choice.path, found.class_map), (choice.twin, found.twin_class_map)):
+        assert np.array_equal(class_map, Predictor(path, device="cpu")(IMAGE).class_map)
+    assert np.array_equal(found.image, IMAGE)
+    assert (found.key, found.backend) == ("tiny", REFERENCE)
+    assert list(found.milliseconds) == ["pre-processing", "network", "upsampling"]
+    assert all(value > 0 for value in found.milliseconds.values())
+    assert found.model_bytes == choice.path.stat().st_size
+    assert found.times_smaller == found.fp32_bytes / found.model_bytes
+    assert found.times_faster is not None
+    assert found.faster_note.startswith("measured here at 61 x 45: ")
+
+
+def test_fp32_bytes_are_four_for_every_number_of_the_twin(models):
+    found = segment_picture(models, "tiny", REFERENCE, IMAGE, with_twin=False)
+    architecture = models.load("tiny").model.architecture
+    twin = create_model(**{**architecture, "precision": "full"})
+    numbers = sum(
+        tensor.numel() for tensor in twin.state_dict().values() if tensor.is_floating_point()
+    )
+    assert found.fp32_bytes == 4 * numbers
+    assert found.twin_class_map is None
+
+
+def test_without_a_twin_there_is_no_second_map(models):
+    found = segment_picture(models, "alone", REFERENCE, IMAGE, with_twin=True)
+    assert found.twin_class_map is None
+    assert found.times_faster is not None
+
+
+def test_shares(models):
+    found = segment_picture(models, "tiny", REFERENCE, IMAGE, with_twin=False)
+    assert {each.id for each in found.shares} == set(range(found.labels.num_classes))
+    assert sum(each.share for each in found.shares) == pytest.approx(1)
+    order = [(-each.share, each.id) for each in found.shares]
+    assert order == sorted(order)
+    for each in found.shares:
+        assert each.name == found.labels.names[each.id]
+        assert each.share == pytest.approx((found.class_map == each.id).mean())
+        assert tuple(bytes.fromhex(each.color[1:])) == found.labels.palette[each.id]
+
+
+def test_the_ratio_is_measured_once_for_a_size_and_is_the_times_of_both(models, monkeypatch):
+    times = iter([0.010, 0.050, 0.030])  # 1-bit, fp32 in two memory formats
+    monkeypatch.setattr(twins, "_seconds", lambda run, wait: run() is not None and next(times))
+    ratio, note = twins.times_faster(models, "tiny", REFERENCE, (33, 47))
+    assert ratio == pytest.approx(3)
+    assert note == ("measured here at 47 x 33: 10.0 ms, its full-precision twin in fp32 30.0 ms")
+    assert twins.times_faster(models, "tiny", REFERENCE, (33, 47)) == (ratio, note)
+
+
+def test_a_network_without_a_twin_says_why(models, monkeypatch):
+    def refuse(**arguments):
+        raise BinsegError("no precision")
+
+    monkeypatch.setattr(twins, "create_model", refuse)
+    found = segment_picture(models, "alone", REFERENCE, IMAGE, with_twin=False)
+    assert found.times_faster is None
+    assert found.faster_note == "not measured: groupnet18 has no full-precision twin"
+    assert found.fp32_bytes > found.model_bytes
+
+
+def test_times_are_split_where_the_network_begins_and_ends(models, monkeypatch):
+    predictor = models.predictor("tiny", REFERENCE)
+    ticks = iter(range(100))  # a clock that ticks whenever it is read
+    monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
+    # by us, by Predictor, as the network begins and ends, by Predictor, by us
+    found, milliseconds = predictor.timed(IMAGE)
+    assert milliseconds == {"pre-processing": 2000, "network": 1000, "upsampling": 2000}
+    assert found.seconds == 3
+
+
+def test_faults_have_no_path(models):
+    for key, backend in (("gone", REFERENCE), ("tiny", "abacus")):
+        with pytest.raises(BinsegError) as caught:
+            segment_picture(models, key, backend, IMAGE, with_twin=False)
+        assert "/" not in str(caught.value)
