@@ -24,6 +24,8 @@ _SWEEP = (120, 1800)
 """Seconds: uploads and answers are looked at this often, and deleted at this age."""
 
 _ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "inference"}
+# a long video does not keep pictures waiting: they take turns on the device, frame by frame
+_ONE_VIDEO: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "video"}
 _OWN: dict[str, Any] = {"api_visibility": "private"}
 
 # gradio gives the buttons of its examples no names
@@ -155,7 +157,7 @@ def _video_tab(events: Events, choices: list[gr.Dropdown]) -> None:
         [segmented, about],
         preprocess=False,
         show_progress_on=segmented,
-        **_ONE_AT_A_TIME,
+        **_ONE_VIDEO,
         **_OWN,
     )
     stop.click(events.stop, queue=False, **_OWN)

@@ -7,6 +7,7 @@ import gradio as gr
 
 from binseg.demo.viewer import ASSETS
 from binseg.errors import BinsegError
+from binseg.malloc import ARENA_MAX, set_malloc
 
 LARGEST_FILE = 40 * 2**20
 """Bytes of an upload."""
@@ -43,6 +44,8 @@ def launch(
     Raises:
         BinsegError: the port is taken, or the host is none of this machine's.
     """
+    # each of the server's threads would keep a heap of its own, with the holes of its last picture
+    set_malloc(ARENA_MAX, 1)
     try:
         _, address, public = page.launch(
             server_name=host,

@@ -1,11 +1,10 @@
 """Running the Lightning trainer over a run folder, and wording what goes wrong in it."""
 
-import ctypes
 import logging
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from binseg.data.position import ResumableData
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
+from binseg.malloc import MMAP_THRESHOLD, TRIM_THRESHOLD, set_malloc
 from binseg.training.binary_module import BinaryModule, Recipe
 from binseg.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from binseg.training.config import TrainerConfig
@@ -89,14 +89,10 @@ def fit(
 def _keep_freed_memory() -> None:
     """Let glibc keep the blocks that a step frees and the next one wants again.
 
-    Giving them back and getting them page by page took a tenth of a step on a CPU. Other C
-    libraries have no such switch and are left alone.
+    Giving them back and getting them page by page took a tenth of a step on a CPU.
     """
-    trim_threshold, mmap_threshold = -1, -3  # numbers of malloc.h
-    with suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(trim_threshold, 2**31 - 1)
-        libc.mallopt(mmap_threshold, 32 * 2**20)
+    set_malloc(TRIM_THRESHOLD, 2**31 - 1)
+    set_malloc(MMAP_THRESHOLD, 32 * 2**20)
 
 
 @contextmanager
