@@ -1,6 +1,7 @@
 """What holds for every test: one thread, kernels that are compiled, torch as it was found."""
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -9,6 +10,11 @@ import pytest
 # Before anything imports torch, here or in a process that a test starts. The last bits of results
 # depend on the number of threads, and threads of two processes on two cores wait for one another.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+# a shell's background jobs have Ctrl-C ignored, and what tests start inherits that
+with suppress(ValueError):  # not in the main thread
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

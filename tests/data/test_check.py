@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -217,14 +218,18 @@ def test_ctrl_c_ends_with_one_line(tmp_path: Path) -> None:
         text=True,
         start_new_session=True,  # a terminal's Ctrl-C goes to all processes of a group
     )
-    for _ in range(600):
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        if len(children.read_text().split()) == 2:
-            break
-        time.sleep(0.1)
-    time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    try:
+        for _ in range(600):
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+            if len(children.read_text().split()) == 2:
+                break
+            time.sleep(0.1)
+        time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130
     assert err == "binseg: error: interrupted\n"
     assert "Traceback" not in out
