@@ -18,7 +18,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -196,7 +196,9 @@ def main() -> int:
     print("latency:", ", ".join(f"{k} {v:.2f} s" for k, v in load.percentiles().items()))
     print("memory:", ", ".join(f"{at:.0f} s {size / 1e6:.0f} MB" for at, size in load.memory))
     if options.out:
-        figures = asdict(load) | {"percentiles": load.percentiles(), **describe()}
+        counted = {"answers": dict(load.answers), "percentiles": load.percentiles()}
+        figures = vars(load) | counted | describe()
+        del figures["latency"]  # hundreds of numbers, of which the percentiles say enough
         options.out.write_text(json.dumps(figures, indent=1) + "\n")
     return 1 if load.faults else 0
 
