@@ -112,6 +112,12 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=method)
 
 
+def size_within(height: int, width: int, longest: int) -> tuple[int, int]:
+    """(height, width) in pixels, shrunk so that the long side is at most `longest`."""
+    shrink = min(1.0, longest / max(height, width))
+    return max(1, round(height * shrink)), max(1, round(width * shrink))
+
+
 def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """uint8 (H, W) train ids to `size` = (height, width) by the nearest pixel, ids never mixed.
 

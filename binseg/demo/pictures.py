@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from binseg.data.imageio import image_size, read_image
-from binseg.data.preprocess import resize_image
+from binseg.data.preprocess import resize_image, size_within
 from binseg.demo.faults import without_folders
 from binseg.errors import BinsegError
 
@@ -49,8 +49,7 @@ def open_upload(path: str | os.PathLike[str], *, longest: int = 1280) -> OpenedP
     with without_folders(path):
         height, width = image_size(path, MAX_PIXELS)
         _refuse_shape(path, height, width)
-        shrink = min(1.0, longest / max(height, width))
-        size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
+        size = size_within(height, width, longest)
         image = read_image(path, MAX_PIXELS, longest_side=longest)
     if size == (height, width):
         return OpenedPicture(image)

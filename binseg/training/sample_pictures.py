@@ -13,7 +13,7 @@ from binseg.data.imageio import write_image
 from binseg.data.labels import LabelTable
 from binseg.data.module import SegmentationData
 from binseg.data.prepare import evenly_spaced
-from binseg.data.preprocess import resize_image, resize_labels
+from binseg.data.preprocess import resize_image, resize_labels, size_within
 from binseg.data.samples import Sample
 from binseg.visualize import legend, overlay
 
@@ -87,9 +87,7 @@ def _with_legend(picture: np.ndarray, labels: np.ndarray, table: LabelTable) -> 
 
 
 def _shrunk(picture: np.ndarray) -> np.ndarray:
-    factor = min(1.0, _TILE / max(picture.shape[:2]))
-    height, width = (max(1, round(side * factor)) for side in picture.shape[:2])
-    return resize_image(picture, (height, width))
+    return resize_image(picture, size_within(picture.shape[0], picture.shape[1], _TILE))
 
 
 def _sheet(tiles: Sequence[np.ndarray]) -> np.ndarray:

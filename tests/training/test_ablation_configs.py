@@ -1,16 +1,13 @@
 """Each configuration under configs/ablations/ changes what its name says, and nothing else."""
 
-import contextlib
-import io
 import re
-from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from parsed_configs import parsed
 
-from binseg.cli import main
 from binseg.nn.segmenter import create_model
 from binseg.training.config import ModelConfig
 
@@ -51,16 +48,6 @@ PROMISED = {
 }
 
 every_ablation = pytest.mark.parametrize("name", PROMISED)
-
-
-@cache
-def parsed(path: Path) -> dict:
-    """The experiment as the command line understands the file."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        status = main(["train", "--config", str(path), "--out", "runs/none", "--print_config"])
-    assert status == 0
-    return yaml.safe_load(printed.getvalue())
 
 
 def lines(name: str) -> list[str]:

@@ -1,17 +1,14 @@
 """The configurations for PASCAL VOC, VOC animals and Cityscapes train on trees of their layouts."""
 
-import contextlib
-import io
 import json
 import re
 import shlex
-from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from dataset_trees import write_cityscapes, write_voc
+from parsed_configs import parsed
 
 from binseg.cli import main
 from binseg.packed.file import load
@@ -38,16 +35,6 @@ PAPERS = {
 }
 
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.stem}")
-
-
-@cache
-def parsed(path: Path) -> dict:
-    """The experiment as the command line understands the file."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        status = main(["train", "--config", str(path), "--out", "runs/none", "--print_config"])
-    assert status == 0
-    return yaml.safe_load(printed.getvalue())
 
 
 @pytest.fixture(scope="module")
