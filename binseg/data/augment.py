@@ -18,7 +18,7 @@ import numpy as np
 
 from binseg.data.jitter import Factors, jitter, random_factors
 from binseg.data.preprocess import IMAGENET_MEAN
-from binseg.data.window import cut, random_window
+from binseg.data.window import Window, cut, random_window
 from binseg.errors import BinsegError
 
 
@@ -88,12 +88,10 @@ class TrainTransform:
             uint8 (h, w, 3) and uint8 (h, w) at the crop's size; pixels outside the picture have
             the mean colour and label 255.
         """
-        config = self.config
         generator = np.random.default_rng(seed)
-        size = image.shape[0], image.shape[1]
-        window = random_window(generator, size, self.crop, config.scale_min, config.scale_max)
+        window, flipped = self._geometry(generator, (image.shape[0], image.shape[1]))
         image, labels = cut(image, labels, window, self.crop, self.fill)
-        if generator.random() < config.flip:
+        if flipped:
             image, labels = cv2.flip(image, 1), cv2.flip(labels, 1)
         if any(self.strengths):
             image = jitter(image, random_factors(generator, self.strengths))
@@ -105,6 +103,19 @@ class TrainTransform:
                 step.py_random = random.Random(second)
             image = self._rest(image=image)["image"]
         return image, labels
+
+    def geometry(self, size: tuple[int, int], seed: Sequence[int]) -> tuple[Window, bool]:
+        """What the variant of `seed` shows of a picture of (height, width) pixels, and whether it
+        is then mirrored."""
+        return self._geometry(np.random.default_rng(seed), size)
+
+    def _geometry(
+        self, generator: np.random.Generator, size: tuple[int, int]
+    ) -> tuple[Window, bool]:
+        # the first draws of a variant, so that they can be had without the rest
+        config = self.config
+        window = random_window(generator, size, self.crop, config.scale_min, config.scale_max)
+        return window, bool(generator.random() < config.flip)
 
 
 def _rest(config: AugmentConfig) -> Any:

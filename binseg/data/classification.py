@@ -3,14 +3,14 @@
 import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from binseg.data.classification_augment import augment, augment_one, fit_size, square
+from binseg.data.classification_augment import augment, augment_one, fit_size, square, views
 from binseg.data.classification_config import ClassificationConfig
 from binseg.data.classification_files import LabelledPictures, check_same_classes, open_split
 from binseg.data.classification_store import Progress, decode, stored_bytes
@@ -20,13 +20,16 @@ from binseg.data.prepare import evenly_spaced
 from binseg.data.preprocess import Preprocessing
 from binseg.data.sampler import CalibrationBatches, Key, OrderedBatches, TrainBatches
 from binseg.data.samples import Sample
+from binseg.errors import BinsegError
 
 
 class LabelledBatch(TypedDict):
-    """`image`: uint8 (N, 3, size, size), channels_last; `label`: int64 (N,) class ids."""
+    """`image`: uint8 (N, 3, size, size), channels_last; `label`: int64 (N,) class ids; `index`, of
+    pictures in memory: N places in the split."""
 
     image: Tensor
     label: Tensor
+    index: NotRequired[list[int]]
 
 
 class ClassificationData(ResumableData):
@@ -106,6 +109,40 @@ class ClassificationData(ResumableData):
             "train", CalibrationBatches(chosen, self.config.batch_size, *self._shard)
         )
 
+    def plain_pictures(self, size: int, count: int) -> Iterator[Tensor]:
+        """The training pictures in their order, unaugmented, `count` at a time.
+
+        Args:
+            size: sides of the result in pixels.
+            count: pictures at a time; the last may be fewer.
+
+        Returns:
+            uint8 (n, 3, size, size) on the training device, channels_last.
+
+        Raises:
+            BinsegError: the pictures are not kept in memory.
+        """
+        if not self.in_memory:
+            raise BinsegError(
+                f"{self.config.root}: its pictures are not kept in memory, as a teacher that sees "
+                "each once wants it; raise data.memory_limit or set data.in_memory"
+            )
+        store = self._stores["train"]
+        for start in range(0, len(store.targets), count):
+            images = store.images[start : start + count].permute(0, 3, 1, 2)
+            yield fit_size(images, size)
+
+    def views(self, indices: list[int], epoch: int) -> Tensor:
+        """Where the pictures of a training batch come from, see `classification_augment.views`.
+
+        Args:
+            indices: the batch's, in its order.
+            epoch: from 0, that it belongs to.
+        """
+        size = self._stores["train"].images.shape[1:3]
+        key = (self.config.seed, epoch, indices[0])
+        return views(self.config, key, len(indices), (size[0], size[1]))
+
     def _plain(
         self, split: str, batches: OrderedBatches | CalibrationBatches
     ) -> Iterable[LabelledBatch]:
@@ -138,7 +175,7 @@ class _Store:
     def take(self, indices: list[int]) -> LabelledBatch:
         chosen = torch.tensor(indices, device=self.images.device)
         images = self.images.index_select(0, chosen).permute(0, 3, 1, 2)
-        return {"image": images, "label": self.targets[chosen]}
+        return {"image": images, "label": self.targets[chosen], "index": indices}
 
 
 class _AugmentedBatches:
@@ -156,7 +193,7 @@ class _AugmentedBatches:
             batch = self.store.take([index for _, index in keys])
             # the first key stands for the whole batch: no other batch of its epoch has it
             image = augment(batch["image"], self.config, (self.config.seed, *keys[0]))
-            yield {"image": image, "label": batch["label"]}
+            yield {"image": image, "label": batch["label"], "index": batch["index"]}
 
     def state_dict(self) -> dict[str, Any]:
         return {}

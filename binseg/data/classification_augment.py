@@ -32,7 +32,31 @@ def augment(images: Tensor, config: ClassificationConfig, key: tuple[int, ...]) 
         offsets = rng.integers(0, 2 * config.padding + 1, (count, 2))
         return fit_size(_shifted(images, offsets, mirrored, config.padding), config.size)
     windows = random_windows(rng, count, height, width, config.area)
-    return _resampled(images, windows, mirrored, config.size)
+    return _resampled(images, _theta(windows, mirrored), config.size)
+
+
+def views(
+    config: ClassificationConfig, key: tuple[int, ...], count: int, size: tuple[int, int]
+) -> Tensor:
+    """Where `augment`'s pictures come from.
+
+    Args:
+        config, key: as given to `augment`.
+        count: N, pictures of the batch.
+        size: (H, W) of the pictures; H = W if their crop is "shift".
+
+    Returns:
+        float32 (N, 2, 3), the affine maps from a point (x, y, 1) of a changed picture to that of
+        the picture, both from −1 at the left or upper edge to 1 at the opposite one.
+    """
+    rng = np.random.default_rng(list(key))
+    mirrored = rng.random(count) < 0.5 if config.flip else np.zeros(count, bool)
+    if config.crop == "shift":
+        offsets = rng.integers(0, 2 * config.padding + 1, (count, 2)) - config.padding
+        windows = np.concatenate([offsets / size, np.ones((count, 2))], axis=1)
+    else:
+        windows = random_windows(rng, count, *size, config.area)
+    return _theta(windows, mirrored)
 
 
 def augment_one(
@@ -121,7 +145,7 @@ def _reflected(index: np.ndarray, length: int) -> np.ndarray:
     return np.minimum(index, 2 * length - 2 - index)
 
 
-def _resampled(images: Tensor, windows: np.ndarray, mirrored: np.ndarray, size: int) -> Tensor:
+def _theta(windows: np.ndarray, mirrored: np.ndarray) -> Tensor:
     top, left, high, wide = windows.T
     # grid_sample's coordinates run from −1 to 1 over the picture
     theta = np.zeros((len(windows), 2, 3), np.float32)
@@ -129,9 +153,11 @@ def _resampled(images: Tensor, windows: np.ndarray, mirrored: np.ndarray, size: 
     theta[:, 1, 1] = high
     theta[:, 0, 2] = 2 * left + wide - 1
     theta[:, 1, 2] = 2 * top + high - 1
-    grid = F.affine_grid(
-        torch.from_numpy(theta).to(images.device), [len(images), 3, size, size], align_corners=False
-    )
+    return torch.from_numpy(theta)
+
+
+def _resampled(images: Tensor, theta: Tensor, size: int) -> Tensor:
+    grid = F.affine_grid(theta.to(images.device), [len(images), 3, size, size], align_corners=False)
     pixels = images.float().contiguous(memory_format=torch.channels_last)
     out = F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
     return out.round_().clamp_(0, 255).to(torch.uint8).contiguous(memory_format=torch.channels_last)

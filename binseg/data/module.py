@@ -15,8 +15,9 @@ from binseg.data.prepare import PreparedDataset, evenly_spaced
 from binseg.data.preprocess import Preprocessing, resize_image, resize_labels
 from binseg.data.sampler import CalibrationBatches, Key, OrderedBatches
 from binseg.data.samples import Sample, told_size
+from binseg.data.window import Window
 
-__all__ = ["Batch", "ClassFrequencies", "DataConfig", "SegmentationData"]
+__all__ = ["Batch", "ClassFrequencies", "CropGeometry", "DataConfig", "SegmentationData"]
 
 
 class ClassFrequencies(NamedTuple):
@@ -29,6 +30,16 @@ class ClassFrequencies(NamedTuple):
 
     pixels: np.ndarray
     present_pixels: np.ndarray
+
+
+class CropGeometry(NamedTuple):
+    """Where a training crop comes from: the place of its picture in the split, the picture's
+    (height, width) in pixels, the part that is shown, and whether it is then mirrored."""
+
+    place: int
+    size: tuple[int, int]
+    window: Window
+    flipped: bool
 
 
 class SegmentationData(ResumableData):
@@ -107,9 +118,24 @@ class SegmentationData(ResumableData):
         """
         config = self.config
         batches = self._train_batches()
-        transform = train_transform(config.augment, config.crop, self.preprocessing.mean)
-        read = functools.partial(_augmented, self.train_set, transform, config.seed)
+        read = functools.partial(_augmented, self.train_set, self._transform, config.seed)
         return ResumableLoader(read, batches, workers=config.workers, persistent=True)
+
+    @functools.cached_property
+    def _transform(self) -> TrainTransform:
+        config = self.config
+        return train_transform(config.augment, config.crop, self.preprocessing.mean)
+
+    @functools.cached_property
+    def _places(self) -> dict[str, int]:
+        return {self.train_set.name(index): index for index in range(len(self.train_set))}
+
+    def crop_geometry(self, name: str, epoch: int) -> CropGeometry:
+        """Where the crop of `epoch` (from 0) lies in the training picture called `name`."""
+        index = self._places[name]
+        size = self.train_set.size(index)
+        window, flipped = self._transform.geometry(size, (self.config.seed, epoch, index))
+        return CropGeometry(index, size, window, flipped)
 
     def val_dataloader(self) -> Loader:
         """Whole validation pictures in a fixed order, each in exactly one process."""

@@ -28,10 +28,16 @@ class Classifier(nn.Module):
         self.fc = nn.Linear(backbone.channels[-1], int(architecture["num_classes"]))
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.classify(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """The map that is pooled, (N, C, H / output stride, W / output stride)."""
         last = self.backbone(x)[-1]
-        if self.backbone.final_relu:
-            last = F.relu(last)
-        return self.fc(last.mean(dim=(2, 3)))
+        return F.relu(last) if self.backbone.final_relu else last
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (N, num_classes) of `features`."""
+        return self.fc(features.mean(dim=(2, 3)))
 
 
 def create_classifier(name: str, *, num_classes: int, **options: Any) -> Classifier:

@@ -90,7 +90,9 @@ class BinaryModule(L.LightningModule, Generic[Network]):
             self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))
             self.average.requires_grad_(False)
         # in a tuple, so that the teacher is no part of the state and is not trained
-        self._teacher = (teacher.eval().requires_grad_(False),) if teacher is not None else ()
+        self._teacher: tuple[nn.Module, ...] = ()
+        if teacher is not None:
+            self._teacher = (teacher.eval().requires_grad_(False),)
         # sums of the epoch so far, kept in checkpoints: a resumed epoch reports the same mean
         self.register_buffer("loss_sum", torch.zeros((), dtype=torch.float64))
         self.register_buffer("loss_steps", torch.zeros((), dtype=torch.int64))
@@ -100,8 +102,13 @@ class BinaryModule(L.LightningModule, Generic[Network]):
         """The network that is scored and saved: the moving average if there is one."""
         return cast(Network, self.average.module) if self.average is not None else self.network
 
+    @property
+    def trained(self) -> nn.Module:
+        """Whose parameters the optimizer changes."""
+        return self.network
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return create_optimizer(self.network, self.recipe.optimizer)
+        return create_optimizer(self.trained, self.recipe.optimizer)
 
     # --- training ---
 
@@ -111,7 +118,7 @@ class BinaryModule(L.LightningModule, Generic[Network]):
 
     def on_train_start(self) -> None:
         optimizer = cast(torch.optim.Optimizer, self.optimizers(use_pl_optimizer=False))
-        adopt_settings(optimizer, self.network, self.recipe.optimizer)
+        adopt_settings(optimizer, self.trained, self.recipe.optimizer)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         self.enter_step(self.current_epoch)

@@ -71,3 +71,16 @@ def topk_hits(logits: Tensor, labels: Tensor, k: int) -> Tensor:
     """
     best = logits.topk(min(k, logits.shape[1]), dim=1).indices
     return (best == labels[:, None]).any(dim=1).sum()
+
+
+def feature_distillation(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference from the teacher's map with each channel standardized over the batch.
+
+    Without the standardization the few channels of large numbers would be all that is learnt.
+
+    Args:
+        student: (N, C, H, W), after its regressor.
+        teacher: (N, C, H, W).
+    """
+    target = F.batch_norm(teacher.float(), None, None, training=True)
+    return F.mse_loss(student.float(), target)

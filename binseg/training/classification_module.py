@@ -13,11 +13,13 @@ from binseg.packed.backbone_file import save_classifier
 from binseg.training.binary_module import BinaryModule
 from binseg.training.classification_losses import (
     distillation,
+    feature_distillation,
     mix,
     soft_cross_entropy,
     soft_targets,
     topk_hits,
 )
+from binseg.training.feature_teacher import PictureFeatures, features_of
 from binseg.training.pretraining_config import Pretraining
 
 
@@ -30,8 +32,10 @@ class ClassificationModule(BinaryModule[Classifier]):
         classes: names by class id.
         preprocessing: how uint8 pictures become input.
         teacher: full-precision classifier with the same classes and input, or None.
+        encoder: of segmentation-models-pytorch, whose last map is imitated; or None.
 
     Attributes:
+        regressor: from the network's last map to the encoder's channels; None without encoder.
         hits: of the latest validation on this process: top-1, top-5 and pictures, int64 (3,).
     """
 
@@ -46,28 +50,63 @@ class ClassificationModule(BinaryModule[Classifier]):
         preprocessing: Preprocessing,
         *,
         teacher: nn.Module | None = None,
+        encoder: nn.Module | None = None,
     ) -> None:
         super().__init__(network, pretraining, preprocessing, teacher)
         self.pretraining = pretraining
+        self.regressor: nn.Conv2d | None = None
+        self._encoder: tuple[nn.Module, ...] = ()  # as the teacher
+        self._picture_features: PictureFeatures | None = None
+        if encoder is not None:
+            self._encoder = (encoder.eval().requires_grad_(False),)
+            channels = cast(list[int], encoder.out_channels)[-1]
+            self.regressor = nn.Conv2d(network.fc.in_features, channels, 1)
         self.classes = classes
         self.register_buffer("hits", torch.zeros(3, dtype=torch.int64), persistent=False)
 
     # --- training ---
+
+    @property
+    def trained(self) -> nn.Module:
+        if self.regressor is None:
+            return self.network
+        return nn.ModuleDict({"network": self.network, "regressor": self.regressor})
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         config = self.pretraining
         targets = soft_targets(batch["label"], len(self.classes), config.loss.label_smoothing)
         images = self.preprocessing.normalize(batch["image"])
         images, targets = mix(images, targets, config.loss.mixup)
-        logits = self.network(images)
+        features = self.network.features(images)
+        logits = self.network.classify(features)
         loss = soft_cross_entropy(logits, targets)
         for teacher in self._teacher:
             with torch.no_grad():
                 theirs = teacher(images)
             term = distillation(logits, theirs, config.distillation.temperature)
             loss = loss + config.distillation.weight * term
+        if self.regressor is not None:
+            size = (features.shape[2], features.shape[3])
+            theirs = self._imitated(batch, images, size).to(features.device)
+            term = feature_distillation(self.regressor(features), theirs)
+            loss = loss + config.distillation.weight * term
         self.count_loss(loss, batch_idx)
         return loss
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        for encoder in self._encoder:
+            encoder.to(self.device)
+
+    def _imitated(self, batch: LabelledBatch, images: Tensor, size: tuple[int, int]) -> Tensor:
+        (encoder,) = self._encoder
+        if self.pretraining.distillation.sees == "crops":
+            return features_of(encoder, images, size)
+        if self._picture_features is None:
+            data = cast(ClassificationData, self.trainer.datamodule)  # type: ignore[attr-defined]
+            autocast = self.pretraining.trainer.precision == "bf16"
+            self._picture_features = PictureFeatures(encoder, data, self.device, autocast=autocast)
+        return self._picture_features.cut(batch["index"], self.current_epoch, size)
 
     # --- validation ---
 

@@ -46,7 +46,7 @@ class ModelConfig:
         precision: binary, or full for the full-precision twin.
         bases: K, 1 to 8.
         width: channels of the first stage; 64 in the paper.
-        head: fcn (default), fcn32s, fcn16s, fcn8s or deeplabv3.
+        head: fcn (default), fcn32s, fcn16s, fcn8s, fcn4s or deeplabv3.
         head_kernel: kernel size of the head's first convolution, 3 or 1.
         dropout: probability in the head, 0 to 1.
         output_stride: input pixels to one of the last stage, 8, 16 or 32.
@@ -160,7 +160,8 @@ class LossConfig:
 
     Args:
         name: ce (cross-entropy) or ohem (cross-entropy over hard pixels).
-        class_weights: none or median_frequency.
+        class_weights: none, median_frequency, or log_frequency (milder: 1 / ln(1.02 + frequency),
+            between 1.4 and 50).
         ohem_threshold: pixels whose true class has a lower probability count.
         ohem_keep: share of the pixels that count at least.
         dice: weight of the Dice term.
@@ -170,7 +171,7 @@ class LossConfig:
     """
 
     name: Literal["ce", "ohem"] = "ce"
-    class_weights: Literal["none", "median_frequency"] = "none"
+    class_weights: Literal["none", "median_frequency", "log_frequency"] = "none"
     ohem_threshold: float = 0.7
     ohem_keep: float = 0.1
     dice: float = 0.0
@@ -218,11 +219,16 @@ class DistillationConfig:
         teacher: model file of the teacher (also one of an smp_ model); null for none.
         weight: of the distillation term beside the loss.
         temperature: T of the softened distributions.
+        sees: crops: each training crop as the student sees it; pictures: every whole picture and
+            its mirror image once, before the first step, and the mean of its scores is cut out
+            with each crop. That costs a step next to nothing, however large the teacher is;
+            memory: 2 bytes for each class and 16 pixels of the split.
     """
 
     teacher: Path | None = None
     weight: float = 1.0
     temperature: float = 4.0
+    sees: Literal["crops", "pictures"] = "crops"
 
     def __post_init__(self) -> None:
         _check("distillation.weight", self.weight, 0, 1e30)

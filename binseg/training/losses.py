@@ -8,6 +8,8 @@ from binseg.data.labels import IGNORE
 from binseg.errors import BinsegError
 from binseg.training.config import LossConfig
 
+_NOTHING_LABELLED = "the training split has no labelled pixel; see `binseg data check`"
+
 
 class SegmentationLoss(nn.Module):
     """The pixel-wise term plus the weighted region terms of a `LossConfig`.
@@ -137,6 +139,26 @@ def distillation_loss(
     return temperature**2 * (divergence * counted).sum() / counted.sum().clamp(min=1)
 
 
+def log_frequency_weights(pixels: Tensor) -> Tensor:
+    """weight(c) = 1 / ln(1.02 + freq(c)), freq(c) = pixels of c / all labelled pixels.
+
+    Source: Paszke et al. 2016, "ENet: A Deep Neural Network Architecture for Real-Time Semantic
+    Segmentation", section 5.1.
+
+    Args:
+        pixels: int64 (C,), labelled pixels of each class.
+
+    Returns:
+        float32 (C,).
+
+    Raises:
+        BinsegError: no pixel is labelled.
+    """
+    if not int(pixels.sum()):
+        raise BinsegError(_NOTHING_LABELLED)
+    return (1 / torch.log(1.02 + pixels.double() / pixels.sum())).float()
+
+
 def median_frequency_weights(pixels: Tensor, pixels_where_present: Tensor) -> Tensor:
     """weight(c) = median(freq) / freq(c), freq(c) = pixels of c / pixels of pictures that have c.
 
@@ -155,7 +177,7 @@ def median_frequency_weights(pixels: Tensor, pixels_where_present: Tensor) -> Te
     """
     present = pixels > 0
     if not bool(present.any()):
-        raise BinsegError("the training split has no labelled pixel; see `binseg data check`")
+        raise BinsegError(_NOTHING_LABELLED)
     frequency = pixels[present].double() / pixels_where_present[present].double()
     weights = torch.zeros(len(pixels), dtype=torch.float32)
     weights[present] = (frequency.quantile(0.5) / frequency).float()

@@ -18,6 +18,7 @@ from binseg.packed import file
 from binseg.training.binary_module import BinaryModule
 from binseg.training.config import Experiment
 from binseg.training.losses import SegmentationLoss, distillation_loss
+from binseg.training.teacher_scores import PictureScores
 
 
 class SegmentationModule(BinaryModule[Segmenter]):
@@ -52,6 +53,7 @@ class SegmentationModule(BinaryModule[Segmenter]):
         self.labels = labels
         self.loss = SegmentationLoss(experiment.loss, class_weights)
         self.scores: Scores | None = None
+        self._picture_scores: PictureScores | None = None
         self.matrix = ConfusionMatrix(labels.num_classes)
 
     # --- training ---
@@ -61,15 +63,29 @@ class SegmentationModule(BinaryModule[Segmenter]):
         labels = batch["label"]
         logits = self.network(images)
         loss = self.loss(logits, labels)
-        distillation = self.experiment.distillation
-        for teacher in self._teacher:
-            with torch.no_grad():
-                target = teacher(images)
-            loss = loss + distillation.weight * distillation_loss(
-                logits, target, labels, distillation.temperature
+        if self._teacher:
+            loss = loss + self.experiment.distillation.weight * self._distilled(
+                images, logits, labels, batch["name"]
             )
         self.count_loss(loss, batch_idx)
         return loss
+
+    def _distilled(
+        self, images: Tensor, logits: Tensor, labels: Tensor, names: list[str]
+    ) -> Tensor:
+        (teacher,) = self._teacher
+        distillation = self.experiment.distillation
+        if distillation.sees == "crops":
+            with torch.no_grad():
+                target = teacher(images)
+            return distillation_loss(logits, target, labels, distillation.temperature)
+        if self._picture_scores is None:
+            data = cast(SegmentationData, self.trainer.datamodule)  # type: ignore[attr-defined]
+            autocast = self.recipe.trainer.precision == "bf16"
+            self._picture_scores = PictureScores(teacher, data, self.device, autocast=autocast)
+        return self._picture_scores.loss(
+            logits, labels, names, self.current_epoch, distillation.temperature
+        )
 
     # --- validation ---
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from rich.console import Console
@@ -11,6 +12,7 @@ from torch import nn
 from binseg.data.classification import ClassificationData
 from binseg.errors import BinsegError
 from binseg.nn.classifier import Classifier, create_classifier
+from binseg.nn.segmenter import SmpSegmenter
 from binseg.packed import file
 from binseg.packed.backbone_file import load_classifier, start_backbone
 from binseg.training.checkpoints import BEST
@@ -57,12 +59,14 @@ def pretrain(pretraining: Pretraining, folder: Path, *, resume: bool = False) ->
     prepare_process(pretraining.trainer)
 
     data = ClassificationData(pretraining.data, _DecodingBar())
+    teacher, encoder = _teachers(pretraining, data)
     module = ClassificationModule(
         _network(pretraining, data, from_checkpoint=checkpoint is not None),
         pretraining,
         data.classes,
         data.preprocessing,
-        teacher=_teacher(pretraining, data),
+        teacher=teacher,
+        encoder=encoder,
     )
     best = fit(module, data, folder, checkpoint=checkpoint, notes=notes, command="pretrain")
     return PretrainingResult(folder, folder / BEST, best.best, best.best_epoch)
@@ -104,14 +108,33 @@ def _network(
     return network.to(memory_format=torch.channels_last)
 
 
-def _teacher(pretraining: Pretraining, data: ClassificationData) -> nn.Module | None:
-    path = pretraining.distillation.teacher
+def _teachers(
+    pretraining: Pretraining, data: ClassificationData
+) -> tuple[nn.Module | None, nn.Module | None]:
+    """A classifier whose scores are learnt, and an encoder whose last map is; one or neither."""
+    distillation = pretraining.distillation
+    path = distillation.teacher
     if path is None:
-        return None
-    loaded = load_classifier(path)
-    _check_classes(loaded.classes, data, path)
+        return None, None
+    if file.read_header(path)["kind"] == "classifier":
+        if distillation.sees == "pictures":
+            raise BinsegError(
+                f"{path}: a classifier teaches crops only; set distillation.sees to crops"
+            )
+        classifier = load_classifier(path)
+        _check_classes(classifier.classes, data, path)
+        check_teacher_pictures(path, data.preprocessing, classifier.preprocessing)
+        return classifier.model, None
+    loaded = file.load(path)
+    if not isinstance(loaded.model, SmpSegmenter):
+        raise BinsegError(
+            f"{path}: neither a classifier nor a network of segmentation-models-pytorch, whose "
+            "encoder could teach"
+        )
+    if pretraining.loss.mixup:
+        raise BinsegError("an encoder teaches single pictures: set loss.mixup to 0")
     check_teacher_pictures(path, data.preprocessing, loaded.preprocessing)
-    return loaded.model
+    return None, cast(nn.Module, loaded.model.network.encoder)
 
 
 def _check_classes(theirs: list[str], data: ClassificationData, path: Path) -> None:

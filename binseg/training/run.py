@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from binseg.data.module import SegmentationData
 from binseg.evaluation.confusion import Scores
@@ -13,9 +13,9 @@ from binseg.nn.segmenter import Segmenter, create_model
 from binseg.packed import file
 from binseg.packed.backbone_file import start_backbone
 from binseg.training.checkpoints import BEST
-from binseg.training.config import Experiment
+from binseg.training.config import Experiment, LossConfig
 from binseg.training.fitting import check_teacher_pictures, fit, prepare_process
-from binseg.training.losses import median_frequency_weights
+from binseg.training.losses import log_frequency_weights, median_frequency_weights
 from binseg.training.module import SegmentationModule
 from binseg.training.run_folder import CONFIG, checkpoint_of, notes_on_changes
 
@@ -60,18 +60,12 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
 
     data = SegmentationData(experiment.data)
     network = _network(experiment, data, from_checkpoint=checkpoint is not None)
-    weights = None
-    if experiment.loss.class_weights == "median_frequency":
-        frequencies = data.class_frequencies()
-        weights = median_frequency_weights(
-            torch.from_numpy(frequencies.pixels), torch.from_numpy(frequencies.present_pixels)
-        )
     module = SegmentationModule(
         network,
         experiment,
         data.labels,
         data.preprocessing,
-        class_weights=weights,
+        class_weights=_class_weights(experiment.loss, data),
         teacher=_teacher(experiment, data),
     )
     notes += [data.told()]
@@ -96,6 +90,15 @@ def _network(experiment: Experiment, data: SegmentationData, *, from_checkpoint:
         seed = experiment.trainer.seed
         start_backbone(network, backbone_start, data.preprocessing, seed=seed)
     return network.to(memory_format=torch.channels_last)
+
+
+def _class_weights(loss: LossConfig, data: SegmentationData) -> Tensor | None:
+    if loss.class_weights == "none":
+        return None
+    pixels, present = map(torch.from_numpy, data.class_frequencies())
+    if loss.class_weights == "log_frequency":
+        return log_frequency_weights(pixels)
+    return median_frequency_weights(pixels, present)
 
 
 def _teacher(experiment: Experiment, data: SegmentationData) -> nn.Module | None:

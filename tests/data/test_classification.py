@@ -88,9 +88,8 @@ def test_the_whole_window_is_the_picture_and_its_mirror():
     picture = gradient_picture(13, 13)
     settings = config(Path(), area=(1.0, 1.0), size=13)
     torch_windows = np.array([[0.0, 0.0, 1.0, 1.0]] * 2)
-    out = classification_augment._resampled(
-        batch_of(picture, 2), torch_windows, np.array([False, True]), settings.size
-    )
+    theta = classification_augment._theta(torch_windows, np.array([False, True]))
+    out = classification_augment._resampled(batch_of(picture, 2), theta, settings.size)
     assert np.array_equal(out[0].permute(1, 2, 0), picture)
     assert np.array_equal(out[1].permute(1, 2, 0), picture[:, ::-1])
 
@@ -98,9 +97,8 @@ def test_the_whole_window_is_the_picture_and_its_mirror():
 def test_a_quarter_window_is_enlarged_like_opencv_does():
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    out = classification_augment._resampled(
-        batch_of(picture, 1), np.array([[0.25, 0.5, 0.5, 0.5]]), np.array([False]), 16
-    )
+    theta = classification_augment._theta(np.array([[0.25, 0.5, 0.5, 0.5]]), np.array([False]))
+    out = classification_augment._resampled(batch_of(picture, 1), theta, 16)
     expected = cv2.resize(picture[4:12, 8:16], (16, 16), interpolation=cv2.INTER_LINEAR)
     # away from the window's border, where OpenCV sees no neighbours
     inner = out[0].permute(1, 2, 0).numpy()[2:-2, 2:-2].astype(int)

@@ -26,7 +26,9 @@ def test_every_family_with_every_head(name, head):
     assert all(p.grad is not None for n, p in model.named_parameters() if "head" in n)
 
 
-@pytest.mark.parametrize(("head", "stride"), [("fcn", 8), ("fcn32s", 32), ("fcn8s", 32)])
+@pytest.mark.parametrize(
+    ("head", "stride"), [("fcn", 8), ("fcn32s", 32), ("fcn8s", 32), ("fcn4s", 32)]
+)
 def test_output_stride_follows_the_head(head, stride):
     assert (
         create_model("groupnet18", num_classes=2, width=8, head=head).backbone.strides[-1] == stride

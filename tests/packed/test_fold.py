@@ -36,7 +36,7 @@ OPTIONS += [
     {"bases": 3, "atrous": atrous, "output_stride": stride}
     for atrous, stride in itertools.product(("bpac", "one_rate", "off"), (8, 16, 32))
 ]
-OPTIONS += [{"bases": 2, "head": head} for head in ("fcn", "fcn32s", "fcn16s", "fcn8s")]
+OPTIONS += [{"bases": 2, "head": head} for head in ("fcn", "fcn32s", "fcn16s", "fcn8s", "fcn4s")]
 OPTIONS += [{"bases": 2, "head_options": {"kernel_size": 1}}]
 OPTIONS += [{"bases": 2, "head": "fcn8s", "output_stride": 8}]
 OPTIONS += [{"bases": 2, "width": width} for width in (4, 20, 36)]

@@ -9,6 +9,7 @@ from binseg.training.config import LossConfig
 from binseg.training.losses import (
     SegmentationLoss,
     distillation_loss,
+    log_frequency_weights,
     median_frequency_weights,
     ohem_cross_entropy,
 )
@@ -110,3 +111,11 @@ def test_median_frequency_by_hand():
         torch.tensor([500, 10, 40, 0]), torch.tensor([1000, 100, 200, 0])
     )
     assert weights.tolist() == pytest.approx([0.4, 2.0, 1.0, 0.0])
+
+
+def test_log_frequency_by_hand():
+    # nine tenths of the pixels, a tenth, none
+    weights = log_frequency_weights(torch.tensor([900, 100, 0]))
+    assert weights.tolist() == pytest.approx(
+        [1 / math.log(0.92 + 1), 1 / math.log(1.12), 1 / math.log(1.02)], rel=1e-6
+    )

@@ -1,7 +1,8 @@
-"""Fully convolutional heads: FCN-32s, FCN-16s, FCN-8s and the dilated FCN head.
+"""Fully convolutional heads: FCN-32s, FCN-16s, FCN-8s, FCN-4s and the dilated FCN head.
 
 Source: Long et al. 2015, "Fully Convolutional Networks for Semantic Segmentation", section 4.2
-for the skip sums; 3×3 convolution to a quarter of the channels as in torchvision's FCN.
+for the skip sums (FCN-4s goes on with them to the first stage, for what is a few pixels wide);
+3×3 convolution to a quarter of the channels as in torchvision's FCN.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ class FCNHead(nn.Module):
         channels: channels of the backbone's stages, finest first.
         num_classes: C of the logits.
         skips: how many earlier stages add their scores: 0 (FCN-32s and the dilated head), 1
-            (FCN-16s) or 2 (FCN-8s).
+            (FCN-16s), 2 (FCN-8s) or 3 (FCN-4s).
         kernel_size: of the first convolution, 3 or 1.
         dropout: probability.
 

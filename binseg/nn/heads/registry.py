@@ -34,6 +34,7 @@ HEADS: dict[str, HeadSpec] = {
     "fcn32s": HeadSpec(partial(FCNHead, skips=0), output_stride=32),
     "fcn16s": HeadSpec(partial(FCNHead, skips=1), output_stride=32),
     "fcn8s": HeadSpec(partial(FCNHead, skips=2), output_stride=32),
+    "fcn4s": HeadSpec(partial(FCNHead, skips=3), output_stride=32),
     "deeplabv3": HeadSpec(
         DeepLabV3Head,
         output_stride=8,
