@@ -166,8 +166,10 @@ class LossConfig:
         ohem_keep: share of the pixels that count at least.
         dice: weight of the Dice term.
         lovasz: weight of the Lovasz-softmax term.
-        region_stride: those two look at every n-th pixel in both directions; Lovasz sorts all
-            pixels for each class, which on a CPU can cost more than the network.
+        stride: all terms look at every n-th pixel in both directions; on a CPU the loss over all
+            pixels can cost as much as the network, and neighbours say almost the same.
+        region_stride: of those, Dice and Lovasz look at every n-th; Lovasz sorts all pixels for
+            each class.
     """
 
     name: Literal["ce", "ohem"] = "ce"
@@ -176,6 +178,7 @@ class LossConfig:
     ohem_keep: float = 0.1
     dice: float = 0.0
     lovasz: float = 0.0
+    stride: int = 1
     region_stride: int = 1
 
     def __post_init__(self) -> None:
@@ -183,6 +186,7 @@ class LossConfig:
         _check("loss.ohem_keep", self.ohem_keep, 0, 1)
         _check("loss.dice", self.dice, 0, 1e30)
         _check("loss.lovasz", self.lovasz, 0, 1e30)
+        _check("loss.stride", self.stride, 1)
         _check("loss.region_stride", self.region_stride, 1)
 
 

@@ -44,6 +44,7 @@ class SegmentationLoss(nn.Module):
                 self.region_weights.append(config.lovasz)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        logits, labels = _every(self.config.stride, logits, labels)
         logits, labels = logits.float(), labels.long()
         if self.config.name == "ohem":
             loss = ohem_cross_entropy(
@@ -55,12 +56,15 @@ class SegmentationLoss(nn.Module):
             )
         else:
             loss = cross_entropy(logits, labels, self.class_weights)
-        stride = self.config.region_stride
-        logits, labels = logits[..., ::stride, ::stride], labels[..., ::stride, ::stride]
+        logits, labels = _every(self.config.region_stride, logits, labels)
         if self.regions and bool((labels != IGNORE).any()):
             for weight, region in zip(self.region_weights, self.regions, strict=True):
                 loss = loss + weight * region(logits, labels)
         return loss
+
+
+def _every(stride: int, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    return logits[..., ::stride, ::stride], labels[..., ::stride, ::stride]
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:

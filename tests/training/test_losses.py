@@ -91,6 +91,16 @@ def test_region_terms_can_look_at_every_third_pixel():
     assert region_term(3, logits, target) == pytest.approx(every_third, rel=1e-4)
 
 
+@pytest.mark.parametrize("name", ["ce", "ohem"])
+def test_all_terms_can_look_at_every_second_pixel(name):
+    logits, target = torch.randn(2, 3, 7, 8), torch.randint(0, 3, (2, 7, 8))
+    terms = {"name": name, "lovasz": 1.0, "dice": 0.5, "region_stride": 2}
+    second = SegmentationLoss(LossConfig(stride=2, **terms))
+    every = SegmentationLoss(LossConfig(**terms))
+    expected = every(logits[:, :, ::2, ::2], target[:, ::2, ::2])
+    assert second(logits, target).item() == pytest.approx(expected.item())
+
+
 def test_distillation_is_zero_for_equals_and_right_by_hand():
     student, teacher = torch.randn(1, 3, 2, 2), torch.randn(1, 3, 2, 2)
     target = torch.zeros(1, 2, 2, dtype=torch.long)
