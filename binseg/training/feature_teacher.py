@@ -40,12 +40,12 @@ class PictureFeatures:
         self._data = data
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
             # in main memory: half a gigabyte for 50,000 pictures and 320 channels
-            self._maps = torch.cat(
-                [
-                    encoder(data.preprocessing.normalize(images))[-1].to("cpu", torch.float16)
-                    for images in data.plain_pictures(SIDE, _AT_A_TIME)
-                ]
-            )
+            maps = [
+                encoder(data.preprocessing.normalize(images))[-1].to("cpu", torch.float16)
+                for images in data.plain_pictures(SIDE, _AT_A_TIME)
+            ]
+        with torch.autocast(device.type, enabled=False):  # it knows no float16 beside bfloat16
+            self._maps = torch.cat(maps)
 
     def cut(self, indices: list[int], epoch: int, size: tuple[int, int]) -> Tensor:
         """float32 (N, C, *size): what a training batch of `epoch` shows of the maps."""

@@ -77,7 +77,7 @@ def test_kept_maps_are_cut_as_the_pictures_are(tmp_path, crop) -> None:
 
 
 def test_a_run_imitates_an_encoder(tree, encoder_file, tmp_path) -> None:
-    plain = replace(tiny(tree), loss=ClassificationLossConfig())
+    plain = replace(tiny(tree, precision="bf16"), loss=ClassificationLossConfig())
     for sees in ("pictures", "crops"):
         teaching = DistillationConfig(encoder_file, weight=10.0, sees=sees)
         taught = pretrain(replace(plain, distillation=teaching), tmp_path / sees)
