@@ -25,14 +25,11 @@ def augment(images: Tensor, config: ClassificationConfig, key: tuple[int, ...]) 
     Returns:
         uint8 (N, 3, size, size), channels_last.
     """
-    rng = np.random.default_rng(list(key))
     count, _, height, width = images.shape
-    mirrored = rng.random(count) < 0.5 if config.flip else np.zeros(count, bool)
+    places, mirrored = _draw(config, key, count, (height, width))
     if config.crop == "shift":
-        offsets = rng.integers(0, 2 * config.padding + 1, (count, 2))
-        return fit_size(_shifted(images, offsets, mirrored, config.padding), config.size)
-    windows = random_windows(rng, count, height, width, config.area)
-    return _resampled(images, _theta(windows, mirrored), config.size)
+        return fit_size(_shifted(images, places, mirrored, config.padding), config.size)
+    return _resampled(images, _theta(places, mirrored), config.size)
 
 
 def views(
@@ -49,14 +46,23 @@ def views(
         float32 (N, 2, 3), the affine maps from a point (x, y, 1) of a changed picture to that of
         the picture, both from −1 at the left or upper edge to 1 at the opposite one.
     """
+    windows, mirrored = _draw(config, key, count, size)
+    if config.crop == "shift":
+        shifts = (windows - config.padding) / size
+        windows = np.concatenate([shifts, np.ones((count, 2))], axis=1)
+    return _theta(windows, mirrored)
+
+
+def _draw(
+    config: ClassificationConfig, key: tuple[int, ...], count: int, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Windows as of `random_windows`, or offsets (N, 2) in the border of "shift"; and bool (N,),
+    which pictures are mirrored."""
     rng = np.random.default_rng(list(key))
     mirrored = rng.random(count) < 0.5 if config.flip else np.zeros(count, bool)
     if config.crop == "shift":
-        offsets = rng.integers(0, 2 * config.padding + 1, (count, 2)) - config.padding
-        windows = np.concatenate([offsets / size, np.ones((count, 2))], axis=1)
-    else:
-        windows = random_windows(rng, count, *size, config.area)
-    return _theta(windows, mirrored)
+        return rng.integers(0, 2 * config.padding + 1, (count, 2)), mirrored
+    return random_windows(rng, count, *size, config.area), mirrored
 
 
 def augment_one(

@@ -31,11 +31,11 @@ class ClassificationModule(BinaryModule[Classifier]):
         pretraining: the whole configuration.
         classes: names by class id.
         preprocessing: how uint8 pictures become input.
-        teacher: full-precision classifier with the same classes and input, or None.
-        encoder: of segmentation-models-pytorch, whose last map is imitated; or None.
+        teacher: full-precision classifier with the same classes and input, whose scores are learnt;
+            or an encoder of segmentation-models-pytorch, whose last map is imitated; or None.
 
     Attributes:
-        regressor: from the network's last map to the encoder's channels; None without encoder.
+        regressor: from the network's last map to an encoder's channels; None without encoder.
         hits: of the latest validation on this process: top-1, top-5 and pictures, int64 (3,).
     """
 
@@ -50,16 +50,13 @@ class ClassificationModule(BinaryModule[Classifier]):
         preprocessing: Preprocessing,
         *,
         teacher: nn.Module | None = None,
-        encoder: nn.Module | None = None,
     ) -> None:
         super().__init__(network, pretraining, preprocessing, teacher)
         self.pretraining = pretraining
         self.regressor: nn.Conv2d | None = None
-        self._encoder: tuple[nn.Module, ...] = ()  # as the teacher
         self._picture_features: PictureFeatures | None = None
-        if encoder is not None:
-            self._encoder = (encoder.eval().requires_grad_(False),)
-            channels = cast(list[int], encoder.out_channels)[-1]
+        if teacher is not None and not isinstance(teacher, Classifier):
+            channels = cast(list[int], teacher.out_channels)[-1]
             self.regressor = nn.Conv2d(network.fc.in_features, channels, 1)
         self.classes = classes
         self.register_buffer("hits", torch.zeros(3, dtype=torch.int64), persistent=False)
@@ -81,25 +78,21 @@ class ClassificationModule(BinaryModule[Classifier]):
         logits = self.network.classify(features)
         loss = soft_cross_entropy(logits, targets)
         for teacher in self._teacher:
-            with torch.no_grad():
-                theirs = teacher(images)
-            term = distillation(logits, theirs, config.distillation.temperature)
-            loss = loss + config.distillation.weight * term
-        if self.regressor is not None:
-            size = (features.shape[2], features.shape[3])
-            theirs = self._imitated(batch, images, size).to(features.device)
-            term = feature_distillation(self.regressor(features), theirs)
+            if self.regressor is None:
+                with torch.no_grad():
+                    theirs = teacher(images)
+                term = distillation(logits, theirs, config.distillation.temperature)
+            else:
+                size = (features.shape[2], features.shape[3])
+                theirs = self._imitated(teacher, batch, images, size).to(features.device)
+                term = feature_distillation(self.regressor(features), theirs)
             loss = loss + config.distillation.weight * term
         self.count_loss(loss, batch_idx)
         return loss
 
-    def on_fit_start(self) -> None:
-        super().on_fit_start()
-        for encoder in self._encoder:
-            encoder.to(self.device)
-
-    def _imitated(self, batch: LabelledBatch, images: Tensor, size: tuple[int, int]) -> Tensor:
-        (encoder,) = self._encoder
+    def _imitated(
+        self, encoder: nn.Module, batch: LabelledBatch, images: Tensor, size: tuple[int, int]
+    ) -> Tensor:
         if self.pretraining.distillation.sees == "crops":
             return features_of(encoder, images, size)
         if self._picture_features is None:

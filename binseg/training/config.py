@@ -226,7 +226,8 @@ class DistillationConfig:
         sees: crops: each training crop as the student sees it; pictures: every whole picture and
             its mirror image once, before the first step, and the mean of its scores is cut out
             with each crop. That costs a step next to nothing, however large the teacher is;
-            memory: 2 bytes for each class and 16 pixels of the split.
+            memory: 2 bytes for each class and 16 pixels of the split. In pretraining, where only
+            an encoder teaches so, the maps of the pictures without their mirror images.
     """
 
     teacher: Path | None = None

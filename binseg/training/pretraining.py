@@ -59,14 +59,12 @@ def pretrain(pretraining: Pretraining, folder: Path, *, resume: bool = False) ->
     prepare_process(pretraining.trainer)
 
     data = ClassificationData(pretraining.data, _DecodingBar())
-    teacher, encoder = _teachers(pretraining, data)
     module = ClassificationModule(
         _network(pretraining, data, from_checkpoint=checkpoint is not None),
         pretraining,
         data.classes,
         data.preprocessing,
-        teacher=teacher,
-        encoder=encoder,
+        teacher=_teacher(pretraining, data),
     )
     best = fit(module, data, folder, checkpoint=checkpoint, notes=notes, command="pretrain")
     return PretrainingResult(folder, folder / BEST, best.best, best.best_epoch)
@@ -108,14 +106,12 @@ def _network(
     return network.to(memory_format=torch.channels_last)
 
 
-def _teachers(
-    pretraining: Pretraining, data: ClassificationData
-) -> tuple[nn.Module | None, nn.Module | None]:
-    """A classifier whose scores are learnt, and an encoder whose last map is; one or neither."""
+def _teacher(pretraining: Pretraining, data: ClassificationData) -> nn.Module | None:
+    """A classifier whose scores are learnt, or an encoder whose last map is."""
     distillation = pretraining.distillation
     path = distillation.teacher
     if path is None:
-        return None, None
+        return None
     if file.read_header(path)["kind"] == "classifier":
         if distillation.sees == "pictures":
             raise BinsegError(
@@ -124,7 +120,7 @@ def _teachers(
         classifier = load_classifier(path)
         _check_classes(classifier.classes, data, path)
         check_teacher_pictures(path, data.preprocessing, classifier.preprocessing)
-        return classifier.model, None
+        return classifier.model
     loaded = file.load(path)
     if not isinstance(loaded.model, SmpSegmenter):
         raise BinsegError(
@@ -134,7 +130,7 @@ def _teachers(
     if pretraining.loss.mixup:
         raise BinsegError("an encoder teaches single pictures: set loss.mixup to 0")
     check_teacher_pictures(path, data.preprocessing, loaded.preprocessing)
-    return None, cast(nn.Module, loaded.model.network.encoder)
+    return cast(nn.Module, loaded.model.network.encoder)
 
 
 def _check_classes(theirs: list[str], data: ClassificationData, path: Path) -> None:
