@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from small_pretraining import tiny, write_tree
 from torch import Tensor, nn
 
 import binseg
@@ -20,7 +21,6 @@ from binseg.training.config import DistillationConfig
 from binseg.training.feature_teacher import SIDE, PictureFeatures, features_of
 from binseg.training.pretraining import pretrain
 from binseg.training.pretraining_config import ClassificationLossConfig
-from tests.training.test_pretraining import tiny, write_tree
 
 LABELS = DataConfig(name="scenes").label_table()
 

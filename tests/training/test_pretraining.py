@@ -9,15 +9,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from small_pretraining import tiny, write_tree
 from test_run import history, state
 from test_run import tiny as segmentation
 
 from binseg.data.classification import ClassificationData
-from binseg.data.classification_config import ClassificationConfig
 from binseg.data.labels import get_label_table
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
@@ -37,43 +35,13 @@ from binseg.training.config import (
     DistillationConfig,
     ModelConfig,
     OptimizerConfig,
-    TrainerConfig,
 )
 from binseg.training.pretraining import pretrain
 from binseg.training.pretraining_config import (
     ClassificationLossConfig,
-    Pretraining,
     classifier_arguments,
 )
 from binseg.training.run import train
-
-
-def write_tree(root: Path) -> Path:
-    """Three classes of noise in three colours, 8 training and 4 val pictures each, 16×16."""
-    rng = np.random.default_rng(0)
-    for split, count in (("train", 8), ("val", 4)):
-        for label in range(3):
-            folder = root / split / f"class{label}"
-            folder.mkdir(parents=True)
-            for number in range(count):
-                picture = rng.integers(0, 160, (16, 16, 3), dtype=np.uint8)
-                picture[:, :, label] += 80
-                Image.fromarray(picture).save(folder / f"{number}.png")
-    return root
-
-
-def tiny(root: Path, **trainer: object) -> Pretraining:
-    """Two epochs of four steps, with mixup, a moving average and two binarization steps."""
-    return Pretraining(
-        data=ClassificationConfig(
-            root=str(root), size=16, batch_size=6, val_batch_size=5, calibration_images=9
-        ),
-        model=ModelConfig("groupnet18_star", bases=2, width=8, output_stride=8, downsample="real"),
-        optimizer=OptimizerConfig(lr=2e-3),
-        loss=ClassificationLossConfig(mixup=0.2),
-        binarization=BinarizationConfig(activation_epochs=1),
-        trainer=TrainerConfig(**{"epochs": 2, "ema": 0.5, **trainer}),
-    )
 
 
 @pytest.fixture(scope="module")
