@@ -1,7 +1,7 @@
 """Whole networks: picture tensor in, uint8 class map of the picture's size out."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from binseg.bench.onnx_twin import OnnxScores, ScoresOnly, write_int8, write_onn
 from binseg.bench.options import BenchOptions
 from binseg.bench.timing import measure, ratios, threads
 from binseg.kernels import ops
+from binseg.nn.segmenter import BackboneSegmenter
 
 FP32 = ["fp32 NCHW", "fp32 channels_last"]
 INT8 = ["int8 ONNX Runtime"]
@@ -39,17 +40,26 @@ def by_operator(scores: Tensor, size: tuple[int, int]) -> Tensor:
 FINISHES: dict[str, Finish] = {"torch": by_torch, "fused": by_operator}
 
 
-def onnx_files(contest: Contest, folder: Path, notes: list[str]) -> dict[str, Path]:
-    """The twin as ONNX files in `folder`, fp32 and int8, or what could be made of it.
+def onnx_files(
+    twin: BackboneSegmenter, pictures: Sequence[Tensor], folder: Path, notes: list[str]
+) -> dict[str, Path]:
+    """A full-precision network as ONNX files in `folder`, fp32 and int8, or what could be made.
 
     Args:
-        notes: takes a line about what could not.
+        twin: in eval mode.
+        pictures: normalised, float32 (1, 3, H, W), all of the size that the files are for; the
+            int8 file's ranges are measured on them.
+        folder: for `twin.onnx` and `twin_int8.onnx`.
+        notes: takes a line about what could not be made.
+
+    Returns:
+        Name of a side → file.
     """
     files: dict[str, Path] = {}
     try:
-        write_onnx(contest.twin, contest.picture, folder / "twin.onnx")
+        write_onnx(twin, pictures[0], folder / "twin.onnx")
         files["fp32 ONNX Runtime"] = folder / "twin.onnx"
-        write_int8(folder / "twin.onnx", contest.pictures, folder / "twin_int8.onnx")
+        write_int8(folder / "twin.onnx", pictures, folder / "twin_int8.onnx")
         files["int8 ONNX Runtime"] = folder / "twin_int8.onnx"
     except ImportError as error:
         notes.append(f"ONNX Runtime: not measured ({error}); pip install 'binseg[export]'")

@@ -119,7 +119,7 @@ def _network_parts(
         onnx: dict[str, Path] = {}
         if parts & {"network", "size"} and options.device == "cpu":
             progress("int8 calibration")
-            onnx = onnx_files(contest, folder, notes)
+            onnx = onnx_files(contest.twin, contest.pictures, folder, notes)
         if "network" in parts:
             result["networks"] = list(measure_networks(contest, onnx, options, progress))
         if "profile" in parts:

@@ -13,7 +13,7 @@ from binseg.errors import BinsegError, unknown_name
 from binseg.kernels import isa
 from binseg.nn.segmenter import create_model
 from binseg.packed.folding import Rest
-from binseg.training.config import Experiment, to_plain
+from binseg.training.config import Experiment, ModelConfig, to_plain
 
 
 @dataclass
@@ -21,16 +21,20 @@ class LatencyConfig:
     """How the time from a picture's tensor to its class map is measured, on the CPU.
 
     Args:
-        size: height and width of the picture, in pixels; operations are counted for it too.
+        size: height and width of the picture, in pixels. A network sees it as its own pictures,
+            that is at the short side it was trained for, and ends in a class map of this size;
+            operations are counted for what it sees.
         threads: of torch and of the kernels.
         rounds: turns of each network; the least of the rounds' medians counts.
         seconds: that a network runs in a round.
+        int8: also time full-precision networks in 8 bits, by ONNX Runtime.
     """
 
     size: tuple[int, int] = (480, 640)
     threads: int = 1
     rounds: int = 7
     seconds: float = 0.2
+    int8: bool = False
 
     def __post_init__(self) -> None:
         for name, values, low, high in (
@@ -87,14 +91,14 @@ class Comparison:
     def baseline(self, name: str) -> str | None:
         """The row whose time a network's is compared with.
 
-        Its twin: the row that differs by `model.precision` alone. Else `reference`. None for
-        full-precision rows, and where there is neither.
+        Its twin: the row whose model differs by `precision` alone, wherever the two begin. Else
+        `reference`. None for full-precision rows, and where there is neither.
         """
         own = self.networks[name].model
         if own.precision == "full":
             return None
-        twin = replace(own, precision="full")
-        found = (other for other, row in self.networks.items() if row.model == twin)
+        twin = replace(_topology(own), precision="full")
+        found = (other for other, row in self.networks.items() if _topology(row.model) == twin)
         reference = None if self.reference == name else self.reference
         return next(found, reference)
 
@@ -123,6 +127,11 @@ def networks_of(
         except BinsegError as error:
             raise BinsegError(f"networks.{name}: {error}") from error
     return networks
+
+
+def _topology(model: ModelConfig) -> ModelConfig:
+    """Without the files that its weights come from."""
+    return replace(model, weights=None, backbone_weights=None)
 
 
 def check_buildable(networks: Mapping[str, Experiment], num_classes: int) -> None:

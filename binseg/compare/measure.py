@@ -1,21 +1,26 @@
 """From trained run folders to the rows of the table."""
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from torch import Tensor
+import numpy as np
 
 from binseg.bench.idle import Load, Watch
+from binseg.bench.network import INT8, onnx_files
+from binseg.bench.timing import Timing
 from binseg.compare.config import Comparison
-from binseg.compare.latency import measure_latency
+from binseg.compare.latency import Contender, Times, measure_latency, timed_input
 from binseg.compare.rows import Outcome, Row
 from binseg.compare.runs import Run
 from binseg.data.config import DataConfig
-from binseg.data.preprocess import Preprocessing
+from binseg.data.preprocess import resize_image
 from binseg.errors import BinsegError
-from binseg.nn.segmenter import Segmenter
+from binseg.evaluation.result import Evaluation
+from binseg.nn.segmenter import BackboneSegmenter
 from binseg.packed.agreement import network_input
 from binseg.packed.file import LoadedModel, load, save
 from binseg.packed.fold import pack
@@ -44,7 +49,7 @@ class _Network:
     binary: bool
     counts: Layer
     outcomes: list[Outcome] = field(default_factory=list)
-    shipped: Segmenter | None = None
+    shipped: LoadedModel | None = None
     not_packed: str | None = None
 
 
@@ -73,31 +78,30 @@ def measure_rows(
         trained = load(run.model)
         if run.name not in found:
             binary = measure_size(trained.model).binary > 0
-            counts = summary(trained.model, comparison.latency.size).total
+            seen = timed_input(trained.preprocessing, comparison.latency)
+            counts = summary(trained.model, (seen.shape[2], seen.shape[3])).total
             found[run.name] = _Network(binary, counts)
         _take(found[run.name], run, trained, comparison.rest)
     shipped = {name: each.shipped for name, each in found.items() if each.shipped is not None}
-    say(f"measuring {len(shipped)} networks in turn; leave the machine alone meanwhile")
-    watch = Watch()
-    timings = measure_latency(shipped, comparison.latency)
-    busy = watch.load()
-    milliseconds = {name: timing.seconds * 1e3 for name, timing in timings.items()}
+    times, busy = _times(comparison, shipped, say)
     rows = []
     for name in comparison.networks:
         if name not in found:
             continue
         network, baseline = found[name], comparison.baseline(name)
-        own, other = milliseconds.get(name), milliseconds.get(baseline or "")
+        own, other = times.get(name), times.get(baseline or "")
         rows.append(
             Row(
                 name=name,
                 model=_given(comparison.networks[name].model),
                 binary=network.binary,
                 outcomes=tuple(network.outcomes),
-                milliseconds=own,
-                rounds=tuple(1e3 * each for each in timings[name].rounds) if own else (),
+                milliseconds=_milliseconds(own.own if own else None),
+                rounds=tuple(1e3 * each for each in own.own.rounds) if own else (),
                 baseline=baseline,
-                faster=other / own if own and other else None,
+                faster=_faster(own, other.own if other else None),
+                int8_milliseconds=_milliseconds(own.int8 if own else None),
+                faster_than_int8=_faster(own, other.int8 if other else None),
                 binary_parameters=network.counts.binary_parameters,
                 real_parameters=network.counts.real_parameters,
                 binary_macs=network.counts.binary_macs,
@@ -106,6 +110,53 @@ def measure_rows(
             )
         )
     return rows, busy
+
+
+def _times(
+    comparison: Comparison, shipped: Mapping[str, LoadedModel], say: Callable[[str], None]
+) -> tuple[dict[str, Times], Load]:
+    """The times of the networks as they are shipped, and what else the machine did meanwhile."""
+    with TemporaryDirectory() as folder:
+        contenders = {}
+        for name, model in shipped.items():
+            int8 = None
+            if comparison.latency.int8 and isinstance(model.model, BackboneSegmenter):
+                own = Path(folder) / name
+                own.mkdir()
+                int8 = _int8_file(model, comparison, name, own, say)
+            contenders[name] = Contender(model.model, model.preprocessing, int8)
+        say(f"measuring {len(contenders)} networks in turn; leave the machine alone meanwhile")
+        watch = Watch()
+        return measure_latency(contenders, comparison.latency), watch.load()
+
+
+def _int8_file(
+    model: LoadedModel,
+    comparison: Comparison,
+    name: str,
+    folder: Path,
+    say: Callable[[str], None],
+) -> Path | None:
+    """A full-precision network in 8 bits, its ranges from training pictures of the timed size."""
+    assert isinstance(model.model, BackboneSegmenter)
+    data, size = comparison.networks[name].data, comparison.latency.size
+    pictures = [
+        network_input(resize_image(picture, size), model.preprocessing)
+        for picture in _pictures(data)
+    ]
+    notes: list[str] = []
+    files = onnx_files(model.model, pictures, folder, notes)
+    for note in notes:
+        say(f"{name}: {note}")
+    return files.get(INT8[0])
+
+
+def _milliseconds(timing: Timing | None) -> float | None:
+    return None if timing is None else timing.seconds * 1e3
+
+
+def _faster(own: Times | None, other: Timing | None) -> float | None:
+    return None if own is None or other is None else other.seconds / own.own.seconds
 
 
 def _take(network: _Network, run: Run, trained: LoadedModel, rest: Rest) -> None:
@@ -121,40 +172,49 @@ def _take(network: _Network, run: Run, trained: LoadedModel, rest: Rest) -> None
         except Exception as error:  # a family that packing does not know may raise anything
             network.not_packed, shipped = f"{type(error).__name__}: {error}", None
     if network.shipped is None and shipped is not None:
-        network.shipped = shipped.model
+        network.shipped = shipped
     best, epoch = run.best
+    scores = None if shipped is None else _evaluate(shipped, run.experiment.data)
     network.outcomes.append(
         Outcome(
             seed=run.seed,
             trained_miou=best,
             best_epoch=epoch,
             minutes=run.minutes,
-            shipped_miou=None if shipped is None else _miou(shipped, run.experiment.data),
+            shipped_miou=None if scores is None else scores.scores.mean_iou,
             bytes=None if shipped is None else path.stat().st_size,
+            class_iou={} if scores is None else _class_iou(scores),
         )
     )
 
 
 def _pack(trained: LoadedModel, rest: Rest, data: DataConfig, path: Path) -> LoadedModel:
     """Write the packed network and open it again."""
-    calibration = _inputs(data, trained.preprocessing) if rest == "int8" else None
+    calibration = None
+    if rest == "int8":
+        calibration = (network_input(each, trained.preprocessing) for each in _pictures(data))
     packed = pack(trained.model, rest=rest, calibration=calibration)
     training = trained.header["training"]
     save(path, packed, trained.labels, trained.preprocessing, training=training)
     return load(path)
 
 
-def _inputs(data: DataConfig, preprocessing: Preprocessing) -> Iterator[Tensor]:
+def _pictures(data: DataConfig) -> Iterator[np.ndarray]:
+    """Training pictures for the ranges of 8-bit numbers."""
     pictures = data.open("train")
     count = min(_CALIBRATION, len(pictures))
     for place in range(count):
-        yield network_input(pictures[place * len(pictures) // count].image, preprocessing)
+        yield pictures[place * len(pictures) // count].image
 
 
-def _miou(model: LoadedModel, data: DataConfig) -> float:
-    """Of the val pictures, by the evaluation that `binseg evaluate` runs."""
-    found = Predictor(model, device="cpu").evaluate(data.open("val"), boundary_distance=None)
-    return found.scores.mean_iou
+def _evaluate(model: LoadedModel, data: DataConfig) -> Evaluation:
+    """The evaluation that `binseg evaluate` runs, of the val pictures."""
+    return Predictor(model, device="cpu").evaluate(data.open("val"), boundary_distance=None)
+
+
+def _class_iou(evaluation: Evaluation) -> dict[str, float | None]:
+    iou = zip(evaluation.labels.names, evaluation.scores.iou, strict=True)
+    return {name: None if math.isnan(value) else value for name, value in iou}
 
 
 def _given(model: ModelConfig) -> dict[str, Any]:

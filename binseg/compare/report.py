@@ -21,7 +21,9 @@ FORMAT = 1
 def conditions(comparison: Comparison) -> Conditions:
     """What the table says of itself."""
     latency = comparison.latency
-    return Conditions(latency.size, latency.threads, comparison.rest, comparison.reference)
+    return Conditions(
+        latency.size, latency.threads, comparison.rest, latency.int8, comparison.reference
+    )
 
 
 def write_report(
@@ -72,4 +74,5 @@ def write_report(
 def _row(row: Row) -> dict[str, Any]:
     means = {"trained_miou": row.trained_miou, "shipped_miou": row.shipped_miou}
     found = {name: None if mean is None else asdict(mean) for name, mean in means.items()}
-    return {**asdict(row), **found, "bytes": row.bytes, "minutes": row.minutes}
+    own = {"class_iou": row.class_iou, "bytes": row.bytes, "minutes": row.minutes}
+    return {**asdict(row), **found, **own}

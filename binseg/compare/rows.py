@@ -1,7 +1,7 @@
 """The rows of the table: what the seeds of a network have in common, and how they spread."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,8 @@ class Outcome:
         shipped_miou: val mIoU of the file that is shipped, by `binseg.evaluate`: packed for binary
             networks, float for the others. None if the network could not be packed.
         bytes: of that file.
+        class_iou: class → its IoU with that file, None for one that no picture has; empty if the
+            network could not be packed.
     """
 
     seed: int
@@ -53,6 +55,7 @@ class Outcome:
     minutes: float
     shipped_miou: float | None
     bytes: int | None
+    class_iou: Mapping[str, float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +71,8 @@ class Row:
         rounds: medians of the rounds, in milliseconds.
         baseline: the row that its time is compared with; None for full-precision rows.
         faster: how many times faster it is than that row.
+        int8_milliseconds: of a full-precision network in 8 bits; None if it was not measured.
+        faster_than_int8: how many times faster a binary network is than its baseline in 8 bits.
         binary_parameters, real_parameters: 1-bit ones, and all others.
         binary_macs: products of ±1 with ±1 for one picture of the latency's size.
         real_macs: all other products.
@@ -82,6 +87,8 @@ class Row:
     rounds: tuple[float, ...]
     baseline: str | None
     faster: float | None
+    int8_milliseconds: float | None
+    faster_than_int8: float | None
     binary_parameters: int
     real_parameters: int
     binary_macs: int
@@ -105,6 +112,16 @@ class Row:
         mean = self.shipped_miou or self.trained_miou
         assert mean is not None
         return mean.value
+
+    @property
+    def class_iou(self) -> dict[str, float | None]:
+        """Class → mean IoU over the packed seeds; None for one that no picture has."""
+        found = [each.class_iou for each in self.outcomes if each.class_iou]
+        means: dict[str, float | None] = {}
+        for name in found[0] if found else ():
+            values = [value for each in found if (value := each[name]) is not None]
+            means[name] = statistics.fmean(values) if values else None
+        return means
 
     @property
     def bytes(self) -> int | None:

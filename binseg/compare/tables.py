@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,23 +12,12 @@ from binseg.summarize.tables import count
 if TYPE_CHECKING:
     from rich.table import Table
 
-_NOT_PACKED = "not packed"
-_COLUMNS = (
-    "network",
-    "mIoU trained",
-    "shipped",
-    "ms",
-    "× faster",
-    "MB",
-    "1-bit GMACs",
-    "real GMACs",
-    "params",
-    "minutes",
-)
+_NETWORK, _NOT_PACKED = "network", "not packed"
 _FIGURES = (
     "network", "binary", "seeds", "trained_miou", "trained_deviation", "shipped_miou",
-    "shipped_deviation", "milliseconds", "baseline", "faster", "bytes", "binary_macs", "real_macs",
-    "binary_parameters", "real_parameters", "minutes", "not_packed",
+    "shipped_deviation", "milliseconds", "baseline", "faster", "int8_milliseconds",
+    "faster_than_int8", "bytes", "binary_macs", "real_macs", "binary_parameters",
+    "real_parameters", "minutes", "not_packed",
 )  # fmt: skip
 
 
@@ -40,12 +29,14 @@ class Conditions:
         size: height and width of the picture that is timed, in pixels.
         threads: that it is timed on.
         rest: how binary networks are packed.
+        int8: whether full-precision networks are timed in 8 bits, too.
         reference: the row that networks without a twin are compared with.
     """
 
     size: tuple[int, int]
     threads: int
     rest: str
+    int8: bool
     reference: str | None
 
     def __str__(self) -> str:
@@ -53,16 +44,18 @@ class Conditions:
         lines = [
             "val mIoU: trained, by the run's own validation; shipped, of the file (packed with "
             f"rest {self.rest}, or float)",
-            f"ms and MACs: a picture of {height} × {width} to its class map, threads: "
-            f"{self.threads}",
+            f"ms and MACs: from a picture of {height} × {width}, as the network sees it, to its "
+            f"class map, threads: {self.threads}",
             "× faster: than the full-precision twin",
         ]
         if self.reference is not None:
             lines[-1] += f"; with *: than {self.reference}"
+        if self.int8:
+            lines.append("int8: the full-precision network in 8 bits, by ONNX Runtime")
         return "\n".join(lines)
 
 
-def screen_table(rows: Iterable[Row], conditions: Conditions) -> "Table":
+def screen_table(rows: Sequence[Row], conditions: Conditions) -> "Table":
     """For a screen of 100 columns or more."""
     from rich import box
     from rich.table import Table
@@ -70,34 +63,39 @@ def screen_table(rows: Iterable[Row], conditions: Conditions) -> "Table":
     table = Table(
         caption=str(conditions), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
     )
-    for column in _COLUMNS:
-        first = column == _COLUMNS[0]
+    columns = _columns(rows, conditions)
+    for name in columns:
+        first = name == _NETWORK
         # one word a line: the figures below are narrow
-        header = column if first else column.replace(" ", "\n")
+        header = name if first else name.replace(" ", "\n")
         table.add_column(
             header, justify="left" if first else "right", overflow="fold", no_wrap=not first
         )
-    for row in rows:
-        table.add_row(*_cells(row, conditions))
+    for cells in zip(*columns.values(), strict=True):
+        table.add_row(*cells)
     return table
 
 
-def markdown(rows: Iterable[Row], conditions: Conditions) -> str:
-    """A table as GitHub shows it, and below it what its figures mean."""
-    lines = [
-        f"| {' | '.join(_COLUMNS)} |",
-        f"|---|{'---:|' * (len(_COLUMNS) - 1)}",
-        *(f"| {' | '.join(_cells(row, conditions))} |" for row in rows),
-    ]
+def markdown(rows: Sequence[Row], conditions: Conditions) -> str:
+    """Two tables as GitHub shows them: the networks with what the figures mean, and the classes."""
     notes = [f"- {line}" for line in str(conditions).replace("*", "\\*").splitlines()]
-    return "\n".join([*lines, "", *notes]) + "\n"
+    text = "\n".join([*_markdown_table(_columns(rows, conditions)), "", *notes]) + "\n"
+    classes = _class_columns(rows)
+    if classes:
+        lines = _markdown_table(classes)
+        text += "\n".join(
+            ["", "IoU of each class, in %, with the file that is shipped:", "", *lines]
+        )
+        text += "\n"
+    return text
 
 
 def csv_text(rows: Sequence[Row]) -> str:
     """Unrounded figures, a line for each row; empty where there is none."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_FIGURES)
+    classes = _classes(rows)
+    writer.writerow([*_FIGURES, *(f"iou {name}" for name in classes)])
     for row in rows:
         trained, shipped = row.trained_miou, row.shipped_miou
         writer.writerow(
@@ -110,6 +108,8 @@ def csv_text(rows: Sequence[Row]) -> str:
                 row.milliseconds,
                 row.baseline,
                 row.faster,
+                row.int8_milliseconds,
+                row.faster_than_int8,
                 row.bytes,
                 row.binary_macs,
                 row.real_macs,
@@ -117,22 +117,63 @@ def csv_text(rows: Sequence[Row]) -> str:
                 row.real_parameters,
                 row.minutes,
                 row.not_packed,
+                *(row.class_iou.get(name) for name in classes),
             ]
         )
     return text.getvalue()
 
 
-def _cells(row: Row, conditions: Conditions) -> list[str]:
-    mark = "*" if row.baseline is not None and row.baseline == conditions.reference else ""
-    return [
-        row.name,
-        str(row.trained_miou),
-        str(row.shipped_miou or _NOT_PACKED),
-        "" if row.milliseconds is None else f"{row.milliseconds:.1f}",
-        "" if row.faster is None else f"{row.faster:.1f}{mark}",
-        "" if row.bytes is None else f"{row.bytes / 1e6:.2f}",
-        f"{row.binary_macs / 1e9:.3g}" if row.binary_macs else "",
-        f"{row.real_macs / 1e9:.3g}",
-        count(row.binary_parameters + row.real_parameters),
-        f"{row.minutes:.1f}",
+def _columns(rows: Sequence[Row], conditions: Conditions) -> dict[str, list[str]]:
+    """Header → a cell for each row; those of int8 only where that was measured."""
+    marks = [
+        "*" if row.baseline is not None and row.baseline == conditions.reference else ""
+        for row in rows
     ]
+    columns = {
+        _NETWORK: [row.name for row in rows],
+        "mIoU trained": [str(row.trained_miou) for row in rows],
+        "shipped": [str(row.shipped_miou or _NOT_PACKED) for row in rows],
+        "ms": [_figure(row.milliseconds) for row in rows],
+        "× faster": [_figure(row.faster, mark) for row, mark in zip(rows, marks, strict=True)],
+    }
+    if any(row.int8_milliseconds is not None for row in rows):
+        columns["int8 ms"] = [_figure(row.int8_milliseconds) for row in rows]
+        columns["× int8"] = [
+            _figure(row.faster_than_int8, mark) for row, mark in zip(rows, marks, strict=True)
+        ]
+    return columns | {
+        "MB": ["" if row.bytes is None else f"{row.bytes / 1e6:.2f}" for row in rows],
+        "1-bit GMACs": [f"{row.binary_macs / 1e9:.3g}" if row.binary_macs else "" for row in rows],
+        "real GMACs": [f"{row.real_macs / 1e9:.3g}" for row in rows],
+        "params": [count(row.binary_parameters + row.real_parameters) for row in rows],
+        "minutes": [f"{row.minutes:.1f}" for row in rows],
+    }
+
+
+def _classes(rows: Sequence[Row]) -> list[str]:
+    """The classes' names; none if no network was packed."""
+    return next((list(row.class_iou) for row in rows if row.class_iou), [])
+
+
+def _class_columns(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """As `_columns`: the IoU of each class, for the rows that have one."""
+    measured = [row for row in rows if row.class_iou]
+    if not measured:
+        return {}
+    columns = {_NETWORK: [row.name for row in measured]}
+    for name in _classes(rows):
+        values = [row.class_iou[name] for row in measured]
+        columns[name] = ["" if value is None else f"{100 * value:.1f}" for value in values]
+    return columns
+
+
+def _markdown_table(columns: Mapping[str, Sequence[str]]) -> list[str]:
+    return [
+        f"| {' | '.join(columns)} |",
+        f"|---|{'---:|' * (len(columns) - 1)}",
+        *(f"| {' | '.join(cells)} |" for cells in zip(*columns.values(), strict=True)),
+    ]
+
+
+def _figure(value: float | None, mark: str = "") -> str:
+    return "" if value is None else f"{value:.1f}{mark}"

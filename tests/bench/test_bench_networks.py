@@ -74,7 +74,7 @@ def test_onnx_runtime_gives_the_twins_class_map_in_fp32_and_nearly_in_int8(conte
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     notes: list[str] = []
-    files = onnx_files(contest, tmp_path, notes)
+    files = onnx_files(contest.twin, contest.pictures, tmp_path, notes)
     assert not notes
     with torch.inference_mode():
         wanted = contest.twin.head(contest.twin.backbone(contest.picture))
@@ -97,7 +97,7 @@ def test_a_missing_exporter_is_a_note_and_no_fault(contest, tmp_path, monkeypatc
 
     monkeypatch.setattr(torch.onnx, "export", missing)
     notes: list[str] = []
-    assert onnx_files(contest, tmp_path, notes) == {}
+    assert onnx_files(contest.twin, contest.pictures, tmp_path, notes) == {}
     assert "binseg[export]" in notes[0]
 
 

@@ -9,17 +9,19 @@ import pytest
 import torch
 import yaml
 
-from binseg.compare import config, measure, run
+from binseg.bench.timing import Timing
+from binseg.compare import config, latency, measure, run
 from binseg.compare.config import (
     Comparison,
     LatencyConfig,
     check_buildable,
     networks_of,
 )
-from binseg.compare.latency import measure_latency
+from binseg.compare.latency import Contender, measure_latency, timed_input
 from binseg.compare.report import write_report
 from binseg.compare.run import run_comparison
 from binseg.data.config import DataConfig
+from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
 from binseg.nn.segmenter import create_model
 from binseg.packed.file import read_header
@@ -159,6 +161,9 @@ def test_the_baseline_is_the_twin_else_the_reference():
     assert made.baseline("net") == "net_twin"
     assert made.baseline("other") == "net_twin"
     assert made.baseline("net_twin") is None
+    # wherever the weights come from
+    begun = {"net": {"model": {"name": "groupnet18", "bases": 1, "weights": "begun.safetensors"}}}
+    assert comparison({**OVERRIDES, **begun}).baseline("net") == "net_twin"
     assert comparison({**OVERRIDES, **others}).baseline("other") is None
     assert comparison({**OVERRIDES, **others}, reference="other").baseline("other") is None
 
@@ -179,6 +184,9 @@ def test_finished_rows_are_measured_and_not_trained_again(out):
     # rest fp32 says what the trained network says, and a run's validation what evaluation says
     for row in found.rows:
         assert row.shipped_miou.value == pytest.approx(row.trained_miou.value, abs=1e-3)
+        seen = [value for value in row.class_iou.values() if value is not None]
+        assert len(row.class_iou) == 8  # of the scenes
+        assert row.shipped_miou.value == pytest.approx(sum(seen) / len(seen))
         entry = json.loads((out / row.name / "seed0" / "history.json").read_text())[0]
         assert row.trained_miou.value == pytest.approx(entry["val_miou"])
         assert row.minutes == pytest.approx(entry["seconds"] / 60)
@@ -344,11 +352,52 @@ def test_latency_leaves_the_networks_and_the_threads_as_they_were():
     twin = create_model("groupnet18", num_classes=5, width=8, precision="full").eval()
     kept = {name: value.stride() for name, value in twin.state_dict().items()}
     number = torch.get_num_threads()
-    found = measure_latency({"a": pack(network), "b": twin}, LATENCY)
+    half = Preprocessing(short_side=24)
+    contenders = {"a": Contender(pack(network), half), "b": Contender(twin, Preprocessing())}
+    found = measure_latency(contenders, LATENCY)
     assert list(found) == ["a", "b"]
-    assert all(len(timing.rounds) == 2 and timing.seconds > 0 for timing in found.values())
+    assert all(len(times.own.rounds) == 2 and times.own.seconds > 0 for times in found.values())
+    assert all(times.int8 is None for times in found.values())
     assert {name: value.stride() for name, value in twin.state_dict().items()} == kept
     assert torch.get_num_threads() == number
+
+
+def test_a_network_is_timed_on_what_it_sees():
+    assert timed_input(Preprocessing(), LATENCY).shape == (1, 3, 33, 47)
+    assert timed_input(Preprocessing(short_side=24), LATENCY).shape == (1, 3, 24, 34)
+
+
+def test_the_class_map_that_is_timed_has_the_pictures_size(monkeypatch):
+    """Whatever a network sees."""
+    sizes = {}
+    torch.manual_seed(0)
+    network = create_model("groupnet18", num_classes=5, width=8, bases=1).eval()
+    twin = create_model("groupnet18", num_classes=5, width=8, precision="full").eval()
+    smp = create_model("smp_unet", num_classes=5, encoder="resnet18").eval()
+    half = Preprocessing(short_side=24)
+    contenders = {name: Contender(each, half)
+                  for name, each in {"a": pack(network), "b": twin, "c": smp}.items()}  # fmt: skip
+
+    def look(sides, **options):
+        sizes.update({name: tuple(side().shape) for name, side in sides.items()})
+        return {name: Timing((1.0,)) for name in sides}
+
+    monkeypatch.setattr(latency, "measure", look)
+    measure_latency(contenders, LATENCY)
+    assert {name.split(",")[0] for name in sizes} == {"a", "b", "c"}
+    assert set(sizes.values()) == {(1, 33, 47)}
+
+
+@pytest.mark.usefixtures("never_train")
+def test_full_precision_networks_in_8_bits(out):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    made = replace(comparison(), latency=replace(LATENCY, int8=True))
+    net, twin = run_comparison(made, out, say=silent).rows
+    assert twin.int8_milliseconds > 0
+    assert net.int8_milliseconds is None
+    assert net.faster_than_int8 == pytest.approx(twin.int8_milliseconds / net.milliseconds)
+    assert (twin.faster, twin.faster_than_int8) == (None, None)
 
 
 def test_checking_takes_no_weights_from_anywhere(monkeypatch):

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,11 @@ from binseg.compare.chart import _best_place, _covered, draw
 from binseg.compare.rows import Mean, Outcome, Row, pareto_front
 from binseg.compare.tables import Conditions, csv_text, markdown, screen_table
 
-CONDITIONS = Conditions((33, 47), 1, "int8", "twin")
+CONDITIONS = Conditions((33, 47), 1, "int8", False, "twin")
+
+
+def outcome(seed=0, trained=0.5, epoch=7, minutes=1.5, shipped=0.49, size=1_250_000, **classes):
+    return Outcome(seed, trained, epoch, minutes, shipped, size, classes)
 
 
 def row(name="net", **changes) -> Row:
@@ -20,11 +25,13 @@ def row(name="net", **changes) -> Row:
         "name": name,
         "model": {"name": "groupnet18", "bases": 2},
         "binary": True,
-        "outcomes": (Outcome(0, 0.5, 7, 1.5, 0.49, 1_250_000),),
+        "outcomes": (outcome(),),
         "milliseconds": 12.34,
         "rounds": (12.34, 13.0),
         "baseline": "twin",
         "faster": 3.21,
+        "int8_milliseconds": None,
+        "faster_than_int8": None,
         "binary_parameters": 2_000_000,
         "real_parameters": 345_678,
         "binary_macs": 6_400_000_000,
@@ -47,9 +54,9 @@ def test_mean_and_deviation_by_hand():
 
 def test_figures_over_seeds_by_hand():
     outcomes = (
-        Outcome(0, 0.5, 7, 1.5, 0.48, 1_000),
-        Outcome(3, 0.6, 9, 2.5, None, None),
-        Outcome(5, 0.4, 9, 3.5, 0.44, 1_002),
+        outcome(0, 0.5, 7, 1.5, 0.48, 1_000),
+        outcome(3, 0.6, 9, 2.5, None, None),
+        outcome(5, 0.4, 9, 3.5, 0.44, 1_002),
     )
     found = row(outcomes=outcomes)
     assert found.trained_miou == Mean(pytest.approx(0.5), pytest.approx(0.1), 3)
@@ -89,7 +96,7 @@ def test_markdown_by_hand():
         row("twin", binary=False, baseline=None, faster=None, binary_macs=0, binary_parameters=0),
         row("own", baseline="own_twin"),
         row("loose", milliseconds=None, faster=None, not_packed="no rule",
-            outcomes=(Outcome(0, 0.5, 7, 1.5, None, None),)),
+            outcomes=(outcome(0, 0.5, 7, 1.5, None, None),)),
     ]  # fmt: skip
     lines = markdown(rows, CONDITIONS).splitlines()
     assert lines[1] == "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
@@ -104,8 +111,34 @@ def test_markdown_by_hand():
     assert "with \\*: than twin" in text
 
 
+def test_int8_has_columns_where_it_was_measured():
+    twin = row("twin", binary=False, baseline=None, faster=None, int8_milliseconds=6.06)
+    rows = [row(faster_than_int8=1.57), twin]
+    conditions = replace(CONDITIONS, int8=True)
+    lines = markdown(rows, conditions).splitlines()
+    assert "| ms | × faster | int8 ms | × int8 | MB |" in lines[0]
+    assert "| 12.3 | 3.2* |  | 1.6* | 1.25 |" in lines[2]
+    assert "| 12.3 |  | 6.1 |  | 1.25 |" in lines[3]
+    assert "by ONNX Runtime" in lines[-1]
+    found = list(csv.DictReader(io.StringIO(csv_text(rows))))
+    assert [each["int8_milliseconds"] for each in found] == ["", "6.06"]
+    assert [each["faster_than_int8"] for each in found] == ["1.57", ""]
+
+
+def test_classes_by_hand():
+    seeds = (outcome(sky=0.5, car=0.25, bird=None), outcome(1, sky=0.75, car=None, bird=None))
+    rows = [row(outcomes=seeds), row("loose", outcomes=(outcome(shipped=None, size=None),))]
+    assert rows[0].class_iou == {"sky": 0.625, "car": 0.25, "bird": None}
+    lines = markdown(rows, CONDITIONS).splitlines()
+    assert lines[-3:] == ["| network | sky | car | bird |", "|---|---:|---:|---:|",
+                          "| net | 62.5 | 25.0 |  |"]  # fmt: skip
+    first, second = csv.DictReader(io.StringIO(csv_text(rows)))
+    assert (first["iou sky"], first["iou bird"], second["iou sky"]) == ("0.625", "", "")
+    assert "IoU of each class" not in markdown([row()], CONDITIONS)
+
+
 def test_csv_keeps_what_the_table_rounds():
-    third = Outcome(1, 1 / 3, 7, 1.5, 0.49, 1_250_000)
+    third = outcome(1, 1 / 3, 7, 1.5, 0.49, 1_250_000)
     text = csv_text([row(outcomes=(third, third)), row("loose", not_packed="a, b\nc")])
     first, second = csv.DictReader(io.StringIO(text))
     assert float(first["trained_miou"]) == 1 / 3
@@ -119,7 +152,7 @@ def test_csv_keeps_what_the_table_rounds():
 def test_the_screen_table_fits_100_columns():
     from rich.console import Console
 
-    long = tuple(Outcome(seed, 0.5, 7, 99.5, 0.49, 12_250_000) for seed in range(10))
+    long = tuple(outcome(seed, 0.5, 7, 99.5, 0.49, 12_250_000) for seed in range(10))
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(screen_table([row("binarydensenet28_twin", outcomes=long)], CONDITIONS))
     text = console.export_text()
@@ -144,7 +177,7 @@ def test_chart_of_many_and_of_none(tmp_path):
         row(f"net{index}", binary=bool(index % 3), milliseconds=10.0 * (index + 1))
         for index in range(17)
     ]
-    loose = row("loose", milliseconds=None, outcomes=(Outcome(0, 0.5, 7, 1.5, None, None),))
+    loose = row("loose", milliseconds=None, outcomes=(outcome(0, 0.5, 7, 1.5, None, None),))
     for name, rows in {"many": [*many, loose], "none": []}.items():
         draw(rows, "title", tmp_path / f"{name}.png")
         with Image.open(tmp_path / f"{name}.png") as picture:
