@@ -126,6 +126,23 @@ def test_batchnorms_fold_on_both_sides():
     torch.testing.assert_close(found, conv(before(x.float())), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("classes", [2, 8, 9, 11, 16, 21, 40])
+def test_scores_of_any_number_of_classes(classes):
+    """Whole numbers, so that the order of the sums makes no difference."""
+    generator = torch.Generator().manual_seed(classes)
+
+    def whole(*shape):
+        return torch.randint(-9, 10, shape, generator=generator).float()
+
+    conv = nn.Conv2d(24, classes, 1)
+    conv.weight.data.copy_(whole(classes, 24, 1, 1))
+    conv.bias.data.copy_(whole(classes))
+    x = whole(2, 3, 5, 24)
+    scores = score_conv(conv)(x)
+    assert scores.shape == (2, 3, 5, classes)
+    assert torch.equal(scores, conv(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+
+
 def test_too_many_channels_for_8_bits():
     with (
         torch.device("meta"),
