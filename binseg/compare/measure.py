@@ -88,7 +88,9 @@ def measure_rows(
     for name in comparison.networks:
         if name not in found:
             continue
-        network, baseline = found[name], comparison.baseline(name)
+        network = found[name]
+        # networks of smp have no `precision` that says so
+        baseline = comparison.baseline(name) if network.binary else None
         own, other = times.get(name), times.get(baseline or "")
         rows.append(
             Row(

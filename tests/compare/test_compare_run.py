@@ -200,6 +200,19 @@ def test_finished_rows_are_measured_and_not_trained_again(out):
     assert not found.failures
 
 
+@pytest.mark.usefixtures("never_train")
+def test_a_network_without_bits_is_compared_with_none(out):
+    """Whatever its configuration says of precision."""
+    plain = {"plain": {"model": {"name": "smp_fpn", "encoder": "resnet18", "width": None,
+                                 "head": None, "output_stride": None}}}  # fmt: skip
+    shutil.copytree(out / "net_twin", out / "plain")
+    (out / "plain" / "seed0" / "config.yaml").unlink()
+    made = comparison({**OVERRIDES, **plain}, reference="net_twin")
+    rows = {row.name: row for row in run_comparison(made, out, report=True, say=silent).rows}
+    assert (rows["plain"].baseline, rows["plain"].faster) == (None, None)
+    assert rows["net"].baseline == "net_twin"
+
+
 def test_added_rows_and_seeds_are_trained_and_the_others_kept(out, monkeypatch):
     trained_now = []
 
