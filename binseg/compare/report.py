@@ -42,9 +42,12 @@ def write_report(
     """
     about = describe()
     machine, versions = about["machine"], about["versions"]
+    epochs = [each.trainer.epochs for each in comparison.networks.values()]
+    least, most = min(epochs), max(epochs)
     title = (
-        f"{recipe.data.name}, epochs: {recipe.trainer.epochs}; {machine['processor']}, "
-        f"{about['date'][:10]}, binseg {versions['binseg']}, torch {versions['torch']}"
+        f"{recipe.data.name}, epochs: {least if least == most else f'{least} to {most}'}; "
+        f"{machine['processor']}, {about['date'][:10]}, binseg {versions['binseg']} "
+        f"({about['commit'] or 'no commit'}), torch {versions['torch']}"
     )
     result = {
         "format": FORMAT,

@@ -347,6 +347,7 @@ def test_a_network_that_cannot_be_packed_keeps_its_row(out, monkeypatch, fault):
     assert net.binary_macs > 0
     assert twin.milliseconds > 0
     write_report(found, made, RECIPE, out)
+    assert (out / "results.md").read_text().startswith("scenes, epochs: 1; ")
     first, second = json.loads((out / "results.json").read_text())["rows"]
     assert (first["shipped_miou"], second["not_packed"]) == (None, None)
     assert "no rule for it" in first["not_packed"]
