@@ -16,7 +16,7 @@ from binseg.packed.file import load, save
 from binseg.packed.fold import pack
 from binseg.packed.layer_conv import LayerDownsample, PackedLayerConv
 
-WEIGHTS = Path(__file__).parents[2] / "weights" / "camvid_groupnet18_bpac.safetensors"
+WEIGHTS = Path(__file__).parents[2] / "weights" / "camvid_base.safetensors"
 CLASSES = 5
 
 OPTIONS = [
@@ -108,7 +108,7 @@ def test_files_keep_what_the_network_says(name, tmp_path):
     assert sizes[1] < sizes[0] / 2
 
 
-def test_the_network_of_before_still_opens_and_packs():
+def test_a_network_that_real_pictures_trained_opens_and_packs():
     loaded = load(WEIGHTS)
     scene = pictures(90, 120)[1:]
     assert agreement(loaded.model, pack(loaded.model), [scene]) > 0.999

@@ -16,7 +16,7 @@ from binseg.packed.agreement import network_input
 from binseg.packed.file import load
 from binseg.packed.fold import pack
 
-WEIGHTS = Path(__file__).parents[2] / "weights" / "camvid_groupnet18_bpac.safetensors"
+WEIGHTS = Path(__file__).parents[2] / "weights" / "camvid_base.safetensors"
 
 NEAR = 1e-5
 """Largest value, in root mean squares of its channel, whose sign rounding may turn: float32 rounds
