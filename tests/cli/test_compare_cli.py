@@ -135,6 +135,7 @@ BASELINES = {
     "camvid": FAMILIES,
     "scenes": FAMILIES,
     "camvid_models": {"base": "base_twin", "small": "base_twin", "base_twin": None},
+    "camvid_claims": {"full": "twin", "k4": "twin", "pretraining_off": "twin", "twin": None},
 }  # fmt: skip
 """Comparison → row → the row that its time is compared with."""
 
