@@ -77,12 +77,12 @@ def measure_latency(
         sides: dict[str, Callable[[], object]] = {}
         own: dict[str, list[str]] = {}
         for name, contender in contenders.items():
-            ways = list(_ways(contender, config))
+            picture = timed_input(contender.preprocessing, config)
+            ways = list(_ways(contender.network, picture, config.size))
             own[name] = [f"{name}, {index}" for index in range(len(ways))]
             sides |= zip(own[name], ways, strict=True)
             if contender.int8 is not None:
                 scores = OnnxScores(session(str(contender.int8), config.threads))
-                picture = timed_input(contender.preprocessing, config)
                 sides[_int8(name)] = _float_side(scores, picture, config.size)
         timings = measure(sides, rounds=config.rounds, seconds=config.seconds, progress=progress)
     return {
@@ -98,13 +98,13 @@ def _int8(name: str) -> str:
     return f"{name}, int8"
 
 
-def _ways(contender: Contender, config: LatencyConfig) -> Iterator[Callable[[], object]]:
+def _ways(
+    network: Segmenter, picture: Tensor, size: tuple[int, int]
+) -> Iterator[Callable[[], object]]:
     """The ways to run a network, of which the fastest counts."""
-    network, size = contender.network, config.size
-    picture = timed_input(contender.preprocessing, config)
     if isinstance(network, PackedSegmenter):
-        packed = network
-        yield lambda: FINISHES["fused"](packed.scores(picture), size)
+        packed = network.scores
+        yield lambda: FINISHES["fused"](packed(picture), size)
         return
     for layout in _LAYOUTS:
         # a copy of its own: to() would change the weights that the ways share

@@ -1,6 +1,5 @@
 """From trained run folders to the rows of the table."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,13 +12,14 @@ from binseg.bench.idle import Load, Watch
 from binseg.bench.network import INT8, onnx_files
 from binseg.bench.timing import Timing
 from binseg.compare.config import Comparison
-from binseg.compare.latency import Contender, Times, measure_latency, timed_input
+from binseg.compare.latency import Contender, Times, measure_latency
 from binseg.compare.rows import Outcome, Row
 from binseg.compare.runs import Run
 from binseg.data.config import DataConfig
 from binseg.data.preprocess import resize_image
 from binseg.errors import BinsegError
 from binseg.evaluation.result import Evaluation
+from binseg.evaluation.scores import without_nan
 from binseg.nn.segmenter import BackboneSegmenter
 from binseg.packed.agreement import network_input
 from binseg.packed.file import LoadedModel, load, save
@@ -78,8 +78,8 @@ def measure_rows(
         trained = load(run.model)
         if run.name not in found:
             binary = measure_size(trained.model).binary > 0
-            seen = timed_input(trained.preprocessing, comparison.latency)
-            counts = summary(trained.model, (seen.shape[2], seen.shape[3])).total
+            seen = trained.preprocessing.target_size(*comparison.latency.size)
+            counts = summary(trained.model, seen).total
             found[run.name] = _Network(binary, counts)
         _take(found[run.name], run, trained, comparison.rest)
     shipped = {name: each.shipped for name, each in found.items() if each.shipped is not None}
@@ -176,16 +176,16 @@ def _take(network: _Network, run: Run, trained: LoadedModel, rest: Rest) -> None
     if network.shipped is None and shipped is not None:
         network.shipped = shipped
     best, epoch = run.best
-    scores = None if shipped is None else _evaluate(shipped, run.experiment.data)
+    evaluation = None if shipped is None else _evaluate(shipped, run.experiment.data)
     network.outcomes.append(
         Outcome(
             seed=run.seed,
             trained_miou=best,
             best_epoch=epoch,
             minutes=run.minutes,
-            shipped_miou=None if scores is None else scores.scores.mean_iou,
+            shipped_miou=None if evaluation is None else evaluation.scores.mean_iou,
             bytes=None if shipped is None else path.stat().st_size,
-            class_iou={} if scores is None else _class_iou(scores),
+            class_iou={} if evaluation is None else _class_iou(evaluation),
         )
     )
 
@@ -216,7 +216,8 @@ def _evaluate(model: LoadedModel, data: DataConfig) -> Evaluation:
 
 def _class_iou(evaluation: Evaluation) -> dict[str, float | None]:
     iou = zip(evaluation.labels.names, evaluation.scores.iou, strict=True)
-    return {name: None if math.isnan(value) else value for name, value in iou}
+    found: dict[str, float | None] = without_nan(dict(iou))
+    return found
 
 
 def _given(model: ModelConfig) -> dict[str, Any]:
