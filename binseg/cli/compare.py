@@ -31,6 +31,7 @@ def compare(
     rest: Rest = "fp32",
     latency: LatencyConfig = LatencyConfig(),  # noqa: B008
     reference: str | None = None,
+    against: str | None = None,
     only: list[str] | None = None,
     report: bool = False,
 ) -> int:
@@ -55,6 +56,7 @@ def compare(
         rest: how binary networks are packed: fp32, bf16 or int8 for what is not 1 bit.
         latency: how time is measured.
         reference: row that networks without a full-precision twin in the table are compared with.
+        against: row that the others' val mIoU is set against, seed by seed, in a column of its own.
         only: rows to train; the others are reported if they are trained.
         report: train nothing; measure and write the table of what is trained.
 
@@ -77,6 +79,7 @@ def compare(
         rest=rest,
         latency=latency,
         reference=reference,
+        against=against,
     )
     found = run_comparison(comparison, out, only=only, report=report)
     written = write_report(found, comparison, recipe, out)

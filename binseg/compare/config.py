@@ -58,10 +58,11 @@ class Comparison:
         rest: how binary networks are packed, see `binseg.pack`.
         latency: how time is measured.
         reference: name of the row that speed-ups of networks without a twin refer to.
+        against: name of the row that the others' val mIoU is set against, seed by seed.
 
     Raises:
         BinsegError: no network, a name that cannot be a folder's, seeds that are none or not
-            different, an unknown reference.
+            different, an unknown reference or against.
     """
 
     networks: Mapping[str, Experiment]
@@ -69,6 +70,7 @@ class Comparison:
     rest: Rest = "fp32"
     latency: LatencyConfig = field(default_factory=LatencyConfig)
     reference: str | None = None
+    against: str | None = None
 
     def __post_init__(self) -> None:
         if not self.networks:
@@ -80,8 +82,9 @@ class Comparison:
                 )
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise BinsegError(f"seeds must be different numbers from 0, not {list(self.seeds)}")
-        if self.reference is not None and self.reference not in self.networks:
-            raise unknown_name("reference", self.reference, self.networks)
+        for key, name in (("reference", self.reference), ("against", self.against)):
+            if name is not None and name not in self.networks:
+                raise unknown_name(key, name, self.networks)
 
     def experiment(self, name: str, seed: int) -> Experiment:
         """What the row `name` trains with `seed`."""

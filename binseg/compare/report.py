@@ -9,7 +9,7 @@ from binseg.atomic import atomic_path
 from binseg.bench.machine import describe
 from binseg.compare.chart import draw
 from binseg.compare.config import Comparison, leaves_of, tree_of
-from binseg.compare.rows import Row
+from binseg.compare.rows import Mean, Row
 from binseg.compare.run import Compared
 from binseg.compare.tables import Conditions, csv_text, markdown
 from binseg.training.config import Experiment
@@ -22,7 +22,12 @@ def conditions(comparison: Comparison) -> Conditions:
     """What the table says of itself."""
     latency = comparison.latency
     return Conditions(
-        latency.size, latency.threads, comparison.rest, latency.int8, comparison.reference
+        latency.size,
+        latency.threads,
+        comparison.rest,
+        latency.int8,
+        comparison.reference,
+        comparison.against,
     )
 
 
@@ -49,6 +54,8 @@ def write_report(
         f"{machine['processor']}, {about['date'][:10]}, binseg {versions['binseg']} "
         f"({about['commit'] or 'no commit'}), torch {versions['torch']}"
     )
+    rows, stated = compared.rows, conditions(comparison)
+    differences = stated.differences(rows)
     result = {
         "format": FORMAT,
         **about,
@@ -57,25 +64,30 @@ def write_report(
         "rest": comparison.rest,
         "latency": asdict(comparison.latency),
         "reference": comparison.reference,
+        "against": comparison.against,
         "load": compared.load.to_dict(),
-        "rows": [_row(row) for row in compared.rows],
+        "rows": [_row(row, difference) for row, difference in zip(rows, differences, strict=True)],
         "failures": compared.failures,
         "missing": compared.missing,
     }
     files = {
         JSON: json.dumps(result, indent=1, ensure_ascii=False) + "\n",
-        MARKDOWN: f"{title}\n\n{markdown(compared.rows, conditions(comparison))}",
-        CSV: csv_text(compared.rows),
+        MARKDOWN: f"{title}\n\n{markdown(rows, stated)}",
+        CSV: csv_text(rows, stated),
     }
     for name, content in files.items():
         with atomic_path(out / name) as temporary:
             temporary.write_text(content, encoding="utf-8")
-    draw(compared.rows, title, out / CHART)
+    draw(rows, title, out / CHART)
     return [out / name for name in (*files, CHART)]
 
 
-def _row(row: Row) -> dict[str, Any]:
-    means = {"trained_miou": row.trained_miou, "shipped_miou": row.shipped_miou}
+def _row(row: Row, difference: Mean | None) -> dict[str, Any]:
+    means = {
+        "trained_miou": row.trained_miou,
+        "shipped_miou": row.shipped_miou,
+        "difference": difference,
+    }
     found = {name: None if mean is None else asdict(mean) for name, mean in means.items()}
     own = {"class_iou": row.class_iou, "bytes": row.bytes, "minutes": row.minutes}
     return {**asdict(row), **found, **own}

@@ -29,8 +29,16 @@ class Mean:
         return cls(statistics.fmean(values), deviation, len(values))
 
     def __str__(self) -> str:
-        spread = "" if self.deviation is None else f" ± {self.deviation:.3f} ({self.number})"
-        return f"{self.value:.3f}{spread}"
+        return f"{self.value:.3f}{self._spread}"
+
+    @property
+    def signed(self) -> str:
+        """With its sign, as a difference is written."""
+        return f"{self.value:+.3f}{self._spread}"
+
+    @property
+    def _spread(self) -> str:
+        return "" if self.deviation is None else f" ± {self.deviation:.3f} ({self.number})"
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,17 @@ class Row:
         """Over the seeds whose network was packed."""
         values = [each.shipped_miou for each in self.outcomes if each.shipped_miou is not None]
         return Mean.of(values)
+
+    def difference(self, other: "Row") -> Mean | None:
+        """Shipped mIoU less that of `other`, over the seeds that both have: what two runs owe to
+        their common seed cancels out. None where there is no such seed."""
+        theirs = {each.seed: each.shipped_miou for each in other.outcomes}
+        differences = []
+        for each in self.outcomes:
+            before = theirs.get(each.seed)
+            if each.shipped_miou is not None and before is not None:
+                differences.append(each.shipped_miou - before)
+        return Mean.of(differences)
 
     @property
     def miou(self) -> float:

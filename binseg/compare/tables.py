@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from binseg.compare.rows import Row
+from binseg.compare.rows import Mean, Row
 from binseg.summarize.tables import count
 
 if TYPE_CHECKING:
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 _NETWORK, _NOT_PACKED = "network", "not packed"
 _FIGURES = (
     "network", "binary", "seeds", "trained_miou", "trained_deviation", "shipped_miou",
-    "shipped_deviation", "milliseconds", "baseline", "faster", "int8_milliseconds",
-    "faster_than_int8", "bytes", "binary_macs", "real_macs", "binary_parameters",
-    "real_parameters", "minutes", "not_packed",
+    "shipped_deviation", "difference", "difference_deviation", "milliseconds", "baseline",
+    "faster", "int8_milliseconds", "faster_than_int8", "bytes", "binary_macs", "real_macs",
+    "binary_parameters", "real_parameters", "minutes", "not_packed",
 )  # fmt: skip
 
 
@@ -31,6 +31,7 @@ class Conditions:
         rest: how binary networks are packed.
         int8: whether full-precision networks are timed in 8 bits, too.
         reference: the row that networks without a twin are compared with.
+        against: the row that the others' mIoU is set against; None for no such column.
     """
 
     size: tuple[int, int]
@@ -38,6 +39,12 @@ class Conditions:
     rest: str
     int8: bool
     reference: str | None
+    against: str | None = None
+
+    def differences(self, rows: Sequence[Row]) -> list[Mean | None]:
+        """Of each row from `against`; None for that row itself, and where it is not measured."""
+        other = next((row for row in rows if row.name == self.against), None)
+        return [None if other is None or row is other else row.difference(other) for row in rows]
 
     def __str__(self) -> str:
         height, width = self.size
@@ -50,6 +57,8 @@ class Conditions:
         ]
         if self.reference is not None:
             lines[-1] += f"; with *: than {self.reference}"
+        if self.against is not None:
+            lines.insert(1, f"− {self.against}: shipped, less that of {self.against}, by seed")
         if self.int8:
             lines.append("int8: the full-precision network in 8 bits, by ONNX Runtime")
         return "\n".join(lines)
@@ -90,21 +99,24 @@ def markdown(rows: Sequence[Row], conditions: Conditions) -> str:
     return text
 
 
-def csv_text(rows: Sequence[Row]) -> str:
+def csv_text(rows: Sequence[Row], conditions: Conditions) -> str:
     """Unrounded figures, a line for each row; empty where there is none."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     classes = _classes(rows)
     writer.writerow([*_FIGURES, *(f"iou {name}" for name in classes)])
-    for row in rows:
-        trained, shipped = row.trained_miou, row.shipped_miou
+    for row, difference in zip(rows, conditions.differences(rows), strict=True):
+        means = row.trained_miou, row.shipped_miou, difference
         writer.writerow(
             [
                 row.name,
                 int(row.binary),
                 len(row.outcomes),
-                *((trained.value, trained.deviation) if trained else ("", "")),
-                *((shipped.value, shipped.deviation) if shipped else ("", "")),
+                *(
+                    figure
+                    for mean in means
+                    for figure in ((mean.value, mean.deviation) if mean else ("", ""))
+                ),
                 row.milliseconds,
                 row.baseline,
                 row.faster,
@@ -133,6 +145,12 @@ def _columns(rows: Sequence[Row], conditions: Conditions) -> dict[str, list[str]
         _NETWORK: [row.name for row in rows],
         "mIoU trained": [str(row.trained_miou) for row in rows],
         "shipped": [str(row.shipped_miou or _NOT_PACKED) for row in rows],
+    }
+    if conditions.against is not None:
+        columns[f"− {conditions.against}"] = [
+            each.signed if each else "" for each in conditions.differences(rows)
+        ]
+    columns |= {
         "ms": [_figure(row.milliseconds) for row in rows],
         "× faster": [_figure(row.faster, mark) for row, mark in zip(rows, marks, strict=True)],
     }

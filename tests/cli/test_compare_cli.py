@@ -160,8 +160,15 @@ def test_every_shipped_comparison_loads_and_its_networks_build(path, tmp_path, m
 def test_a_row_without_values_is_the_recipe(tmp_path, monkeypatch, capsys):
     seen = {}
     monkeypatch.setattr(run, "run_comparison", lambda made, out, **options: seen.update(made=made))
-    tree = {**TINY, "networks": {"plain": None}, "reference": "plain", "seeds": [3, 1]}
+    tree = {
+        **TINY,
+        "networks": {"plain": None},
+        "reference": "plain",
+        "seeds": [3, 1],
+        "against": "plain",
+    }
     with pytest.raises(AttributeError):  # there is no result to write
         compare(capsys, tmp_path, tree)
     assert seen["made"].networks["plain"].model.width == 8
     assert seen["made"].seeds == (3, 1)
+    assert seen["made"].against == "plain"

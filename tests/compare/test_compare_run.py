@@ -140,7 +140,8 @@ def test_what_cannot_be_built_is_refused_before_any_training(tmp_path, model, sa
      ({"seeds": ()}, "seeds must be"),
      ({"seeds": (1, 1)}, "seeds must be"),
      ({"seeds": (-1,)}, "seeds must be"),
-     ({"reference": "net_twn"}, "did you mean 'net_twin'")],
+     ({"reference": "net_twn"}, "did you mean 'net_twin'"),
+     ({"against": "net_twn"}, "unknown against 'net_twn'; did you mean 'net_twin'")],
 )  # fmt: skip
 def test_comparisons_that_make_no_sense(changes, says):
     with pytest.raises(BinsegError) as caught:

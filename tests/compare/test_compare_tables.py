@@ -111,6 +111,32 @@ def test_markdown_by_hand():
     assert "with \\*: than twin" in text
 
 
+def test_differences_are_taken_seed_by_seed():
+    full = row("full", outcomes=(outcome(0, shipped=0.50), outcome(1, shipped=0.40)))
+    # 0.52 − 0.50 and 0.44 − 0.40; seed 7 is the row's own, and seed 2 could not be packed
+    less = row("less", outcomes=(outcome(7, shipped=0.9), outcome(1, shipped=0.44),
+                                 outcome(0, shipped=0.52), outcome(2, shipped=None)))  # fmt: skip
+    assert less.difference(full) == Mean(
+        pytest.approx(0.03), pytest.approx(math.sqrt(2 * 0.01**2)), 2
+    )
+    assert full.difference(row(outcomes=(outcome(8),))) is None
+    conditions = replace(CONDITIONS, against="full")
+    rows = [less, full, row("other", outcomes=(outcome(1, shipped=0.37),))]
+    assert conditions.differences(rows)[1] is None
+    lines = markdown(rows, conditions).splitlines()
+    assert "| shipped | − full | ms |" in lines[0]
+    assert "| +0.030 ± 0.014 (2) | 12.3 |" in lines[2]
+    assert "| 0.450 ± 0.071 (2) |  | 12.3 |" in lines[3]
+    assert "| 0.370 | -0.030 | 12.3 |" in lines[4]
+    assert any("less that of full" in line for line in lines)
+    found = list(csv.DictReader(io.StringIO(csv_text(rows, conditions))))
+    assert [each["difference"] for each in found[1:]] == ["", str(0.37 - 0.40)]
+    assert float(found[0]["difference_deviation"]) == pytest.approx(0.0141421356)
+    assert "−" not in lines[0].replace("− full", "")
+    assert "−" not in markdown(rows, CONDITIONS)
+    assert conditions.differences(rows[:1]) == [None]  # the row itself is not trained yet
+
+
 def test_int8_has_columns_where_it_was_measured():
     twin = row("twin", binary=False, baseline=None, faster=None, int8_milliseconds=6.06)
     rows = [row(faster_than_int8=1.57), twin]
@@ -120,7 +146,7 @@ def test_int8_has_columns_where_it_was_measured():
     assert "| 12.3 | 3.2* |  | 1.6* | 1.25 |" in lines[2]
     assert "| 12.3 |  | 6.1 |  | 1.25 |" in lines[3]
     assert "by ONNX Runtime" in lines[-1]
-    found = list(csv.DictReader(io.StringIO(csv_text(rows))))
+    found = list(csv.DictReader(io.StringIO(csv_text(rows, CONDITIONS))))
     assert [each["int8_milliseconds"] for each in found] == ["", "6.06"]
     assert [each["faster_than_int8"] for each in found] == ["1.57", ""]
 
@@ -132,14 +158,14 @@ def test_classes_by_hand():
     lines = markdown(rows, CONDITIONS).splitlines()
     assert lines[-3:] == ["| network | sky | car | bird |", "|---|---:|---:|---:|",
                           "| net | 62.5 | 25.0 |  |"]  # fmt: skip
-    first, second = csv.DictReader(io.StringIO(csv_text(rows)))
+    first, second = csv.DictReader(io.StringIO(csv_text(rows, CONDITIONS)))
     assert (first["iou sky"], first["iou bird"], second["iou sky"]) == ("0.625", "", "")
     assert "IoU of each class" not in markdown([row()], CONDITIONS)
 
 
 def test_csv_keeps_what_the_table_rounds():
     third = outcome(1, 1 / 3, 7, 1.5, 0.49, 1_250_000)
-    text = csv_text([row(outcomes=(third, third)), row("loose", not_packed="a, b\nc")])
+    text = csv_text([row(outcomes=(third, third)), row("loose", not_packed="a, b\nc")], CONDITIONS)
     first, second = csv.DictReader(io.StringIO(text))
     assert float(first["trained_miou"]) == 1 / 3
     assert float(first["trained_deviation"]) == 0
