@@ -82,9 +82,9 @@ class Comparison:
                 )
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise BinsegError(f"seeds must be different numbers from 0, not {list(self.seeds)}")
-        for key, name in (("reference", self.reference), ("against", self.against)):
-            if name is not None and name not in self.networks:
-                raise unknown_name(key, name, self.networks)
+        for key, row in (("reference", self.reference), ("against", self.against)):
+            if row is not None and row not in self.networks:
+                raise unknown_name(key, row, self.networks)
 
     def experiment(self, name: str, seed: int) -> Experiment:
         """What the row `name` trains with `seed`."""
