@@ -30,7 +30,8 @@ class CamVidDataset(PairedFiles):
     """CamVid in the usual folders: `{split}/NAME.png|jpg` and `{split}annot/NAME.png`.
 
     Args:
-        root: the folder that holds train/, trainannot/, val/, …
+        root: the folder that holds train/, trainannot/, val/, …; as val also one folder of
+            pictures of any name, whose masks are in the folder NAMEannot beside it.
         split: train, val or test.
         strict: raise the first fault of the arrangement; else collect them in `faults`.
 
@@ -41,6 +42,11 @@ class CamVidDataset(PairedFiles):
     def __init__(self, root: str | Path, split: str, *, strict: bool = True) -> None:
         root = existing_root(root)
         images, masks = root / split, root / f"{split}annot"
+        own = root.resolve()
+        beside = own.with_name(f"{own.name}annot")
+        # as one split only, and never to be trained on
+        if split == "val" and not images.is_dir() and beside.is_dir():
+            images, masks = root, beside
         for folder in (images, masks):
             if not folder.is_dir():
                 kind = MissingSplitError if folder == images else BinsegError

@@ -64,6 +64,21 @@ def test_camvid_missing_parts(camvid: Path) -> None:
     assert "missing" in said
 
 
+def test_camvid_pictures_folder_as_root(camvid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (camvid / "train").rename(camvid / "kept")
+    (camvid / "trainannot").rename(camvid / "keptannot")
+    monkeypatch.chdir(camvid / "kept")
+    for root in (camvid / "kept", Path()):
+        dataset = CamVidDataset(root, "val")
+        image, mask = dataset.sample_paths(2)
+        assert (image.name, mask.resolve()) == ("train2.png", camvid / "keptannot/train2.png")
+    for split in ("train", "test"):
+        said = message(lambda split=split: CamVidDataset(camvid / "kept", split))
+        assert f"kept/{split}: missing" in said
+    (camvid / "keptannot").rename(camvid / "elsewhere")
+    assert "kept/val: missing" in message(lambda: CamVidDataset(camvid / "kept", "val"))
+
+
 def test_several_faults_are_counted(camvid: Path) -> None:
     for n in (1, 3, 4):
         (camvid / f"trainannot/train{n}.png").unlink()
