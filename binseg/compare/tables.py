@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _NETWORK, _NOT_PACKED = "network", "not packed"
+_FITTING = 10
+"""Columns that a screen has room for."""
+_LEAST_NEEDED = "1-bit GMACs", "real GMACs", "params", "minutes"
+"""What a screen leaves out first."""
 _FIGURES = (
     "network", "binary", "seeds", "trained_miou", "trained_deviation", "shipped_miou",
     "shipped_deviation", "difference", "difference_deviation", "milliseconds", "baseline",
@@ -73,6 +77,14 @@ def screen_table(rows: Sequence[Row], conditions: Conditions) -> "Table":
         caption=str(conditions), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
     )
     columns = _columns(rows, conditions)
+    surplus = len(columns) - _FITTING
+    if surplus > 0:  # the files have all of them, and the spread beside its mean
+        left_out = _LEAST_NEEDED[: surplus + 1]
+        columns = {
+            name: [cell.replace(" ± ", "\n± ") for cell in cells]
+            for name, cells in columns.items()
+            if name not in left_out
+        }
     for name in columns:
         first = name == _NETWORK
         # one word a line: the figures below are narrow

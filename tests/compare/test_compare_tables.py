@@ -186,6 +186,23 @@ def test_the_screen_table_fits_100_columns():
     assert max(map(len, text.splitlines())) <= 100
 
 
+@pytest.mark.parametrize("int8", [None, 123.45])
+def test_more_columns_are_folded_to_fit(int8):
+    from rich.console import Console
+
+    long = tuple(outcome(seed, 0.5, 7, 99.5, 0.49, 12_250_000) for seed in range(10))
+    rows = [row(name, outcomes=long, int8_milliseconds=int8, milliseconds=123.45, faster=12.3)
+            for name in ("pretraining_off", "full")]  # fmt: skip
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(screen_table(rows, replace(CONDITIONS, against="full")))
+    lines = console.export_text().splitlines()
+    first = next(index for index, line in enumerate(lines) if "pretraining_off" in line)
+    assert lines[first].split()[1:5] == ["0.500", "0.490", "+0.000", "123.5"]
+    assert lines[first].rstrip().endswith("12.25" if int8 else "99.5")
+    assert lines[first + 1].split() == ["±", "0.000", "(10)"] * 3
+    assert max(map(len, lines)) <= 100
+
+
 def test_labels_make_way_for_each_other():
     frame = (0.0, 0.0, 400.0, 300.0)
     taken = []
