@@ -42,7 +42,7 @@ class CamVidDataset(PairedFiles):
     def __init__(self, root: str | Path, split: str, *, strict: bool = True) -> None:
         root = existing_root(root)
         images, masks = root / split, root / f"{split}annot"
-        own = root.resolve()
+        own = root.absolute()
         beside = own.with_name(f"{own.name}annot")
         # as one split only, and never to be trained on
         if split == "val" and not images.is_dir() and beside.is_dir():
