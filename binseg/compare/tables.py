@@ -79,6 +79,7 @@ def screen_table(rows: Sequence[Row], conditions: Conditions) -> "Table":
     columns = _columns(rows, conditions)
     surplus = len(columns) - _FITTING
     if surplus > 0:  # the files have all of them, and the spread beside its mean
+        # one more than the surplus: the spreads' column is wider than what it displaces
         left_out = _LEAST_NEEDED[: surplus + 1]
         columns = {
             name: [cell.replace(" ± ", "\n± ") for cell in cells]
