@@ -134,7 +134,7 @@ FAMILIES = {"groupnet18_star": "groupnet18_star_twin", "resnete18": "resnete18_t
 BASELINES = {
     "camvid": FAMILIES,
     "scenes": FAMILIES,
-    "camvid_models": {"base": "base_twin", "small": "base_twin", "base_twin": None},
+    "camvid_models": {"base": "base_twin", "small": "small_twin", "base_twin": None},
     "camvid_claims": {"full": "twin", "k4": "twin", "pretraining_off": "twin", "twin": None},
 }  # fmt: skip
 """Comparison → row → the row that its time is compared with."""
