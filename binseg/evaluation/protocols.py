@@ -33,6 +33,10 @@ LARGEST_ENLARGED = 1 << 26
 """Pixels that enlarging a picture to the network's short side may give; a 1 x 5000 strip for a
 network with a short side of 360 would become 648 megapixels."""
 
+LARGEST_LOGITS = 1 << 27
+"""Bytes that a picture's logits may take at the network's input size (11 classes of three
+megapixels); above, they are made in strips, which is slower."""
+
 
 ProtocolName = Literal["whole", "sliding", "multi_scale"]
 Precision = Literal["fp32", "bf16"]
@@ -180,6 +184,8 @@ def _whole(
     logits, grid = forward(_pixels(resize_image(image, base)))
     if tuple(logits.shape[1:]) == grid:
         return upsampled_argmax(logits, size)
+    if 4 * len(logits) * base[0] * base[1] <= LARGEST_LOGITS:
+        return _fused(_fitted(logits, base), size)
     view, result = View(logits, grid, base), ArgmaxRows(base, size)
     for rows in strips(slice(0, base[0]), len(logits), base[1]):
         result.push(view.logits(rows))
@@ -194,8 +200,7 @@ def _whole_fused(
     size: tuple[int, int],
 ) -> np.ndarray:
     scores, _ = forward(_pixels(resize_image(image, base)))
-    refuse_nan(scores)
-    return upsample_argmax(scores.permute(1, 2, 0)[None], *size)[0].cpu().numpy()
+    return _fused(scores, size)
 
 
 def _sliding(
@@ -261,6 +266,13 @@ def _pixels(image: np.ndarray) -> Tensor:
 def _starts(length: int, window: int, stride: int) -> list[int]:
     """First pixels of windows that cover `length`; the last one ends with the picture."""
     return [*range(0, length - window, stride), length - window]
+
+
+def _fused(scores: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """`upsampled_argmax` of (C, h, w) by the packed networks' kernel, which decides most squares
+    between four scores at once."""
+    refuse_nan(scores)
+    return upsample_argmax(scores.permute(1, 2, 0)[None], *size)[0].cpu().numpy()
 
 
 def _fitted(logits: Tensor, size: tuple[int, int]) -> Tensor:

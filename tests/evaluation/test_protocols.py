@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from binseg.data.preprocess import Preprocessing, resize_image
 from binseg.errors import BinsegError
-from binseg.evaluation import upsample
+from binseg.evaluation import protocols, upsample
 from binseg.evaluation.protocols import Protocol, segment
 
 SLIDING = Protocol("sliding", window=16, stride=11)
@@ -241,9 +241,12 @@ class Coarse(nn.Module):
 
 
 @pytest.mark.parametrize("protocol", [Protocol(), SLIDING, MULTI])
-@pytest.mark.parametrize("size", [None, (70, 50), (20, 91)])
-def test_scores_on_a_coarse_grid_give_the_same_map(protocol, size):
-    """Upsampled in strips where and when they are needed, or in full by the network itself."""
+@pytest.mark.parametrize("size", [None, (70, 50), (20, 91), (360, 488)])
+@pytest.mark.parametrize("in_strips", [True, False])
+def test_scores_on_a_coarse_grid_give_the_same_map(monkeypatch, protocol, size, in_strips):
+    """Upsampled in strips or at once by the kernel, or in full by the network itself."""
+    if in_strips:
+        monkeypatch.setattr(protocols, "LARGEST_LOGITS", 0)
     network = Coarse()
     found = segment(network, noise(45, 61), PLAIN, protocol, size)
     plain = segment(lambda x: network(x), noise(45, 61), PLAIN, protocol, size)
@@ -291,10 +294,11 @@ class Largest(TorchDispatchMode):
         (Protocol("multi_scale", scales=(0.5, 1.0)), (300, 220)),
     ],
 )
-def test_full_size_logits_never_exist(monkeypatch, protocol, size):
+def test_logits_beyond_the_limit_never_exist_at_full_size(monkeypatch, protocol, size):
     classes, height, width = 40, 240, 180
     strip = 8 * classes * width
     monkeypatch.setattr(upsample, "STRIP_BYTES", 4 * strip)
+    monkeypatch.setattr(protocols, "LARGEST_LOGITS", 4 * classes * height * width - 1)
     with Largest() as watched:
         segment(Coarse(classes), noise(height, width), PLAIN, protocol, size)
     assert watched.elements <= 3 * strip < classes * height * width / 9

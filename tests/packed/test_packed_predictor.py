@@ -49,19 +49,21 @@ def test_bf16_autocast(both):
 
 
 @pytest.mark.parametrize(
-    ("preprocessing", "size", "protocol", "fused"),
+    ("preprocessing", "size", "protocol", "by_kernel"),
     [
         (PLAIN, None, Protocol(), True),
         (PLAIN, (45, 61), Protocol(), True),
         (Preprocessing(short_side=45), None, Protocol(), True),
-        (PLAIN, (90, 122), Protocol(), False),
-        (Preprocessing(short_side=32), None, Protocol(), False),
+        (PLAIN, (90, 122), Protocol(), True),
+        (Preprocessing(short_side=32), None, Protocol(), True),
         (Preprocessing(short_side=32), (32, 43), Protocol(), True),
         (PLAIN, None, Protocol("multi_scale", scales=(1.0,)), False),
         (PLAIN, None, Protocol("sliding", window=64, stride=64), False),
     ],
 )
-def test_when_upsampling_and_argmax_are_one(monkeypatch, preprocessing, size, protocol, fused):
+def test_when_a_kernel_upsamples_and_takes_the_largest(
+    monkeypatch, preprocessing, size, protocol, by_kernel
+):
     network, calls = pack(trained(bases=2)), []
 
     def watched(*arguments):
@@ -70,7 +72,7 @@ def test_when_upsampling_and_argmax_are_one(monkeypatch, preprocessing, size, pr
 
     monkeypatch.setattr("binseg.evaluation.protocols.upsample_argmax", watched)
     found = segment(network, SCENE, preprocessing, protocol, size)
-    assert len(calls) == fused
+    assert len(calls) == by_kernel
     plain = segment(lambda x: network(x), SCENE, preprocessing, protocol, size)
     assert found.shape == plain.shape
     assert (found == plain).mean() > 0.999
