@@ -6,8 +6,9 @@
 - **multi_scale**: several scales, each also mirrored; the mean of the softmax. The best scores
   and by far the slowest; say so when you compare.
 
-The scores of a network with a method `scores` stay on its own coarse grid and are upsampled in
-strips of rows: full-size logits never exist.
+The scores of a network with a method `scores` stay on its own coarse grid. A kernel upsamples them
+and takes the largest in one, or, where logits of more than `LARGEST_LOGITS` would come first, it
+happens in strips of rows: larger ones never exist.
 """
 
 from collections.abc import Callable
@@ -138,8 +139,6 @@ def segment(
     size = size or (height, width)
     scores_of: Network = getattr(network, "scores", network)
     coarse = scores_of is not network
-    # where the picture is seen at the wanted size, a kernel upsamples and takes the largest in one
-    fused = base == size and protocol.name == "whole" and coarse
 
     def forward(pixels: Tensor) -> _Seen:
         """uint8 HWC → float32 (C, h, w) logits, and the (height, width) they stand for."""
@@ -155,8 +154,7 @@ def segment(
         return _Seen(logits[0].float(), (grid.shape[0], grid.shape[1]))
 
     try:
-        run = _whole_fused if fused else _PROTOCOLS[protocol.name]
-        return run(forward, image, base, protocol, size)
+        return _PROTOCOLS[protocol.name](forward, image, base, protocol, size)
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -184,23 +182,14 @@ def _whole(
     logits, grid = forward(_pixels(resize_image(image, base)))
     if tuple(logits.shape[1:]) == grid:
         return upsampled_argmax(logits, size)
+    if base == size:
+        return _by_kernel(logits, size)
     if 4 * len(logits) * base[0] * base[1] <= LARGEST_LOGITS:
-        return _fused(_fitted(logits, base), size)
+        return _by_kernel(_fitted(logits, base), size)
     view, result = View(logits, grid, base), ArgmaxRows(base, size)
     for rows in strips(slice(0, base[0]), len(logits), base[1]):
         result.push(view.logits(rows))
     return result.class_map
-
-
-def _whole_fused(
-    forward: _Forward,
-    image: np.ndarray,
-    base: tuple[int, int],
-    protocol: Protocol,
-    size: tuple[int, int],
-) -> np.ndarray:
-    scores, _ = forward(_pixels(resize_image(image, base)))
-    return _fused(scores, size)
 
 
 def _sliding(
@@ -268,7 +257,7 @@ def _starts(length: int, window: int, stride: int) -> list[int]:
     return [*range(0, length - window, stride), length - window]
 
 
-def _fused(scores: Tensor, size: tuple[int, int]) -> np.ndarray:
+def _by_kernel(scores: Tensor, size: tuple[int, int]) -> np.ndarray:
     """`upsampled_argmax` of (C, h, w) by the packed networks' kernel, which decides most squares
     between four scores at once."""
     refuse_nan(scores)

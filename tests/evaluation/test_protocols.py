@@ -240,13 +240,13 @@ class Coarse(nn.Module):
         return F.interpolate(self.scores(x), x.shape[2:], mode="bilinear")
 
 
-@pytest.mark.parametrize("protocol", [Protocol(), SLIDING, MULTI])
+@pytest.mark.parametrize(
+    ("protocol", "largest"), [(Protocol(), 1 << 27), (Protocol(), 0), (SLIDING, 0), (MULTI, 0)]
+)
 @pytest.mark.parametrize("size", [None, (70, 50), (20, 91), (360, 488)])
-@pytest.mark.parametrize("in_strips", [True, False])
-def test_scores_on_a_coarse_grid_give_the_same_map(monkeypatch, protocol, size, in_strips):
-    """Upsampled in strips or at once by the kernel, or in full by the network itself."""
-    if in_strips:
-        monkeypatch.setattr(protocols, "LARGEST_LOGITS", 0)
+def test_scores_on_a_coarse_grid_give_the_same_map(monkeypatch, protocol, largest, size):
+    """Upsampled at once by the kernel or in strips, or in full by the network itself."""
+    monkeypatch.setattr(protocols, "LARGEST_LOGITS", largest)
     network = Coarse()
     found = segment(network, noise(45, 61), PLAIN, protocol, size)
     plain = segment(lambda x: network(x), noise(45, 61), PLAIN, protocol, size)
