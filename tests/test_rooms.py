@@ -17,6 +17,8 @@ FLOORS = {
     "shipped": 1,
     "data": 1,
     "kernels": 1,
+    "runtime": 1,
+    "program": 1.5,
     "visualize": 2,
     "evaluation": 3,
     "nn": 4,
