@@ -12,10 +12,10 @@ from binseg.data.files import (
     PairedFiles,
     existing_root,
     hashed_split,
+    list_images,
     listed,
     pair_up,
 )
-from binseg.data.imageio import list_images
 from binseg.data.labels import LabelTable, class_subset, get_label_table
 from binseg.data.samples import Sample, SegmentationDataset
 from binseg.data.scenes import draw_scene

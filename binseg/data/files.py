@@ -7,14 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from binseg.data.imageio import (
-    IMAGE_SUFFIXES,
-    MASK_SUFFIXES,
-    image_size,
-    list_images,
-    read_image,
-    read_mask,
-)
+from binseg.data.image_files import IMAGE_SUFFIXES, MASK_SUFFIXES
+from binseg.data.imageio import image_size, read_image, read_mask
 from binseg.data.labels import IGNORE, LabelTable
 from binseg.data.samples import Sample
 from binseg.errors import BinsegError
@@ -112,6 +106,15 @@ class PairedFiles:
 
     def read_instances(self, index: int) -> np.ndarray | None:
         return None
+
+
+def list_images(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """The files directly in `folder` with these endings, sorted; hidden files are left out."""
+    return sorted(
+        entry
+        for entry in folder.iterdir()
+        if entry.suffix.lower() in suffixes and not entry.name.startswith(".") and entry.is_file()
+    )
 
 
 def existing_root(root: str | Path) -> Path:
