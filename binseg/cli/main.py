@@ -43,6 +43,9 @@ COMMANDS = {
     "evaluate": _Command("evaluate:evaluate", "score a model on labelled pictures", {"model": "?"}),
     "predict": _Command("predict:predict", "segment pictures", {"model": None, "pictures": "+"}),
     "pack": _Command("pack:pack", "write a trained network as bits", {"model": None}),
+    "export": _Command(
+        "export:export", "write a trained network as ONNX or for OpenVINO", {"model": None}
+    ),
     "data import": _Command(
         "data_import:data_import",
         "turn annotations of another tool into a folder to train on",

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from binseg.data.imageio import MASK_SUFFIXES, list_images, read_image
+from binseg.data.files import list_images
+from binseg.data.image_files import MASK_SUFFIXES
+from binseg.data.imageio import read_image
 from binseg.data.importing.coco import split_of
 from binseg.data.importing.found_images import ImageIndex
 from binseg.data.importing.source import AnnotatedImage, Notes, Overlap

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from binseg.data.imageio import IMAGE_SUFFIXES, image_size
+from binseg.data.image_files import IMAGE_SUFFIXES
+from binseg.data.imageio import image_size
 from binseg.data.importing.coco import split_of
 from binseg.data.importing.source import AnnotatedImage, Notes, Overlap, Region
 from binseg.data.label_table import Color
