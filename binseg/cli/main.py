@@ -46,6 +46,9 @@ COMMANDS = {
     "export": _Command(
         "export:export", "write a trained network as ONNX or for OpenVINO", {"model": None}
     ),
+    "push": _Command(
+        "push:push", "upload a model to the Hugging Face Hub", {"model": None, "name": None}
+    ),
     "data import": _Command(
         "data_import:data_import",
         "turn annotations of another tool into a folder to train on",
