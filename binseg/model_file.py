@@ -234,7 +234,7 @@ def _sum_at(content: bytes | bytearray) -> int | None:
 
 
 def _strict(text: str) -> dict[str, Any]:
-    """A JSON object without nan, keys twice, halves of characters and great depth."""
+    """A JSON object without nan, keys given twice, lone surrogates and nesting beyond 32 levels."""
     value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     if not isinstance(value, dict):
         raise TypeError("no JSON object")
