@@ -24,7 +24,7 @@ struct PointArgs {
   What what;
   RealMap x;
   RealMap other;         // row and pixel are 0 where it is (1, 1, C)
-  const uint8_t* image;  // [height][image_row bytes]: four bytes a pixel, of which three are used
+  const uint8_t* image;  // [height][image_row bytes], three bytes a pixel
   int64_t image_row;
   const float *scale, *shift;
   int64_t width;

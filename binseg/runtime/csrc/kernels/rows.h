@@ -228,7 +228,7 @@ void point(const PointArgs& a, int64_t begin, int64_t end, void* scratch) {
     each_piece<Isa>(a.finish, row, a.width, space, [&](int64_t x, int64_t count, float* y) {
       for (int64_t p = x; p < x + count; ++p, y += channels) {
         if (a.what == PointArgs::kImage) {
-          const uint8_t* from = a.image + row * a.image_row + 4 * p;
+          const uint8_t* from = a.image + row * a.image_row + 3 * p;
           for (int64_t c = 0; c < channels; ++c) y[c] = static_cast<float>(from[c]);
         } else {
           read_channels(a.x, row * a.x.row + p * a.x.pixel, channels, y);
