@@ -110,14 +110,24 @@ struct Portable {
   static Float subf(Float a, Float b) { return a - b; }
   static Float mul(Float a, Float b) { return a * b; }
   static Float div(Float a, Float b) { return a / b; }
-  static Float fma(Float a, Float b, Float c) { return a * b + c; }
-  // With the sign that a single rounding gives: the product is exact in double, and so is every sum
-  // near enough to 0 for float to round it to -0.
-  static Float fused(Float a, Float b, Float c) {
+  // Rounded once: the product is exact in double; the sum is rounded to odd there, that is, where it
+  // is not exact its last bit is set, and so never lies in the middle between two floats.
+  static Float fma(Float a, Float b, Float c) {
     typedef double Double __attribute__((vector_size(32)));
+    typedef int64_t Long __attribute__((vector_size(32)));
     const Double product = __builtin_convertvector(a, Double) * __builtin_convertvector(b, Double);
-    return __builtin_convertvector(product + __builtin_convertvector(c, Double), Float);
+    const Double plus = __builtin_convertvector(c, Double);
+    const Double sum = product + plus;
+    const Double back = sum - product;
+    const Double error = (product - (sum - back)) + (plus - back);  // exact; nan where sum is not finite
+    const Long bits = (Long)sum;
+    // truncated towards zero first, where the rounding went away from it
+    const Long inexact = (error > 0.0) | (error < 0.0);
+    const Long away = inexact & ((error > 0.0) ^ (sum > 0.0));
+    const Long odd = (bits + away) | (inexact & 1);
+    return __builtin_convertvector((Double)odd, Float);
   }
+  static Float fused(Float a, Float b, Float c) { return fma(a, b, c); }
   static Float prelu(Float x, Float slope) { return x >= 0.0f ? x : x * slope; }
   static Float max(Float a, Float b) { return a > b ? a : b; }
   static Float min(Float a, Float b) { return a < b ? a : b; }

@@ -36,7 +36,7 @@ constexpr Kernels make_kernels(const char* name) {
 template <class Isa>
 inline typename Isa::Float tanh_of(typename Isa::Float x) {
   constexpr float kLimit = 7.90531110763549805f;
-  const auto v = Isa::max(Isa::min(x, Isa::setf(kLimit)), Isa::setf(-kLimit));
+  const auto v = Isa::max(Isa::setf(-kLimit), Isa::min(Isa::setf(kLimit), x));  // nan stays
   const auto s = Isa::mul(v, v);
   auto p = Isa::setf(-2.76076847742355e-16f);
   p = Isa::fma(s, p, Isa::setf(2.00018790482477e-13f));
