@@ -1,19 +1,19 @@
 // AVX-512 with VPOPCNTDQ and VNNI: one xor, one population count and one addition for 512 products.
 #include <immintrin.h>
 
-#include "kernels.h"
+#include "table.h"
 
 namespace binseg {
 namespace {
-template <class Isa>
-inline typename Isa::Float tanh_of(typename Isa::Float x);
-struct PlainRows;
 
 struct Avx512 {
   using Int = __m512i;
   using Float = __m512;
+  static constexpr Arrangement kBits = Arrangement::kLanes;
+  static constexpr bool kSplitBytes = false;
   static constexpr int kLanes = 16;
   static constexpr int kBitVectors = 4, kByteVectors = 4;
+  static constexpr int kPoolVectors = 2, kPoolPixels = 10;
   static constexpr int kGroup = 4;
   static constexpr int kBitWeight = 4, kByteWeight = 4;  // bytes of one channel in one word
   // 20 sums, 4 weights, 1 activation and temporaries fill the 32 registers
@@ -159,7 +159,6 @@ struct Avx512 {
   }
   static Float max(Float a, Float b) { return _mm512_max_ps(a, b); }
   static Float min(Float a, Float b) { return _mm512_min_ps(a, b); }
-  static Float tanh(Float x) { return tanh_of<Avx512>(x); }
   static uint32_t not_negative(Float x) {
     return _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GE_OQ);
   }
@@ -203,11 +202,7 @@ struct Avx512 {
 };
 
 }  // namespace
-}  // namespace binseg
 
-#include "table.h"
-
-namespace binseg {
 extern const Kernels kAvx512;
-const Kernels kAvx512 = make_kernels<Avx512>("avx512", Arrangement::kLanes, false);
+const Kernels kAvx512 = make_kernels<Avx512>("avx512");
 }  // namespace binseg

@@ -12,8 +12,6 @@
 namespace binseg {
 namespace {
 
-constexpr int kRowsAtOnce = 4;  // that share weights in the first cache
-
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // Scratch memory of a call, handed out from the front.
@@ -31,7 +29,7 @@ class Scratch {
   char* at_;
 };
 
-// Start values of the accumulators of `Pixels` pixels, where zero padding makes them differ.
+// What is added to the accumulators of the pixels of a tile, where there is zero padding.
 struct Starts {
   const int32_t* of[kLargestTile];
 };
@@ -76,15 +74,13 @@ inline void tile(const ConvArgs& a, const uint8_t* const* taps, int64_t base, in
         for (int v = 0; v < G; ++v) group[p][v] = sums.get(p, g + v);
       }
       if (edge) {
-        const auto usual = Isa::set(a.start);
 #pragma GCC unroll 16
         for (int p = 0; p < P; ++p) {
           if (!starts.of[p]) continue;
           const int32_t* from = starts.of[p] + first + g * Isa::kLanes;
 #pragma GCC unroll 8
           for (int v = 0; v < G; ++v)
-            group[p][v] =
-                Isa::add(group[p][v], Isa::sub(Isa::load(from + v * Isa::kLanes), usual));
+            group[p][v] = Isa::add(group[p][v], Isa::load(from + v * Isa::kLanes));
         }
       }
       if (a.doubled) {

@@ -15,6 +15,7 @@ namespace binseg {
 constexpr int kBlock = 64;  // output channels that lie side by side in packed weights
 constexpr int kMostBases = 8;
 constexpr int kLargestTile = 10;  // pixels; no instruction set takes more at once
+constexpr int kRowsAtOnce = 4;    // rows of results that share weights in the first cache
 
 // One position of the kernel, seen from output pixel (0, 0).
 struct Tap {
@@ -43,7 +44,8 @@ struct ConvArgs {
   int64_t height;      // of the input
   int64_t stride;      // of rows
   int64_t border_left, border_right;  // pixels of border that taps read
-  int64_t in_width, pixel;            // pixels of a row without its border; bytes of one pixel
+  // pixels of a row without its border; bytes of one pixel, and of one base in it
+  int64_t in_width, pixel, base_bytes;
 
   const Tap* taps;  // [bases][tap_count]
   int64_t tap_count;
@@ -59,8 +61,8 @@ struct ConvArgs {
   bool doubled;
   int32_t doubled_plus;
   bool wide;  // sums may not fit 16 bits
-  // Zero padding of bits: start values of pixels near the border, null for all others. Columns in
-  // [inner_from, inner_to) have none in rows of class 0.
+  // Zero padding of bits: what to add to the accumulators of pixels near the border, null for all
+  // others. Columns in [inner_from, inner_to) have nothing in rows of class 0.
   const int32_t* const* starts;  // [bases][row_classes][column_classes] -> [blocks * 64]
   const int32_t* row_class;      // [bases][out_height]
   const int32_t* column_class;   // [bases][out_width]
@@ -107,8 +109,16 @@ struct Kernels {
   RowKernels rows;
 };
 
-// Bytes of scratch memory, at a multiple of 64, that one call needs.
-int64_t conv_scratch_bytes(const Kernels&, const ConvArgs&, bool pool);
+// Memory for the rows of `kNibbles`: all that kRowsAtOnce rows of results of all bases may read,
+// two bytes for each byte.
+inline int64_t nibble_row_bytes(const ConvArgs& a) {
+  const int64_t pixels = a.border_left + a.in_width + a.border_right;
+  return (2 * pixels * a.base_bytes + 63) / 64 * 64;
+}
+inline int64_t nibble_rows_bytes(const ConvArgs& a) {
+  const int64_t rows = kRowsAtOnce * a.bases * a.tap_count;
+  return rows * (nibble_row_bytes(a) + static_cast<int64_t>(2 * sizeof(void*)));
+}
 
 // Those of an instruction set by its name (avx512, avx2, neon, wasm, portable), or without a name
 // the best that the processor has; null where it does not have them.
