@@ -3,26 +3,12 @@
 
 #include <type_traits>
 
+#include "arithmetic.h"
 #include "lanes.h"
 #include "row_args.h"
 
 namespace binseg {
 namespace {
-
-inline float from_bfloat16(uint16_t half) {
-  const uint32_t bits = static_cast<uint32_t>(half) << 16;
-  float value;
-  __builtin_memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
-// Rounded to the nearest, ties to even; nan becomes the one that program/tensors.py stores.
-inline uint16_t to_bfloat16(float value) {
-  uint32_t bits;
-  __builtin_memcpy(&bits, &value, sizeof bits);
-  const uint32_t rounded = (bits + 0x7FFFu + (bits >> 16 & 1)) >> 16;
-  return static_cast<uint16_t>(value != value ? 0x7FC0u : rounded);
-}
 
 inline const float* floats_at(const RealMap& map, int64_t at) {
   return static_cast<const float*>(map.data) + at;
@@ -59,10 +45,10 @@ inline typename Isa::Float activated(typename Isa::Float v, const float* const* 
   if constexpr (kAct == Act::kRprelu)
     return Isa::addf(Isa::prelu(Isa::addf(v, Isa::loadf(t[0] + c)), Isa::loadf(t[1] + c)),
                      Isa::loadf(t[2] + c));
-  if constexpr (kAct == Act::kTanh) return Isa::tanh(v);
+  if constexpr (kAct == Act::kTanh) return tanh_of<Isa>(v);
   if constexpr (kAct == Act::kSigmoid || kAct == Act::kSilu) {
     const auto half = Isa::setf(0.5f);
-    const auto sigmoid = Isa::fma(half, Isa::tanh(Isa::mul(half, v)), half);
+    const auto sigmoid = Isa::fma(half, tanh_of<Isa>(Isa::mul(half, v)), half);
     return kAct == Act::kSilu ? Isa::mul(v, sigmoid) : sigmoid;
   }
   if constexpr (kAct == Act::kHardtanh) return clamped(v, -1.0f, 1.0f);
