@@ -115,30 +115,27 @@ struct Between {
   int16_t weights[2];  // of 2048
 };
 
-std::vector<Between> betweens(int64_t source, int64_t size, double scale) {
+// Beyond the middle of the first and last pixel columns take that pixel whole; rows take it with
+// both weights, which is not quite the same.
+std::vector<Between> betweens(int64_t source, int64_t size, double scale, bool columns) {
   std::vector<Between> all;
   for (int64_t i = 0; i < size; ++i) {
     auto at = static_cast<float>((static_cast<double>(i) + 0.5) * scale - 0.5);
     auto index = static_cast<int64_t>(std::floor(at));
     at -= static_cast<float>(index);
-    if (index < 0) {
-      index = 0;
-      at = 0;
-    }
-    if (index >= source - 1) {
-      index = source - 1;
-      at = 0;
-    }
+    if (columns && (index < 0 || index >= source - 1)) at = 0;
     const auto weight = [](float w) { return static_cast<int16_t>(std::nearbyintf(w * 2048.0f)); };
-    all.push_back({index, std::min(index + 1, source - 1), {weight(1.0f - at), weight(at)}});
+    const auto inside = [&](int64_t i) { return std::clamp<int64_t>(i, 0, source - 1); };
+    const int64_t after = columns ? inside(inside(index) + 1) : inside(index + 1);
+    all.push_back({inside(index), after, {weight(1.0f - at), weight(at)}});
   }
   return all;
 }
 
 void enlarge(const ImageView& from, uint8_t* to, int64_t height, int64_t width, int64_t row_bytes,
              double scale_y, double scale_x, Pool& pool) {
-  const auto columns = betweens(from.width, width, scale_x);
-  const auto rows = betweens(from.height, height, scale_y);
+  const auto columns = betweens(from.width, width, scale_x, true);
+  const auto rows = betweens(from.height, height, scale_y, false);
   const auto length = static_cast<size_t>(width * kChannels);
   const auto across = [&](int64_t y, std::vector<int32_t>& result) {
     const uint8_t* row = from.data + y * from.row;
