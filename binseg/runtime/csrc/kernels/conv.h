@@ -73,6 +73,15 @@ inline void tile(const ConvArgs& a, const uint8_t* const* taps, int64_t base, in
 #pragma GCC unroll 8
         for (int v = 0; v < G; ++v) group[p][v] = sums.get(p, g + v);
       }
+      if (a.doubled) {
+        const auto plus = Isa::set(a.doubled_plus);
+#pragma GCC unroll 16
+        for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 8
+          for (int v = 0; v < G; ++v)
+            group[p][v] = Isa::add(Isa::add(group[p][v], group[p][v]), plus);
+        }
+      }
       if (edge) {
 #pragma GCC unroll 16
         for (int p = 0; p < P; ++p) {
@@ -81,15 +90,6 @@ inline void tile(const ConvArgs& a, const uint8_t* const* taps, int64_t base, in
 #pragma GCC unroll 8
           for (int v = 0; v < G; ++v)
             group[p][v] = Isa::add(group[p][v], Isa::load(from + v * Isa::kLanes));
-        }
-      }
-      if (a.doubled) {
-        const auto plus = Isa::set(a.doubled_plus);
-#pragma GCC unroll 16
-        for (int p = 0; p < P; ++p) {
-#pragma GCC unroll 8
-          for (int v = 0; v < G; ++v)
-            group[p][v] = Isa::add(Isa::add(group[p][v], group[p][v]), plus);
         }
       }
       epilogue.template take<P, G>(base, block, first + g * Isa::kLanes, y, x, group);

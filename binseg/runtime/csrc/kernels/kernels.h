@@ -56,7 +56,8 @@ struct ConvArgs {
   int64_t out_height, out_width, out_channels, blocks, bases;
 
   // Bits: accumulators count differing bits from `start` on, so that the sum s is -2 * a, or -a
-  // where they are `doubled` and `doubled_plus` is added afterwards (odd numbers of products).
+  // where they are `doubled` and `doubled_plus` is added afterwards (odd numbers of
+  // products).
   int32_t start;
   bool doubled;
   int32_t doubled_plus;

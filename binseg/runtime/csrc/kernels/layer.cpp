@@ -37,10 +37,11 @@ ConvLayer::ConvLayer(const Kernels& kernels, const ConvShape& shape, const void*
   weight_bases_ = shape.shared_weight ? 1 : shape.bases;
   const int64_t terms = shape.kernel_h * shape.kernel_w * shape.in_channels;
   if (!shape.bytes) {
-    args_.doubled = terms % 2 != 0;
+    // so that halves of sums are integers, also of those that zero padding shortens
+    args_.doubled = terms % 2 != 0 || (shape.padding == 0 && shape.in_channels % 2 != 0);
     args_.start = args_.doubled ? 0 : static_cast<int32_t>(-(terms / 2));
     args_.doubled_plus = args_.doubled ? static_cast<int32_t>(-terms) : 0;
-    args_.wide = terms > 32767;
+    args_.wide = terms > 32767;  // also where `start` alone would not fit
   }
   joined_ = shape.kernel_w > 1 && shape.in_bases == 1 &&
             std::all_of(shape.dilation_w, shape.dilation_w + shape.bases,

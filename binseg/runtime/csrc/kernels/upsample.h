@@ -12,7 +12,7 @@ namespace {
 inline void fill_square(const UpsampleArgs& a, const float* const* corners, int64_t y0,
                         int64_t y1, int64_t x0, int64_t x1) {
   float most[256];
-  float bound = -__builtin_inff();
+  float bound = -__builtin_inff(), size = 0;
   for (int64_t c = 0; c < a.classes; ++c) {
     float low = corners[0][c], high = low;
     for (int i = 1; i < 4; ++i) {
@@ -22,11 +22,14 @@ inline void fill_square(const UpsampleArgs& a, const float* const* corners, int6
     }
     most[c] = high;
     bound = low > bound ? low : bound;
+    size = high > size ? high : -low > size ? -low : size;
   }
+  // values between the corners are rounded, and may lie outside them by a few units
+  bound -= size * 0x1p-20f;
   int candidates[256], count = 0;
   for (int64_t c = 0; c < a.classes; ++c)
     if (most[c] >= bound) candidates[count++] = static_cast<int>(c);
-    if (count <= 1) {
+  if (count <= 1) {
     for (int64_t y = y0; y < y1; ++y)
       __builtin_memset(a.out + y * a.out_row + x0, count ? candidates[0] : 0, x1 - x0);
     return;
