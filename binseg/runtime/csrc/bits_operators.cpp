@@ -10,16 +10,17 @@
 namespace binseg {
 namespace {
 
-// What the kernels read: the value itself, or a copy where it has another border than they need, or
-// has bases of bytes that do not begin at words.
+// What the kernels read: the value itself, or a copy where it has another border than they need.
 class Input {
  public:
   void read(OperatorReader& reader, int64_t bases) {
-    id_ = reader.inputs.at(0);
-    const ValueType& type = reader.type(0);
-    bytes_of_base_ = type.channels / bases;
-    bases_ = bases;
-    regroup_ = type.kind == ValueKind::kBytes && bases > 1 && bytes_of_base_ % 4 != 0;
+    Value value;
+    value.type = reader.type(0);
+    value.lay_out();
+    id_ = reader.inputs[0];
+    pixel_bytes_ = value.pixel;
+    // bytes lie side by side; a word that reaches into the next base meets weights that are 0
+    base_bytes_ = value.type.kind == ValueKind::kBits ? value.step : value.type.channels / bases;
   }
 
   // Returns the memory that a copy needs, or 0.
@@ -29,7 +30,7 @@ class Input {
     left_ = left;
     right_ = right;
     border_ = &border;
-    copied_ = regroup_ || !plan.ask_border(id_, left, right, border);
+    copied_ = !plan.ask_border(id_, left, right, border);
     const Value& value = plan.value(id_);
     const int64_t width = plus(left + right, value.width);
     const int64_t length = std::max(width, plus(left, reach));
@@ -57,25 +58,13 @@ class Input {
 
   int64_t pixel_bytes() const { return pixel_bytes_; }
   int64_t base_bytes() const { return base_bytes_; }
-  // Strides of the pixels that the kernels read.
-  void set_strides(const ValueType& type) {
-    Value value;
-    value.type = type;
-    value.lay_out();
-    pixel_bytes_ = value.pixel;
-    base_bytes_ = value.step;
-    if (type.kind == ValueKind::kBytes) base_bytes_ = bytes_of_base_;
-    if (!regroup_) return;
-    base_bytes_ = up_to_multiple(bytes_of_base_, 4);
-    pixel_bytes_ = bases_ * base_bytes_;
-  }
 
  private:
   static constexpr int64_t kSlack = 64;
 
   int id_ = 0;
-  int64_t bases_ = 1, bytes_of_base_ = 0, pixel_bytes_ = 0, base_bytes_ = 0;
-  bool regroup_ = false, copied_ = false;
+  int64_t pixel_bytes_ = 0, base_bytes_ = 0;
+  bool copied_ = false;
   int64_t left_ = 0, right_ = 0, copy_row_ = 0;
   const std::vector<uint8_t>* border_ = nullptr;
   std::vector<uint8_t> border_row_;
@@ -88,16 +77,7 @@ class Input {
     std::memcpy(to, border_row_.data(), static_cast<size_t>(left_ * pixel));
     to += left_ * pixel;
     const uint8_t* from = value_.data + y * value_.row;
-    if (!regroup_) {
-      std::memcpy(to, from, static_cast<size_t>(value_.width * pixel));
-    } else {
-      std::memset(to, 0, static_cast<size_t>(value_.width * pixel));
-      for (int64_t x = 0; x < value_.width; ++x)
-        for (int64_t b = 0; b < bases_; ++b)
-          std::memcpy(to + x * pixel + b * base_bytes_,
-                      from + x * value_.pixel + b * bytes_of_base_,
-                      static_cast<size_t>(bytes_of_base_));
-    }
+    std::memcpy(to, from, static_cast<size_t>(value_.width * pixel));
     to += value_.width * pixel;
     std::memcpy(to, border_row_.data(), static_cast<size_t>(right_ * pixel));
   }
@@ -222,7 +202,6 @@ class ConvOperator : public Operator {
         "weight", times(rows, kernel[0] * kernel[1], shape_.in_channels));
     weight_.assign(weight.data, weight.data + weight.count);
     input_.read(reader, type.bases);
-    input_.set_strides(type);
     border_pixel_.assign(static_cast<size_t>(input_.pixel_bytes()), 0);
     if (shape_.padding == 1)
       for (int64_t b = 0; b < type.bases; ++b)
@@ -304,7 +283,6 @@ class ConvOperator : public Operator {
       weight_.assign(weight.data, weight.data + weight.count);
     }
     input_.read(reader, shape_.bases);
-    input_.set_strides(type);
     read_border(reader);
     finish_.read(reader, shape_.bases, shape_.out_channels, kind_ == Kind::kInt8 ? 1 : -1);
   }
