@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from binseg.program.builder import ProgramBuilder
 from binseg.program.program import Program
 
 _DTYPES = {"float32": "F32", "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8"}
@@ -26,6 +27,33 @@ def model_file(program: Program, short_side: int | None = None) -> bytes:
         for name, array in program.tensors.items()
     }
     return file_of(header, tensors)
+
+
+def small_file(
+    pads: tuple[int, int, int, int] = (1, 1, 1, 1), short_side: int | None = None
+) -> bytes:
+    """A 3×3 convolution of two classes after a normalization."""
+    builder = ProgramBuilder()
+    (x,) = builder.add(
+        "normalize",
+        [builder.image],
+        ["real"],
+        tensors={
+            "scale": builder.tensor("scale", np.full(3, 0.01, np.float32)),
+            "shift": builder.tensor("shift", np.zeros(3, np.float32)),
+        },
+    )
+    weight = np.random.default_rng(0).normal(size=(2, 3, 3, 3)).astype(np.float32)
+    (y,) = builder.add(
+        "conv",
+        [x],
+        ["real"],
+        tensors={"weight": builder.tensor("weight", weight)},
+        kernel=[3, 3],
+        stride=[1, 1],
+        pads=list(pads),
+    )
+    return model_file(builder.build(y), short_side)
 
 
 def file_of(header: Any, tensors: dict[str, tuple[np.ndarray, str]]) -> bytes:

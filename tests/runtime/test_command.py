@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from model_files import model_file
-from random_programs import random_program
+from model_files import small_file
 
 from binseg.runtime.build import build
 from binseg.runtime.library import Network
@@ -20,7 +19,7 @@ def command() -> Path:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    path.write_bytes(model_file(random_program(3)[0], 20))
+    path.write_bytes(small_file(short_side=20))
     return path
 
 

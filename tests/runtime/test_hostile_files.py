@@ -175,7 +175,7 @@ def test_programs_that_break_the_definition(change, words):
 
 def test_sizes_that_overflow(file):
     outer, inner, data = parts(file)
-    for number in (2**31, 2**32, 2**63, 2**64, 1e300, -1, 0.5):
+    for number in (2**31, 2**64, -1):
         for operator in inner["program"]["operators"]:
             for key in ("kernel", "stride", "in_channels", "out_channels", "groups", "size", "pads"):
                 if key not in operator:

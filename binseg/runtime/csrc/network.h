@@ -17,7 +17,7 @@ class Network {
   Network(const uint8_t* file, size_t bytes, const Kernels& kernels);
 
   const Preprocessing preprocessing;
-  int64_t classes() const { return values_.empty() ? 0 : types_[output_].channels; }
+  int64_t classes() const { return types_[output_].channels; }
   const Kernels& kernels() const { return kernels_; }
   Pool& pool() { return pool_; }
 
