@@ -78,7 +78,7 @@ def _check_output(program: Program, types: dict[int, ValueType]) -> None:
 
 def _check_tensors(program: Program) -> None:
     """Real numbers are finite, and bfloat16 is 16 bits wide."""
-    for name in program.bfloat16:
+    for name in sorted(program.bfloat16):
         if name not in program.tensors:
             raise ProgramError(f"the bfloat16 tensor {shown(name)} is missing")
         if program.tensors[name].dtype != np.uint16:

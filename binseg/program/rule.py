@@ -57,11 +57,11 @@ class Rule:
         Raises:
             ProgramError: something is left over.
         """
-        for name in self._operator.attributes.keys() - self._attributes:
+        for name in sorted(self._operator.attributes.keys() - self._attributes):
             raise self.error(f"has the attribute {shown(name)}, which it has no use for")
-        for role in self._operator.tensors.keys() - self._tensors:
+        for role in sorted(self._operator.tensors.keys() - self._tensors):
             raise self.error(f"has the tensor {shown(role)}, which it has no use for")
-        for role in self._operator.outputs.keys() - self._outputs.keys():
+        for role in sorted(self._operator.outputs.keys() - self._outputs.keys()):
             raise self.error(f"has no output {shown(role)}")
         if not self._operator.outputs:
             raise self.error("has no output")
