@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from binseg.compiler import modules
-from binseg.compiler.grammar import Context, Shape, Side, reads_function
+from binseg.compiler.grammar import ChannelsLast, Context, Shape, Side, reads_function
 from binseg.compiler.graph import Value
 from binseg.nn.bases import gate_branches, join_branches, merge_bases, part_branches
 from binseg.nn.heads.fcn import resize_logits
@@ -238,26 +238,19 @@ def _layer_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
-) -> "ChannelsLast":
-    context.require(isinstance(x, ChannelsLast), "it must be over the channels of each pixel")
+) -> ChannelsLast:
+    if not isinstance(x, ChannelsLast):
+        raise context.refuse("it must be over the channels of each pixel")
     context.require(list(normalized_shape) == [x.of.channels], "it must be over all channels")
     return ChannelsLast(modules.normalized(context, x.of, 1, "pixel", eps, weight, bias))
 
 
-class ChannelsLast(Value):
-    """A map seen as (N, H, W, C)."""
-
-    def __init__(self, of: Value) -> None:
-        super().__init__(of.channels, of.kind, of.pixel, of.branches, of.node, of.role)
-        self.of = of
-
-
 @reads_function(torch.permute, methods="permute")
-def _permute(context: Context, x: Any, *axes: Any) -> Value:
+def _permute(context: Context, x: Any, *axes: Any) -> Value | ChannelsLast:
     order = tuple(axes[0] if len(axes) == 1 else axes)
     if isinstance(x, ChannelsLast) and order == (0, 3, 1, 2):
         return x.of
-    context.require(order == (0, 2, 3, 1) and not isinstance(x, ChannelsLast), "another order")
+    context.require(order == (0, 2, 3, 1), "another order")
     return ChannelsLast(context.value(x))
 
 
@@ -431,7 +424,10 @@ def _flatten_pixels(context: Context, x: Any) -> Value:
     x = context.value(x)
     if x.pixel:
         return x
-    # how many pixels there are only the layer that reads them knows, see `sized_flatten`
+    if x.node.kind == "affine":  # the same after the flattening, where a sign can take it up
+        flat = _flatten_pixels(context, x.node.inputs[0])
+        return context.like("affine", flat, tensors=dict(x.node.tensors))
+    # only the layer that reads them knows how many pixels there are, see `tidy.size_flatten`
     return context.node("flatten", x).give("real", x.channels, pixel=True)
 
 

@@ -60,6 +60,13 @@ class Side:
     axis: int
 
 
+@dataclass(frozen=True)
+class ChannelsLast:
+    """A map seen as (N, H, W, C)."""
+
+    of: Value
+
+
 class Context:
     """Where a reader is: the graph that it adds to, and how it refuses.
 
@@ -187,7 +194,7 @@ def _leaves(tree: Any) -> list[Any]:
 
 
 def _is_constant(leaf: Any) -> bool:
-    return not isinstance(leaf, Value | Shape | Side)
+    return not isinstance(leaf, Value | Shape | Side | ChannelsLast)
 
 
 @torch.no_grad()
