@@ -1,6 +1,7 @@
 """Heights and widths of all values of a program, for an image of one size."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from binseg.program.program import IMAGE, Operator, Program, ProgramError
 from binseg.program.types import MAX_PIXELS, MAX_SIDE
@@ -61,6 +62,18 @@ def window_count(
     return count - 1 if (count - 1) * stride >= length + before else count
 
 
+def windows_over(attributes: Mapping[str, Any], size: Size) -> Size:
+    """The size of the result of a convolution of bytes or real numbers, or of a pooling."""
+    top, left, bottom, right = attributes["pads"]
+    ceil = attributes.get("ceil", False)
+    (kernel_h, kernel_w), (stride_h, stride_w) = attributes["kernel"], attributes["stride"]
+    dilation_h, dilation_w = attributes.get("dilation", (1, 1))
+    return (
+        window_count(size[0], kernel_h, stride_h, top, bottom, dilation_h, ceil=ceil),
+        window_count(size[1], kernel_w, stride_w, left, right, dilation_w, ceil=ceil),
+    )
+
+
 def _result(operator: Operator, inputs: list[Size], name: str) -> Size:
     attributes, (height, width) = operator.attributes, inputs[0]
     match operator.kind:
@@ -68,7 +81,7 @@ def _result(operator: Operator, inputs: list[Size], name: str) -> Size:
             stride = attributes["stride"]
             return -(-height // stride), -(-width // stride)
         case kind if kind in _WINDOWS:
-            size = _windows(attributes, inputs[0])
+            size = windows_over(attributes, inputs[0])
             if kind == "conv_int8_pool" and min(size) > 0:
                 size = (size[0] - 1) // 2 + 1, (size[1] - 1) // 2 + 1
             return size
@@ -91,17 +104,6 @@ def _result(operator: Operator, inputs: list[Size], name: str) -> Size:
         case "concat":
             return next((size for size in inputs if size != (1, 1)), (1, 1))
     return height, width
-
-
-def _windows(attributes: Mapping, size: Size) -> Size:
-    top, left, bottom, right = attributes["pads"]
-    ceil = attributes.get("ceil", False)
-    (kernel_h, kernel_w), (stride_h, stride_w) = attributes["kernel"], attributes["stride"]
-    dilation_h, dilation_w = attributes.get("dilation", (1, 1))
-    return (
-        window_count(size[0], kernel_h, stride_h, top, bottom, dilation_h, ceil=ceil),
-        window_count(size[1], kernel_w, stride_w, left, right, dilation_w, ceil=ceil),
-    )
 
 
 def _check_second(operator: Operator, inputs: list[Size], size: Size, name: str) -> None:
