@@ -207,9 +207,7 @@ def _resize_logits(context: Context, x: Any, size: Any) -> Value:
     return _resized(context, context.value(x), size, "bilinear", False)
 
 
-def _resized(
-    context: Context, x: Value, size: Any, mode: str, align_corners: bool | None
-) -> Value:
+def _resized(context: Context, x: Value, size: Any, mode: str, align_corners: bool | None) -> Value:
     """Resizing to the size of another map."""
     other = _same_size_as(size)
     if other is None:

@@ -33,7 +33,9 @@ def reads_module(*kinds: type[nn.Module]) -> Callable[[ModuleReader], ModuleRead
     return enter
 
 
-def reads_function(*functions: Any, methods: str = "") -> Callable[[FunctionReader], FunctionReader]:
+def reads_function(
+    *functions: Any, methods: str = ""
+) -> Callable[[FunctionReader], FunctionReader]:
     """Enter a reader (context, *arguments) of calls of functions, and of methods by their names."""
 
     def enter(reader: FunctionReader) -> FunctionReader:

@@ -63,7 +63,13 @@ class Node:
         return value
 
     def give(
-        self, role: str, channels: int, *, kind: str = "real", pixel: bool = False, branches: int = 1
+        self,
+        role: str,
+        channels: int,
+        *,
+        kind: str = "real",
+        pixel: bool = False,
+        branches: int = 1,
     ) -> Value:
         """Make the value of `role`."""
         value = Value(channels, kind, pixel, branches, self, role)

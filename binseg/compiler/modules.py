@@ -38,9 +38,7 @@ def _conv(context: Context, conv: nn.Conv2d, x: Any) -> Value:
         },
         tensors={"weight": weight, "bias": _bias(conv, len(weight))},
     )
-    return node.give(
-        "real", conv.out_channels * x.branches, pixel=x.pixel, branches=x.branches
-    )
+    return node.give("real", conv.out_channels * x.branches, pixel=x.pixel, branches=x.branches)
 
 
 @reads_module(nn.Linear)
@@ -126,7 +124,7 @@ def _bit_weight_conv(context: Context, conv: BinaryConv2d, x: Value) -> Value:
 def _scaled(context: Context, conv: BinaryConv2d, x: Value, sums: Value) -> Value:
     """XNOR-Net's scaling map, see `ScalingMap`, times the sums."""
     mean = context.node(
-        "channel_mean", x, attributes={"size": x.channels, "inner": 1, "absolute": True}
+        "channel_mean", x, attributes={"size": conv.in_channels, "inner": 1, "absolute": True}
     ).give("real", 1, pixel=x.pixel)
     size, rate = conv.kernel_size, conv.dilations[0]
     box = torch.full((1, size, size, 1), size**-2, dtype=torch.float32).double()

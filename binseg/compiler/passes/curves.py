@@ -36,7 +36,9 @@ def _curve(node: Node, bend: Node | None, norm: Node | None) -> Tensor:
     rows = len(node.layer.get_parameter("weight"))
     ones = torch.ones(rows, dtype=torch.float64)
     scale = ones if factor is None else factor.double()
-    gain = ones if norm is None else norm.tensors["scale"].repeat(rows // len(norm.tensors["scale"]))
+    gain = (
+        ones if norm is None else norm.tensors["scale"].repeat(rows // len(norm.tensors["scale"]))
+    )
     bias = 0 * ones
     if norm is not None:
         bias = norm.tensors["bias"].repeat(rows // len(norm.tensors["bias"]))

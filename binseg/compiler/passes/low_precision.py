@@ -36,7 +36,11 @@ def score_convolutions(graph: Graph) -> set[Node]:
 def to_bfloat16(graph: Graph, keeps_float: set[Node]) -> None:
     """Weights of real convolutions in bfloat16."""
     for conv in graph.of("conv"):
-        if conv not in keeps_float and not conv.attributes.get("exact") and "scale" not in conv.tensors:
+        if (
+            conv not in keeps_float
+            and not conv.attributes.get("exact")
+            and "scale" not in conv.tensors
+        ):
             conv.attributes["bf16_weight"] = True
 
 

@@ -57,7 +57,11 @@ def _lower_sum(graph: Graph, node: Node) -> None:
     total = None
     for base, factor in enumerate(lambdas):
         part = graph.add(
-            "slice", [x], node.name, at=node, attributes={"from": base * own, "to": (base + 1) * own}
+            "slice",
+            [x],
+            node.name,
+            at=node,
+            attributes={"from": base * own, "to": (base + 1) * own},
         ).give("real", own, pixel=x.pixel)
         rows = {"scale": factor.expand(own).clone(), "bias": torch.zeros(own, dtype=torch.float64)}
         inputs = [part] if total is None else [part, total]
@@ -74,9 +78,9 @@ def _lower_gate(graph: Graph, node: Node) -> None:
     gates = node.tensors["gates"]
     rows = gates.repeat_interleave(branches.channels // len(gates))
     zeros = torch.zeros_like(rows)
-    wide = graph.add(
-        "repeat", [merged], node.name, at=node, attributes={"times": len(gates)}
-    ).give("real", branches.channels, pixel=merged.pixel)
+    wide = graph.add("repeat", [merged], node.name, at=node, attributes={"times": len(gates)}).give(
+        "real", branches.channels, pixel=merged.pixel
+    )
     rest = graph.add(
         "affine", [wide], node.name, at=node, tensors={"scale": 1 - rows, "bias": zeros}
     ).give("real", branches.channels, pixel=merged.pixel)

@@ -33,7 +33,8 @@ def _can_take(graph: Graph, own: Value, other: Value) -> bool:
         node.kind in _TAKERS
         and own.role == "real"
         and len(graph.users(own)) == 1
-        and len(node.inputs) == (2 if node.kind == "resize" and "scale" not in node.attributes else 1)
+        and len(node.inputs)
+        == (2 if node.kind == "resize" and "scale" not in node.attributes else 1)
         and "act" not in node.attributes
         and set(node.outputs) == {"real"}
         and own.channels == other.channels

@@ -37,7 +37,10 @@ def find_integer_thresholds(graph: Graph) -> None:
             low, span = unit_thresholds(node, layers)
         except TooManyChangesError:
             continue
-        node.kind, node.tensors = "conv_bits", {"weight": weight_bits(node), "low": low, "span": span}
+        node.kind, node.tensors = (
+            "conv_bits",
+            {"weight": weight_bits(node), "low": low, "span": span},
+        )
         node.take_over(found.result, "bits")
         del node.outputs["real"]
         for each in (*chain, found):
