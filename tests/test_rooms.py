@@ -18,6 +18,7 @@ FLOORS = {
     "data": 1,
     "kernels": 1,
     "runtime": 1,
+    "model_file": 1.2,
     "program": 1.5,
     "visualize": 2,
     "evaluation": 3,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from binseg.program.program import IMAGE, Operator, Program, ProgramError
+from binseg.program.program import IMAGE, Operator, Program, ProgramError, shown
 from binseg.program.rule import Rule
 from binseg.program.rules import RULES
 from binseg.program.types import MAX_CLASSES, MAX_OPERATORS, MAX_VALUES, ValueType
@@ -41,13 +41,13 @@ def check(program: Program) -> dict[int, ValueType]:
             raise ProgramError(f"value {value} is never read")
     for name in program.tensors:
         if name not in used:
-            raise ProgramError(f"tensor '{name}' is never used")
+            raise ProgramError(f"tensor {shown(name)} is never used")
     return types
 
 
 def _rule_of(index: int, operator: Operator) -> Callable[[Rule], None]:
     if operator.kind not in RULES:
-        raise ProgramError(f"operator {index} is of the unknown kind '{operator.kind}'")
+        raise ProgramError(f"operator {index} is of the unknown kind {shown(operator.kind)}")
     return RULES[operator.kind]
 
 
@@ -55,11 +55,13 @@ def _check_values(rule: Rule, operator: Operator, types: dict[int, ValueType]) -
     """Single assignment, and reading only what stands before."""
     for value in operator.inputs:
         if value not in types:
-            raise rule.error(f"reads value {value}, which no operator before it makes")
+            raise rule.error(f"reads value {shown(value)}, which no operator before it makes")
     outputs = list(operator.outputs.values())
     for value in outputs:
         if not 0 < value < MAX_VALUES:
-            raise rule.error(f"makes value {value}, which is not between 1 and {MAX_VALUES - 1}")
+            raise rule.error(
+                f"makes value {shown(value)}, which is not between 1 and {MAX_VALUES - 1}"
+            )
         if value in types or outputs.count(value) > 1:
             raise rule.error(f"makes value {value} a second time")
 
@@ -67,7 +69,7 @@ def _check_values(rule: Rule, operator: Operator, types: dict[int, ValueType]) -
 def _check_output(program: Program, types: dict[int, ValueType]) -> None:
     kind = types.get(program.output)
     if kind is None:
-        raise ProgramError(f"no operator makes the program's output, value {program.output}")
+        raise ProgramError(f"no operator makes the program's output, value {shown(program.output)}")
     if kind.kind != "real":
         raise ProgramError(f"the program's output is of kind {kind.kind}, not real")
     if kind.channels > MAX_CLASSES:
@@ -78,13 +80,13 @@ def _check_tensors(program: Program) -> None:
     """Real numbers are finite, and bfloat16 is 16 bits wide."""
     for name in program.bfloat16:
         if name not in program.tensors:
-            raise ProgramError(f"the bfloat16 tensor '{name}' is missing")
+            raise ProgramError(f"the bfloat16 tensor {shown(name)} is missing")
         if program.tensors[name].dtype != np.uint16:
-            raise ProgramError(f"tensor '{name}' is no bfloat16")
+            raise ProgramError(f"tensor {shown(name)} is no bfloat16")
     for name, tensor in program.tensors.items():
         if name in program.bfloat16:
             finite = bool(((tensor & 0x7F80) != 0x7F80).all())
         else:
             finite = tensor.dtype != np.float32 or bool(np.isfinite(tensor).all())
         if not finite:
-            raise ProgramError(f"tensor '{name}' holds nan or inf")
+            raise ProgramError(f"tensor {shown(name)} holds nan or inf")

@@ -93,17 +93,17 @@ class Program:
             raise ProgramError("the program is no JSON object")
         version = data.get("version")
         if not is_integer(version) or version < 1:
-            raise ProgramError(f"the program's version is {version!r}, not an integer above 0")
+            raise ProgramError(f"the program's version is {shown(version)}, not an integer above 0")
         if version > VERSION:
             raise ProgramError(
                 f"the program is of version {version}; this binseg runs up to {VERSION}: upgrade it"
             )
         if unknown := sorted(data.keys() - {"version", "operators", "output"}):
-            raise ProgramError(f"the program has the unknown key '{unknown[0]}'")
+            raise ProgramError(f"the program has the unknown key {shown(unknown[0])}")
         if not isinstance(data.get("operators"), list):
             raise ProgramError("the program has no list of operators")
         if not is_integer(data.get("output")):
-            raise ProgramError(f"the program's output is {data.get('output')!r}, not a value")
+            raise ProgramError(f"the program's output is {shown(data.get('output'))}, not a value")
         operators = tuple(_operator(i, item) for i, item in enumerate(data["operators"]))
         return cls(operators, data["output"], tensors, bfloat16)
 
@@ -123,6 +123,12 @@ def _operator(index: int, data: Any) -> Operator:
         raise fail("'tensors' is no object of roles and names")
     attributes = {key: value for key, value in data.items() if key not in _KEYS}
     return Operator(data["op"], tuple(inputs), outputs, tensors, attributes)
+
+
+def shown(value: object) -> str:
+    """A foreign value for a message of one line: quoted, escaped and cut."""
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def is_integer(value: object) -> TypeGuard[int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from binseg.program.program import Operator, Program, ProgramError, is_integer, is_number
+from binseg.program.program import Operator, Program, ProgramError, is_integer, is_number, shown
 from binseg.program.types import (
     ACTIVATIONS,
     MAX_BASES,
@@ -58,11 +58,11 @@ class Rule:
             ProgramError: something is left over.
         """
         for name in self._operator.attributes.keys() - self._attributes:
-            raise self.error(f"has the attribute '{name}', which it has no use for")
+            raise self.error(f"has the attribute {shown(name)}, which it has no use for")
         for role in self._operator.tensors.keys() - self._tensors:
-            raise self.error(f"has the tensor '{role}', which it has no use for")
+            raise self.error(f"has the tensor {shown(role)}, which it has no use for")
         for role in self._operator.outputs.keys() - self._outputs.keys():
-            raise self.error(f"has no output '{role}'")
+            raise self.error(f"has no output {shown(role)}")
         if not self._operator.outputs:
             raise self.error("has no output")
         return {value: self._outputs[role] for role, value in self._operator.outputs.items()}
@@ -144,7 +144,7 @@ class Rule:
         """An attribute that is one of few values; true and 1 are told apart."""
         value = self.attribute(name, default)
         if not any(type(value) is type(option) and value == option for option in options):
-            raise self._bad(name, f"one of {', '.join(map(_json, options))}")
+            raise self._bad(name, f"one of {', '.join(map(shown, options))}")
         return value
 
     def flag(self, name: str) -> bool:
@@ -163,7 +163,7 @@ class Rule:
         self.integers("dilation", 2, 1, MAX_DILATION, default=(1, 1))
 
     def _bad(self, name: str, wanted: str) -> ProgramError:
-        text = _json(self._operator.attributes[name])
+        text = shown(self._operator.attributes[name])
         return self.error(f"has the attribute '{name}' = {text}, which is not {wanted}")
 
     # Tensors
@@ -212,7 +212,7 @@ class Rule:
             raise self.error(f"lacks the tensor '{role}'")
         name = self._operator.tensors[role]
         if name not in self._program.tensors:
-            raise self.error(f"has the tensor '{role}' named '{name}', which is missing")
+            raise self.error(f"has the tensor '{role}' named {shown(name)}, which is missing")
         tensor = self._program.tensors[name]
         known = "BF16" if name in self._program.bfloat16 else _DTYPES.get(tensor.dtype.name)
         if known not in dtypes:
@@ -293,9 +293,3 @@ class Rule:
         ):
             raise self._bad("bytes", "an inverse scale above 0 and a zero point from 0 to 255")
         self.output("bytes", ValueType("bytes", channels))
-
-
-def _json(value: object) -> str:
-    """A JSON value for a message, cut to a length that a line can take."""
-    text = repr(value) if not isinstance(value, bool) else str(value).lower()
-    return text if len(text) <= 60 else f"{text[:57]}…"

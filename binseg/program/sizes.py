@@ -1,6 +1,6 @@
 """Heights and widths of all values of a program, for an image of one size."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from binseg.program.program import IMAGE, Operator, Program, ProgramError
@@ -31,16 +31,31 @@ def value_sizes(program: Program, height: int, width: int) -> dict[int, Size]:
     for index, operator in enumerate(program.operators):
         name = f"operator {index} ({operator.kind})"
         inputs = [sizes[value] for value in operator.inputs]
-        size = _result(operator, inputs, name)
+        size = operator_size(operator, inputs, name)
         if min(size) < 1:
             raise ProgramError(
                 f"the image of {width}×{height} pixels is too small for this network: {name} "
                 "leaves no pixel"
             )
         _refuse_large(size, f"what {name} makes")
-        _check_second(operator, inputs, size, name)
         sizes |= dict.fromkeys(operator.outputs.values(), size)
     return sizes
+
+
+def operator_size(operator: Operator, inputs: Sequence[Size], name: str) -> Size:
+    """The size of an operator's outputs; a side may be below 1.
+
+    Args:
+        operator: of a checked program.
+        inputs: sizes of its inputs.
+        name: what an error calls it.
+
+    Raises:
+        ProgramError: the inputs' sizes do not go together.
+    """
+    size = _result(operator, inputs, name)
+    _check_second(operator, inputs, size, name)
+    return size
 
 
 def window_count(
@@ -74,7 +89,7 @@ def windows_over(attributes: Mapping[str, Any], size: Size) -> Size:
     )
 
 
-def _result(operator: Operator, inputs: list[Size], name: str) -> Size:
+def _result(operator: Operator, inputs: Sequence[Size], name: str) -> Size:
     attributes, (height, width) = operator.attributes, inputs[0]
     match operator.kind:
         case kind if kind in _BIT_CONVOLUTIONS:
@@ -108,7 +123,7 @@ def _result(operator: Operator, inputs: list[Size], name: str) -> Size:
     return height, width
 
 
-def _check_second(operator: Operator, inputs: list[Size], size: Size, name: str) -> None:
+def _check_second(operator: Operator, inputs: Sequence[Size], size: Size, name: str) -> None:
     """That the other inputs are of a size that goes with the result's."""
     match operator.kind:
         case "conv_real" | "conv_merge" | "conv_int8" | "conv" | "affine":
