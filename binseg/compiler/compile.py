@@ -62,6 +62,7 @@ def compile_network(
     *,
     other_layers: str = "fp32",
     ranges: Mapping[nn.Module, Range] | None = None,
+    bf16_maps: bool = False,
 ) -> Program:
     """A trained network in eval mode as a program.
 
@@ -70,6 +71,7 @@ def compile_network(
         preprocessing: how images become its input.
         other_layers: arithmetic of the layers that are not binary: "fp32", "bf16" or "int8".
         ranges: for int8, of the inputs of the convolutions of real numbers.
+        bf16_maps: store the real maps between operators in bfloat16.
 
     Raises:
         BinsegError: a layer that is not known, by its name; weights that are not finite.
@@ -105,4 +107,6 @@ def compile_network(
     tidy.read_sizes_elsewhere(graph)
     graph.sweep()
     graph.sort()
+    if bf16_maps:
+        low_precision.store_maps_in_bfloat16(graph)
     return emit(graph)

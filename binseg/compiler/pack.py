@@ -27,6 +27,7 @@ def pack(
     other_layers: OtherLayers = "fp32",
     calibration: Iterable[Tensor] | None = None,
     preprocessing: Preprocessing | None = None,
+    bf16_maps: bool = False,
     rest: OtherLayers | None = None,
 ) -> PackedSegmenter: ...
 
@@ -38,6 +39,7 @@ def pack(
     other_layers: OtherLayers = "fp32",
     calibration: Iterable[Tensor] | None = None,
     preprocessing: Preprocessing | None = None,
+    bf16_maps: bool = False,
     rest: OtherLayers | None = None,
 ) -> PackedSegmenter | PackedClassifier: ...
 
@@ -48,6 +50,7 @@ def pack(
     other_layers: OtherLayers = "fp32",
     calibration: Iterable[Tensor] | None = None,
     preprocessing: Preprocessing | None = None,
+    bf16_maps: bool = False,
     rest: OtherLayers | None = None,
 ) -> PackedSegmenter | PackedClassifier:
     """Compile a trained network into bits, integer thresholds and constants.
@@ -68,6 +71,8 @@ def pack(
             will see; a few are enough.
         preprocessing: how images are normalised for `model` (default: by ImageNet's mean and
             deviation); a packed network reads the image's bytes.
+        bf16_maps: store the real maps between operators in bfloat16: half the memory, and a class
+            map that differs a little where numbers lie next to 0.
         rest: the old name of `other_layers`.
 
     Returns:
@@ -95,7 +100,13 @@ def pack(
         ranges = activation_ranges(model, calibration)
     preprocessing = preprocessing or Preprocessing()
     with evaluating(model):
-        program = compile_network(model, preprocessing, other_layers=other_layers, ranges=ranges)
+        program = compile_network(
+            model,
+            preprocessing,
+            other_layers=other_layers,
+            ranges=ranges,
+            bf16_maps=bf16_maps,
+        )
     architecture = getattr(model, "architecture", None)
     kind = PackedClassifier if isinstance(model, Classifier) else PackedSegmenter
     return kind(program, preprocessing, other_layers=other_layers, architecture=architecture)

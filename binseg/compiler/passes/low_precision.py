@@ -12,6 +12,9 @@ _LARGEST_SUM = 2**31 - 1
 _MOST_GROUPS = 8
 """Groups that run as one dense convolution: integer sums of zeros cost less than separate groups."""
 
+_STORED = ("real", "branches", "merged")
+_AS_READ = frozenset({"pad", "crop", "flatten"})
+"""Operators whose result is stored as their input is."""
 _LINEAR = frozenset({"add", "affine", "concat", "crop", "resize", "slice"})
 
 
@@ -20,17 +23,35 @@ def score_convolutions(graph: Graph) -> set[Node]:
 
     They cost a few hundredths of the time and decide between classes.
     """
+    return {node for node in _score_nodes(graph) if node.kind == "conv"}
+
+
+def _score_nodes(graph: Graph) -> set[Node]:
+    """What gives class scores, back to the convolutions that they come from."""
     (output,) = graph.of("output")
     found: set[Node] = set()
     pending = [output.inputs[0].node]
     while pending:
         node = pending.pop()
+        if node.kind != "conv" and node.kind not in _LINEAR:
+            continue
+        found.add(node)
         if node.kind == "conv":
-            found.add(node)
-        elif node.kind in _LINEAR:
+            pending += [each.node for each in node.inputs[1:]]  # the residual
+        else:
             sized = node.kind in ("crop", "resize")
             pending += [each.node for each in (node.inputs[:1] if sized else node.inputs)]
     return found
+
+
+def store_maps_in_bfloat16(graph: Graph) -> None:
+    """Real maps from operator to operator in half the bytes; scores and single pixels stay as they
+    are, and so do signs and bytes, which are taken before a map is stored."""
+    scores = _score_nodes(graph)
+    for node in graph.nodes:
+        stored = [node.outputs[role] for role in _STORED if role in node.outputs]
+        if stored and node.kind not in _AS_READ and node not in scores and not stored[0].pixel:
+            node.attributes["dtype"] = "bf16"
 
 
 def to_bfloat16(graph: Graph, keeps_float: set[Node]) -> None:
