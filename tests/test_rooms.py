@@ -14,6 +14,8 @@ FLOORS = {
     "errors": 0,
     "malloc": 0,
     "atomic": 0.5,
+    "hub": 0.5,
+    "model_card": 0.5,
     "shipped": 1,
     "data": 1,
     "kernels": 1,
