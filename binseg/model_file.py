@@ -76,6 +76,25 @@ def write_model_file(
     Raises:
         BinsegError: the file cannot be written.
     """
+    # into memory first: safetensors' own writer hides why the disk refused
+    try:
+        content = model_file_bytes(header, tensors, bfloat16)
+    except BinsegError as error:
+        raise BinsegError(f"{path}: {error}") from error
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def model_file_bytes(
+    header: Mapping[str, Any],
+    tensors: Mapping[str, np.ndarray],
+    bfloat16: frozenset[str] = frozenset(),
+) -> bytes | bytearray:
+    """What `write_model_file` writes.
+
+    Raises:
+        BinsegError: the header cannot be written.
+    """
     text = json.dumps(
         _without_nan({"format": None} | dict(header) | {"format": FORMAT_VERSION}),
         allow_nan=False,
@@ -84,14 +103,11 @@ def write_model_file(
     try:
         _strict(text)
     except ValueError as error:
-        raise BinsegError(f"{path}: the header cannot be written ({error})") from error
+        raise BinsegError(f"the header cannot be written ({error})") from error
     arrays = {
         name: array if array.flags.c_contiguous else array.copy() for name, array in tensors.items()
     }
-    # into memory first: safetensors' own writer hides why the disk refused
-    content = _with_sum(serialize(arrays), {_KEY: text, "crc32": _NO_SUM}, bfloat16)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
+    return _with_sum(serialize(arrays), {_KEY: text, "crc32": _NO_SUM}, bfloat16)
 
 
 def read_model_file(path: str | Path) -> ModelFile:

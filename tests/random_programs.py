@@ -467,6 +467,20 @@ class _Maker:
             "channel_mean", [x], x.channels // size, x.size, None, attributes, wanted=wanted
         )
 
+    def adaptive_avg_pool(self) -> Value:
+        x = self.real()
+        size = [int(side) for side in self.rng.integers(1, 8, 2)]
+        made = (size[0], size[1])
+        return self.finish("adaptive_avg_pool", [x], x.channels, made, None, {"size": size})
+
+    def group_norm(self) -> Value:
+        x = self.real()
+        tensors = {"scale": self.each(x.channels), "bias": self.each(x.channels)}
+        attributes = {"over": str(self.one_of(("map", "pixel"))), "epsilon": 1e-5}
+        if self.chance():
+            attributes["groups"] = self.divisor(x.channels)
+        return self.finish("group_norm", [x], x.channels, x.size, tensors, attributes)
+
     def resize(self, x: Value | None = None, like: Value | None = None) -> Value:
         wanted = () if x is None else ("real",)
         x = x or self.real()
@@ -540,6 +554,8 @@ KINDS: dict[str, Callable[[_Maker], Value]] = {
     "max_pool": _Maker.max_pool,
     "avg_pool": _Maker.avg_pool,
     "spatial_mean": _Maker.spatial_mean,
+    "adaptive_avg_pool": _Maker.adaptive_avg_pool,
+    "group_norm": _Maker.group_norm,
     "channel_mean": _Maker.channel_mean,
     "resize": _Maker.resize,
     "concat": _Maker.concat,

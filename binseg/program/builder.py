@@ -52,6 +52,10 @@ class ProgramBuilder:
             self._bfloat16.add(name)
         return name
 
+    def has_tensor(self, name: str) -> bool:
+        """Whether there is a tensor of this name."""
+        return name in self._tensors
+
     def add(
         self,
         kind: str,

@@ -246,6 +246,47 @@ def _spatial_mean(step: Step, size: Size, x: Array) -> Outputs:
 
 
 @_operator
+def _adaptive_avg_pool(step: Step, size: Size, x: Array) -> Outputs:
+    y = np.empty((*size, x.shape[2]), np.float32)
+    for i in range(size[0]):
+        for j in range(size[1]):
+            rows, columns = (
+                _bin(*each) for each in ((i, x.shape[0], size[0]), (j, x.shape[1], size[1]))
+            )
+            pixels = x[rows, columns].reshape(-1, x.shape[2])
+            y[i, j] = pixels.cumsum(axis=0, dtype=np.float32)[-1] / np.float32(len(pixels))
+    return _finish(step, y)
+
+
+def _bin(index: int, length: int, count: int) -> slice:
+    """The rows or columns of one pixel of `adaptive_avg_pool`."""
+    return slice(index * length // count, -(-(index + 1) * length // count))
+
+
+@_operator
+def _group_norm(step: Step, size: Size, x: Array) -> Outputs:
+    groups = step.get("groups", 1)
+    values = x.astype(np.float64).reshape(size[0] * size[1], groups, -1)
+    # (…, n): the numbers of one mean in the order in which they are summed
+    if step["over"] == "map":
+        values = values.transpose(1, 0, 2).reshape(groups, -1)
+    mean = _ordered_mean(values)
+    inverse = 1 / np.sqrt(_ordered_mean((values - mean) ** 2) + step["epsilon"])
+    v = ((values - mean) * inverse).astype(np.float32)
+    if step["over"] == "map":
+        v = v.reshape(groups, size[0] * size[1], -1).transpose(1, 0, 2)
+    v = np.ascontiguousarray(v).reshape(x.shape)
+    return _finish(
+        step, fma(v, step.channels("scale", x.shape[2]), step.channels("bias", x.shape[2]))
+    )
+
+
+def _ordered_mean(values: Array) -> Array:
+    """The mean along the last axis, which is kept; np.sum adds in an order of its own."""
+    return values.cumsum(axis=-1)[..., -1:] / values.shape[-1]
+
+
+@_operator
 def _channel_mean(step: Step, size: Size, x: Array) -> Outputs:
     x = np.abs(x) if step.get("absolute", False) else x
     parts = x.reshape(*size, -1, step["size"], step.get("inner", 1))

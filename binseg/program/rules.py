@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from binseg.program.program import is_integer
+from binseg.program.program import is_integer, is_number
 from binseg.program.rule import Rule
 from binseg.program.types import (
     MAX_BASES,
@@ -245,6 +245,29 @@ def _avg_pool(rule: Rule) -> None:
 def _spatial_mean(rule: Rule) -> None:
     rule.inputs(1)
     rule.finish(rule.input(0, "real").channels)
+
+
+@_rule
+def _adaptive_avg_pool(rule: Rule) -> None:
+    rule.inputs(1)
+    rule.integers("size", 2, 1, MAX_KERNEL)
+    rule.finish(rule.input(0, "real").channels)
+
+
+@_rule
+def _group_norm(rule: Rule) -> None:
+    rule.inputs(1)
+    channels = rule.input(0, "real").channels
+    groups = rule.integer("groups", 1, MAX_CHANNELS, 1)
+    if channels % groups:
+        raise rule.error(f"cannot make {groups} groups of {channels} channels")
+    rule.choice("over", ("map", "pixel"))
+    epsilon = rule.attribute("epsilon")
+    if not is_number(epsilon) or not 0 < epsilon < 1:
+        raise rule.error("has an 'epsilon' that is not a number between 0 and 1")
+    rule.channel_tensor("scale", channels)
+    rule.channel_tensor("bias", channels)
+    rule.finish(channels)
 
 
 @_rule

@@ -102,6 +102,8 @@ def _result(operator: Operator, inputs: Sequence[Size], name: str) -> Size:
             return size
         case "spatial_mean":
             return 1, 1
+        case "adaptive_avg_pool":
+            return attributes["size"][0], attributes["size"][1]
         case "flatten":
             if (height, width) != (attributes["height"], attributes["width"]):
                 raise ProgramError(

@@ -45,7 +45,7 @@ def test_values_are_as_their_types_and_sizes_say(seed):
 def test_the_roles_of_outputs_are_made_in_all_combinations():
     found = {
         (operator.kind, frozenset(operator.outputs))
-        for seed in SEEDS
+        for seed in range(40)
         for operator in random_program(seed)[0].operators
     }
     assert sum(kind == "conv_real" for kind, _ in found) == 7
