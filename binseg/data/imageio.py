@@ -23,6 +23,7 @@ from PIL import (
 )
 
 from binseg.atomic import atomic_path
+from binseg.data.jpeg_scans import MAX_SCANS, count_scans
 from binseg.data.labels import IGNORE, IGNORE_COLOR, Color
 from binseg.errors import BinsegError
 
@@ -87,6 +88,11 @@ def _opened(path: Path, max_pixels: int) -> Iterator[tuple[str, ImageFile.ImageF
                     "use JPEG, PNG, BMP, TIFF or WebP"
                 )
             name, opener = known[0]
+            if name == "JPEG" and count_scans(file) > MAX_SCANS:
+                raise BinsegError(
+                    f"{path}: a JPEG of more than {MAX_SCANS} scans, which takes too long to "
+                    "decode; save it again"
+                )
             with opener(file, str(path)) as image:
                 width, height = image.size
                 if width * height > max_pixels:
