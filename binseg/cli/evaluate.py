@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from binseg.data.config import DataConfig
 from binseg.data.samples import SegmentationDataset
+from binseg.distributed.processes import digest, joined
 from binseg.errors import BinsegError
 from binseg.evaluation.boundary import DISTANCE
 from binseg.evaluation.evaluate import Predictions, export_predictions, score
@@ -19,7 +20,6 @@ from binseg.evaluation.official import (
     official_table,
 )
 from binseg.evaluation.prediction_files import FolderPredictions
-from binseg.evaluation.processes import joined
 from binseg.evaluation.protocols import WHOLE, Protocol
 from binseg.evaluation.result import Evaluation
 
@@ -84,6 +84,8 @@ def evaluate(
         raise BinsegError(f"{export}: --export would overwrite --predictions; give another folder")
     with joined() as processes:
         dataset = data.open(split)
+        names = (dataset.sample_name(place) for place in range(len(dataset)))
+        processes.agree("data", {"images": digest(names)})
         if official:
             check_official(data.name, dataset)
         said = {"name": data.name, "root": data.root, "split": split, "pictures": len(dataset)}
