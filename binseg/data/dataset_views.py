@@ -28,6 +28,7 @@ class RelabelledDataset:
         self.dataset = dataset
         self.labels = labels
         self.faults, self.expected = dataset.faults, dataset.expected
+        self.left_out, self.arrangement = dataset.left_out, dataset.arrangement
         self.labelled = dataset.labelled
         self._lookup = lookup
 
@@ -43,6 +44,9 @@ class RelabelledDataset:
 
     def sample_name(self, index: int) -> str:
         return self.dataset.sample_name(index)
+
+    def sample_key(self, index: int) -> str:
+        return self.dataset.sample_key(index)
 
     def sample_size(self, index: int) -> tuple[int, int]:
         return self.dataset.sample_size(index)
@@ -69,6 +73,7 @@ class StretchedDataset:
         self.dataset = dataset
         self.labels = dataset.labels
         self.faults, self.expected = dataset.faults, dataset.expected
+        self.left_out, self.arrangement = dataset.left_out, dataset.arrangement
         self.labelled = dataset.labelled
         self.stretch = stretch
 
@@ -91,6 +96,9 @@ class StretchedDataset:
 
     def sample_name(self, index: int) -> str:
         return self.dataset.sample_name(index)
+
+    def sample_key(self, index: int) -> str:
+        return self.dataset.sample_key(index)
 
     def sample_size(self, index: int) -> tuple[int, int]:
         height, width = self.dataset.sample_size(index)

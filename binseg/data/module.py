@@ -112,10 +112,12 @@ class SegmentationData(ResumableData):
 
     def told(self) -> str:
         """In words, how many pictures are trained on, beside the number of the full set."""
+        train, val = self.train_set.dataset, self.val_set.dataset
         split = "" if self.config.train_split == "train" else f" ({self.config.train_split})"
+        split += f" ({train.arrangement})" if train.arrangement else ""
         return (
             f"{self.labels.name}: {self.training} for training{split}, "
-            f"{told_size(self.val_set.dataset)} for scoring"
+            f"{told_size(val)} for scoring{f' ({val.arrangement})' if val.arrangement else ''}"
         )
 
     # --- loaders ------------------------------------------------------------------------------
