@@ -31,4 +31,6 @@ def jpeg_compressed(image: np.ndarray, quality: int) -> np.ndarray:
     reverse = np.ascontiguousarray(image[..., ::-1])  # OpenCV's order is B, G, R
     written, file = cv2.imencode(".jpg", reverse, [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert written
-    return np.ascontiguousarray(cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1])
+    read = cv2.imdecode(file, cv2.IMREAD_COLOR)
+    assert read is not None
+    return np.ascontiguousarray(read[..., ::-1])

@@ -1,0 +1,126 @@
+"""How sure a difference of two networks is: a paired bootstrap over blocks of neighbouring images.
+
+Both networks are scored on the same images. Images are drawn anew with replacement, in blocks of
+neighbours: the frames of a clip are almost copies of one another, and drawn one by one they would
+pass for independent ones. Both networks' scores are computed over each drawn set, and what their
+difference does from one drawn set to the next gives its interval.
+
+Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", sections 13.3 (percentile
+interval) and 8.6 (blocks).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from binseg.errors import BinsegError
+from binseg.evaluation.scores import without_nan
+
+BLOCK = 10
+"""Images to a block, in the order of the data set."""
+DRAWS = 2000
+LEVEL = 0.95
+_AT_A_TIME = 200
+
+
+class Interval(NamedTuple):
+    """A difference and where it lies with 95 % confidence; nan where a class never occurs."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if math.isnan(self.value):
+            return "–"
+        value, low, high = (f"{100 * each:+.1f}" for each in self)
+        return f"{value} ({low} to {high})"
+
+
+class Difference(NamedTuple):
+    """The first network's scores less the second's.
+
+    `mean_iou`: of their mean IoU; `iou`: of each class's; `blocks`: of images that were drawn from.
+    """
+
+    mean_iou: Interval
+    iou: tuple[Interval, ...]
+    blocks: int
+
+
+def paired_difference(
+    first: Sequence[np.ndarray], second: Sequence[np.ndarray], *, block: int = BLOCK
+) -> Difference:
+    """The difference of two networks, or of the means over the seeds of each, with its interval.
+
+    The interval is of the images alone: how training's own luck spreads, several seeds must tell.
+
+    Args:
+        first, second: for each seed the counts of the same images in the same order, int64
+            (N, 3, C): pixels of each class that are right, in the truth, and in the prediction.
+        block: images to a block; the last may have fewer.
+
+    Raises:
+        BinsegError: a block below one image, or fewer than two blocks.
+    """
+    if block < 1:
+        raise BinsegError(f"a block has 1 image or more, not {block}")
+    images = len(first[0])
+    starts = np.arange(0, images, block)
+    if len(starts) < 2:
+        raise BinsegError(
+            f"{images} images make {len(starts)} block of {block}; an interval needs two blocks or "
+            "more: give --block a smaller number"
+        )
+    blocks = [
+        np.stack([np.add.reduceat(counts, starts, axis=0) for counts in side]).astype(np.float64)
+        for side in (first, second)
+    ]
+    generator = np.random.default_rng(0)
+    drawn = []
+    for done in range(0, DRAWS, _AT_A_TIME):
+        count = min(_AT_A_TIME, DRAWS - done)
+        times = generator.multinomial(len(starts), np.full(len(starts), 1 / len(starts)), count)
+        drawn.append(_difference(*(np.einsum("db,sbkc->dskc", times, side) for side in blocks)))
+    whole = _difference(*(side.sum(axis=1)[None] for side in blocks))[0]
+    spread = np.concatenate(drawn)
+    tails = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    intervals = []
+    for column, value in enumerate(whole):
+        known = spread[:, column][~np.isnan(spread[:, column])]
+        low, high = np.quantile(known, tails) if len(known) else (math.nan, math.nan)
+        intervals.append(Interval(float(value), float(low), float(high)))
+    return Difference(intervals[0], tuple(intervals[1:]), len(starts))
+
+
+def _difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(draws, seeds, 3, C) counts of both to (draws, 1 + C): of the mean IoU and of each IoU."""
+    return _scores(first) - _scores(second)
+
+
+def _scores(counts: np.ndarray) -> np.ndarray:
+    """(draws, 1 + C): mean IoU and the IoUs, means over the seeds."""
+    right, true, predicted = np.moveaxis(counts, 2, 0)
+    union = true + predicted - right
+    iou = np.full(right.shape, math.nan)
+    np.divide(right, union, out=iou, where=union > 0)
+    present = ~np.isnan(iou)
+    mean = np.where(present, iou, 0).sum(axis=2) / np.maximum(present.sum(axis=2), 1)
+    return np.concatenate([mean[..., None], iou], axis=2).mean(axis=1)
+
+
+def difference_dict(difference: Difference, names: Sequence[str], block: int) -> dict[str, Any]:
+    """The difference as JSON values, the classes by name."""
+    plain: dict[str, Any] = without_nan(
+        {
+            "difference": difference.mean_iou._asdict(),
+            "class_differences": {
+                name: interval._asdict()
+                for name, interval in zip(names, difference.iou, strict=True)
+            },
+            "bootstrap": {"block": block, "blocks": difference.blocks, "draws": DRAWS},
+        }
+    )
+    return plain
