@@ -186,6 +186,7 @@ def _take(network: _Network, run: Run, trained: LoadedModel, rest: Rest) -> None
             shipped_miou=None if evaluation is None else evaluation.scores.mean_iou,
             bytes=None if shipped is None else path.stat().st_size,
             class_iou={} if evaluation is None else _class_iou(evaluation),
+            counts=None if evaluation is None else evaluation.counts,
         )
     )
 

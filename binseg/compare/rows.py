@@ -2,8 +2,12 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+
+from binseg.evaluation.bootstrap import BLOCK, Interval, paired_difference
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Outcome:
         bytes: of that file.
         class_iou: class → its IoU with that file, None for one that no picture has; empty if the
             network could not be packed.
+        counts: of that file, see `Evaluation.counts`; None if the network could not be packed.
     """
 
     seed: int
@@ -64,6 +69,7 @@ class Outcome:
     shipped_miou: float | None
     bytes: int | None
     class_iou: Mapping[str, float | None]
+    counts: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +130,21 @@ class Row:
             if each.shipped_miou is not None and before is not None:
                 differences.append(each.shipped_miou - before)
         return Mean.of(differences)
+
+    def interval(self, other: "Row") -> Interval | None:
+        """Where that difference lies with 95 %, as far as the images decide it; see
+        `paired_difference`. None without common seeds, or with other images or too few."""
+        theirs = {each.seed: each.counts for each in other.outcomes}
+        pairs = [
+            (each.counts, before)
+            for each in self.outcomes
+            if each.counts is not None and (before := theirs.get(each.seed)) is not None
+        ]
+        shapes = {counts.shape for pair in pairs for counts in pair}
+        if len(shapes) != 1 or shapes.pop()[0] <= BLOCK:
+            return None
+        first, second = zip(*pairs, strict=True)
+        return paired_difference(first, second).mean_iou
 
     @property
     def miou(self) -> float:

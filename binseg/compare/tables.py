@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from binseg.compare.rows import Mean, Row
+from binseg.evaluation.bootstrap import BLOCK, Interval
 from binseg.summarize.tables import count
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ _LEAST_NEEDED = "1-bit GMACs", "real GMACs", "params", "minutes"
 """What a screen leaves out first."""
 _FIGURES = (
     "network", "binary", "seeds", "trained_miou", "trained_deviation", "shipped_miou",
-    "shipped_deviation", "difference", "difference_deviation", "milliseconds", "baseline",
-    "faster", "int8_milliseconds", "faster_than_int8", "bytes", "binary_macs", "real_macs",
-    "binary_parameters", "real_parameters", "minutes", "not_packed",
+    "shipped_deviation", "difference", "difference_deviation", "difference_low", "difference_high",
+    "milliseconds", "baseline", "faster", "int8_milliseconds", "faster_than_int8", "bytes",
+    "binary_macs", "real_macs", "binary_parameters", "real_parameters", "minutes", "not_packed",
 )  # fmt: skip
 
 
@@ -50,6 +51,11 @@ class Conditions:
         other = next((row for row in rows if row.name == self.against), None)
         return [None if other is None or row is other else row.difference(other) for row in rows]
 
+    def intervals(self, rows: Sequence[Row]) -> list[Interval | None]:
+        """Of these differences."""
+        other = next((row for row in rows if row.name == self.against), None)
+        return [None if other is None or row is other else row.interval(other) for row in rows]
+
     def __str__(self) -> str:
         height, width = self.size
         lines = [
@@ -62,7 +68,11 @@ class Conditions:
         if self.reference is not None:
             lines[-1] += f"; with *: than {self.reference}"
         if self.against is not None:
-            lines.insert(1, f"− {self.against}: shipped, less that of {self.against}, by seed")
+            lines.insert(
+                1,
+                f"− {self.against}: shipped, less that of {self.against}, by seed; 95 %: where it "
+                f"lies for other images (paired bootstrap over blocks of {BLOCK} neighbours)",
+            )
         if self.int8:
             lines.append("int8: the full-precision network in 8 bits, by ONNX Runtime")
         return "\n".join(lines)
@@ -82,7 +92,7 @@ def screen_table(rows: Sequence[Row], conditions: Conditions) -> "Table":
         # one more than the surplus: the spreads' column is wider than what it displaces
         left_out = _LEAST_NEEDED[: surplus + 1]
         columns = {
-            name: [cell.replace(" ± ", "\n± ") for cell in cells]
+            name: [cell.replace(" ± ", "\n± ").replace(" to ", "\nto ") for cell in cells]
             for name, cells in columns.items()
             if name not in left_out
         }
@@ -118,7 +128,8 @@ def csv_text(rows: Sequence[Row], conditions: Conditions) -> str:
     writer = csv.writer(text, lineterminator="\n")
     classes = _classes(rows)
     writer.writerow([*_FIGURES, *(f"iou {name}" for name in classes)])
-    for row, difference in zip(rows, conditions.differences(rows), strict=True):
+    differences, intervals = conditions.differences(rows), conditions.intervals(rows)
+    for row, difference, interval in zip(rows, differences, intervals, strict=True):
         means = row.trained_miou, row.shipped_miou, difference
         writer.writerow(
             [
@@ -130,6 +141,7 @@ def csv_text(rows: Sequence[Row], conditions: Conditions) -> str:
                     for mean in means
                     for figure in ((mean.value, mean.deviation) if mean else ("", ""))
                 ),
+                *((interval.low, interval.high) if interval else ("", "")),
                 row.milliseconds,
                 row.baseline,
                 row.faster,
@@ -163,6 +175,11 @@ def _columns(rows: Sequence[Row], conditions: Conditions) -> dict[str, list[str]
         columns[f"− {conditions.against}"] = [
             each.signed if each else "" for each in conditions.differences(rows)
         ]
+        intervals = conditions.intervals(rows)
+        if any(intervals):
+            columns["95 %"] = [
+                f"{each.low:+.3f} to {each.high:+.3f}" if each else "" for each in intervals
+            ]
     columns |= {
         "ms": [_figure(row.milliseconds) for row in rows],
         "× faster": [_figure(row.faster, mark) for row, mark in zip(rows, marks, strict=True)],

@@ -12,6 +12,7 @@ from PIL import Image
 from binseg.compare.chart import _best_place, _covered, draw
 from binseg.compare.rows import Mean, Outcome, Row, pareto_front
 from binseg.compare.tables import Conditions, csv_text, markdown, screen_table
+from binseg.evaluation.bootstrap import paired_difference
 
 CONDITIONS = Conditions((33, 47), 1, "int8", False, "twin")
 
@@ -135,6 +136,37 @@ def test_differences_are_taken_seed_by_seed():
     assert "−" not in lines[0].replace("− full", "")
     assert "−" not in markdown(rows, CONDITIONS)
     assert conditions.differences(rows[:1]) == [None]  # the row itself is not trained yet
+
+
+def with_counts(seed: int, right: np.ndarray) -> Outcome:
+    """An outcome of images of one class and 100 pixels each, of which `right` are right."""
+    counts = np.stack([right, np.full_like(right, 100), np.full_like(right, 100)], axis=1)[
+        ..., None
+    ]
+    return replace(outcome(seed, shipped=right.mean() / 100), counts=counts)
+
+
+def test_differences_have_intervals_over_the_images_of_common_seeds():
+    rng = np.random.default_rng(0)
+    draws = rng.integers(20, 90, (3, 40))
+    net = row("net", outcomes=(with_counts(0, draws[0]), with_counts(5, draws[2])))
+    full = row("full", outcomes=(with_counts(0, draws[1]), with_counts(4, draws[2])))
+    first, second = (each.outcomes[0].counts for each in (net, full))
+    expected = paired_difference([first], [second]).mean_iou
+    assert net.interval(full) == expected
+    assert expected.low < expected.value < expected.high
+    # no common seed; other images; too few of them
+    assert net.interval(row("x", outcomes=(with_counts(9, draws[0]),))) is None
+    assert net.interval(row("x", outcomes=(with_counts(0, draws[0][:30]),))) is None
+    few = row("x", outcomes=(with_counts(0, draws[0][:10]),))
+    assert few.interval(few) is None
+    conditions = replace(CONDITIONS, against="full")
+    lines = markdown([net, full], conditions).splitlines()
+    assert "| − full | 95 % | ms |" in lines[0]
+    assert f"| {expected.low:+.3f} to {expected.high:+.3f} | 12.3 |" in lines[2]
+    assert "95 %" not in markdown([row("net"), row("full")], conditions).splitlines()[0]
+    found = next(csv.DictReader(io.StringIO(csv_text([net, full], conditions))))
+    assert (float(found["difference_low"]), float(found["difference_high"])) == expected[1:]
 
 
 def test_int8_has_columns_where_it_was_measured():
