@@ -21,13 +21,13 @@ def binary_convs(network: nn.Module) -> list[BinaryConv2d]:
 
 def test_no_bits_above_stride_8() -> None:
     backbone = create_backbone("groupnet_s8", width=64)
-    assert (backbone.channels, backbone.strides) == ([32, 64, 96, 128], [4, 8, 16, 32])
+    assert (backbone.channels, backbone.strides) == ([16, 64, 96, 128], [4, 8, 16, 32])
     sizes = []
     for conv in binary_convs(backbone):
         conv.register_forward_hook(lambda _, args, out: sizes.append(tuple(out.shape[1:])))
     maps = backbone.eval()(torch.zeros(1, 3, 96, 160))
     assert [tuple(each.shape[1:]) for each in maps] == [
-        *((32, 24, 40), (64, 12, 20), (96, 6, 10), (128, 3, 5))
+        *((16, 24, 40), (64, 12, 20), (96, 6, 10), (128, 3, 5))
     ]
     # two blocks of two convolutions a stage
     assert sizes == [(64, 12, 20)] * 4 + [(96, 6, 10)] * 4 + [(128, 3, 5)] * 4
@@ -129,6 +129,6 @@ def test_rprelu_follows_the_sum_with_the_shortcut() -> None:
 
 
 def test_channels_grow_with_the_width() -> None:
-    sizes = [create_backbone("groupnet_s8", width=w).channels[1:] for w in (32, 64)]
+    sizes = [create_backbone("groupnet_s8", width=w).channels for w in (32, 64)]
     assert all(2 * small == large for small, large in zip(*sizes, strict=True))
     assert all(a < b for a, b in pairwise(sizes[0]))

@@ -90,13 +90,12 @@ class StridedStem(nn.Module):
         channels: of the result.
 
     Attributes:
-        fine_channels: channels of the map at stride 4.
+        fine_channels: of the map at stride 4, a quarter of them, but 8 at least.
     """
-
-    fine_channels = 32
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        self.fine_channels = max(8, channels // 4)
         half = self.fine_channels // 2
         self.fine = nn.Sequential(
             *_conv_bn_relu(3, half, stride=2, groups=1),
@@ -107,6 +106,6 @@ class StridedStem(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, H, W) to (N, 32, ⌈H / 4⌉, ⌈W / 4⌉) and (N, channels, ⌈H / 8⌉, ⌈W / 8⌉)."""
+        """(N, 3, H, W) to the map at stride 4 and the one at stride 8, (N, channels, …)."""
         fine = self.fine(x)
         return fine, self.coarse(fine)
