@@ -195,7 +195,7 @@ def _comparisons(
     about: dict[str, Any] = {}
     tables = []
     if rival is not None and other is not None:
-        difference = paired_difference([own[CLEAN].counts], [other[CLEAN].counts], block=block)
+        difference = paired_difference([[own[CLEAN].counts]], [[other[CLEAN].counts]], block=block)
         about["against"] = {
             **rival.about,
             "mean_iou": other[CLEAN].scores.mean_iou,

@@ -8,7 +8,7 @@ from typing import Any
 from binseg.atomic import atomic_path
 from binseg.bench.machine import describe
 from binseg.compare.chart import draw
-from binseg.compare.config import Comparison, leaves_of, tree_of
+from binseg.compare.config import Comparison, flat, leaves_of, tree_of
 from binseg.compare.rows import Mean, Row
 from binseg.compare.run import Compared
 from binseg.compare.tables import Conditions, csv_text, markdown
@@ -29,6 +29,7 @@ def conditions(comparison: Comparison) -> Conditions:
         latency.int8,
         comparison.reference,
         comparison.against,
+        tuple(comparison.folds),
     )
 
 
@@ -62,6 +63,7 @@ def write_report(
         **about,
         "recipe": tree_of(leaves_of(recipe)),
         "seeds": list(comparison.seeds),
+        "folds": {name: tree_of(flat(tree)) for name, tree in comparison.folds.items()},
         "rest": comparison.rest,
         "latency": asdict(comparison.latency),
         "reference": comparison.reference,

@@ -37,6 +37,7 @@ class Conditions:
         int8: whether full-precision networks are timed in 8 bits, too.
         reference: the row that networks without a twin are compared with.
         against: the row that the others' mIoU is set against; None for no such column.
+        folds: that each network was trained for; its mIoU is the mean over them.
     """
 
     size: tuple[int, int]
@@ -45,6 +46,7 @@ class Conditions:
     int8: bool
     reference: str | None
     against: str | None = None
+    folds: tuple[str, ...] = ()
 
     def differences(self, rows: Sequence[Row]) -> list[Mean | None]:
         """Of each row from `against`; None for that row itself, and where it is not measured."""
@@ -65,11 +67,13 @@ class Conditions:
             f"class map, threads: {self.threads}",
             "× faster: than the full-precision twin",
         ]
+        if self.folds:
+            lines.insert(0, f"mIoU: means over the folds {', '.join(self.folds)}")
         if self.reference is not None:
             lines[-1] += f"; with *: than {self.reference}"
         if self.against is not None:
             lines.insert(
-                1,
+                2 if self.folds else 1,
                 f"− {self.against}: shipped, less that of {self.against}, by seed; 95 %: where it "
                 f"lies for other images (paired bootstrap over blocks of {BLOCK} neighbours)",
             )
@@ -112,6 +116,11 @@ def markdown(rows: Sequence[Row], conditions: Conditions) -> str:
     """Two tables as GitHub shows them: the networks with what the figures mean, and the classes."""
     notes = [f"- {line}" for line in str(conditions).replace("*", "\\*").splitlines()]
     text = "\n".join([*_markdown_table(_columns(rows, conditions)), "", *notes]) + "\n"
+    if conditions.folds:
+        lines = _markdown_table(_fold_columns(rows, conditions))
+        text += (
+            "\n".join(["", "mIoU in each fold, of the file that is shipped:", "", *lines]) + "\n"
+        )
     classes = _class_columns(rows)
     if classes:
         lines = _markdown_table(classes)
@@ -127,7 +136,8 @@ def csv_text(rows: Sequence[Row], conditions: Conditions) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     classes = _classes(rows)
-    writer.writerow([*_FIGURES, *(f"iou {name}" for name in classes)])
+    folds = [f"fold {name}" for name in conditions.folds]
+    writer.writerow([*_FIGURES, *folds, *(f"iou {name}" for name in classes)])
     differences, intervals = conditions.differences(rows), conditions.intervals(rows)
     for row, difference, interval in zip(rows, differences, intervals, strict=True):
         means = row.trained_miou, row.shipped_miou, difference
@@ -135,7 +145,7 @@ def csv_text(rows: Sequence[Row], conditions: Conditions) -> str:
             [
                 row.name,
                 int(row.binary),
-                len(row.outcomes),
+                len(row.seeds),
                 *(
                     figure
                     for mean in means
@@ -154,6 +164,7 @@ def csv_text(rows: Sequence[Row], conditions: Conditions) -> str:
                 row.real_parameters,
                 row.minutes,
                 row.not_packed,
+                *(mean.value if (mean := row.of_fold(fold)) else "" for fold in conditions.folds),
                 *(row.class_iou.get(name) for name in classes),
             ]
         )
@@ -196,6 +207,13 @@ def _columns(rows: Sequence[Row], conditions: Conditions) -> dict[str, list[str]
         "params": [count(row.binary_parameters + row.real_parameters) for row in rows],
         "minutes": [f"{row.minutes:.1f}" for row in rows],
     }
+
+
+def _fold_columns(rows: Sequence[Row], conditions: Conditions) -> dict[str, list[str]]:
+    columns = {_NETWORK: [row.name for row in rows]}
+    for fold in conditions.folds:
+        columns[fold] = [str(row.of_fold(fold) or "") for row in rows]
+    return columns
 
 
 def _classes(rows: Sequence[Row]) -> list[str]:

@@ -51,22 +51,51 @@ class Difference(NamedTuple):
 
 
 def paired_difference(
-    first: Sequence[np.ndarray], second: Sequence[np.ndarray], *, block: int = BLOCK
+    first: Sequence[Sequence[np.ndarray]],
+    second: Sequence[Sequence[np.ndarray]],
+    *,
+    block: int = BLOCK,
 ) -> Difference:
-    """The difference of two networks, or of the means over the seeds of each, with its interval.
+    """The difference of two networks with its interval: of the means over folds and seeds.
 
     The interval is of the images alone: how training's own luck spreads, several seeds must tell.
+    Images are drawn from each fold by itself.
 
     Args:
-        first, second: for each seed the counts of the same images in the same order, int64
-            (N, 3, C): pixels of each class that are right, in the truth, and in the prediction.
-        block: images to a block; the last may have fewer.
+        first, second: for each fold and seed the counts of the fold's images, the same ones in the
+            same order, int64 (N, 3, C): pixels of each class that are right, in the truth, and in
+            the prediction.
+        block: images to a block; the last of a fold may have fewer.
 
     Raises:
-        BinsegError: a block below one image, or fewer than two blocks.
+        BinsegError: a block below one image, or fewer than two blocks in a fold.
     """
     if block < 1:
         raise BinsegError(f"a block has 1 image or more, not {block}")
+    generator = np.random.default_rng(0)
+    whole, drawn, blocks = [], [], 0
+    for sides in zip(first, second, strict=True):
+        found = _of_fold(*sides, block, generator)
+        whole.append(found[0])
+        drawn.append(found[1])
+        blocks += found[2]
+    value, spread = _mean_known(whole), _mean_known(drawn)
+    tails = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    intervals = []
+    for column, each in enumerate(value):
+        known = spread[:, column][~np.isnan(spread[:, column])]
+        low, high = np.quantile(known, tails) if len(known) else (math.nan, math.nan)
+        intervals.append(Interval(float(each), float(low), float(high)))
+    return Difference(intervals[0], tuple(intervals[1:]), blocks)
+
+
+def _of_fold(
+    first: Sequence[np.ndarray],
+    second: Sequence[np.ndarray],
+    block: int,
+    generator: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """(1 + C,) differences over all images, (DRAWS, 1 + C) over drawn ones, number of blocks."""
     images = len(first[0])
     starts = np.arange(0, images, block)
     if len(starts) < 2:
@@ -74,25 +103,25 @@ def paired_difference(
             f"{images} images make {len(starts)} block of {block}; an interval needs two blocks or "
             "more: give --block a smaller number"
         )
-    blocks = [
+    sides = [
         np.stack([np.add.reduceat(counts, starts, axis=0) for counts in side]).astype(np.float64)
         for side in (first, second)
     ]
-    generator = np.random.default_rng(0)
     drawn = []
     for done in range(0, DRAWS, _AT_A_TIME):
         count = min(_AT_A_TIME, DRAWS - done)
         times = generator.multinomial(len(starts), np.full(len(starts), 1 / len(starts)), count)
-        drawn.append(_difference(*(np.einsum("db,sbkc->dskc", times, side) for side in blocks)))
-    whole = _difference(*(side.sum(axis=1)[None] for side in blocks))[0]
-    spread = np.concatenate(drawn)
-    tails = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    intervals = []
-    for column, value in enumerate(whole):
-        known = spread[:, column][~np.isnan(spread[:, column])]
-        low, high = np.quantile(known, tails) if len(known) else (math.nan, math.nan)
-        intervals.append(Interval(float(value), float(low), float(high)))
-    return Difference(intervals[0], tuple(intervals[1:]), len(starts))
+        drawn.append(_difference(*(np.einsum("db,sbkc->dskc", times, side) for side in sides)))
+    whole = _difference(*(side.sum(axis=1)[None] for side in sides))[0]
+    return whole, np.concatenate(drawn), len(starts)
+
+
+def _mean_known(values: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean over the first axis of what is not nan; nan where all is."""
+    stacked = np.stack(values)
+    known = ~np.isnan(stacked)
+    total = np.where(known, stacked, 0).sum(axis=0)
+    return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), math.nan)
 
 
 def _difference(first: np.ndarray, second: np.ndarray) -> np.ndarray:

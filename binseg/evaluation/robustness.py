@@ -108,7 +108,7 @@ def robustness_table(
         cells = [name, *_cells(own, name)]
         if other is not None:
             difference = paired_difference(
-                [evaluation.counts], [other[name].counts], block=block
+                [[evaluation.counts]], [[other[name].counts]], block=block
             ).mean_iou
             cells += [*_cells(other, name), str(difference)]
         table.add_row(*cells)

@@ -45,7 +45,7 @@ def test_against_and_corruptions(
     first, second = (
         Predictor(path, device="cpu").evaluate(dataset, boundary_distance=None) for path in models
     )
-    expected = paired_difference([first.counts], [second.counts], block=2)
+    expected = paired_difference([[first.counts]], [[second.counts]], block=2)
     against = written["against"]
     assert against["mean_iou"] == second.scores.mean_iou != first.scores.mean_iou
     assert against["difference"] == expected.mean_iou._asdict()
