@@ -140,10 +140,8 @@ def test_differences_are_taken_seed_by_seed():
 
 def with_counts(seed: int, right: np.ndarray) -> Outcome:
     """An outcome of images of one class and 100 pixels each, of which `right` are right."""
-    counts = np.stack([right, np.full_like(right, 100), np.full_like(right, 100)], axis=1)[
-        ..., None
-    ]
-    return replace(outcome(seed, shipped=right.mean() / 100), counts=counts)
+    counts = np.stack([right, np.full_like(right, 100), right], axis=1)
+    return replace(outcome(seed, shipped=right.mean() / 100), counts=counts[..., None])
 
 
 def test_differences_have_intervals_over_the_images_of_common_seeds():
