@@ -1,6 +1,6 @@
 // Operators that make each row of their result from rows of their inputs: pack_sign, quantize,
-// normalize, affine, add, mul, act, slice, crop, pad, concat, resize, poolings, channel_mean; and
-// spatial_mean and flatten.
+// normalize, affine, add, mul, act, slice, crop, pad, concat, resize, poolings, group_norm,
+// channel_mean; and spatial_mean and flatten.
 #include <algorithm>
 #include <cstring>
 
@@ -308,6 +308,79 @@ class ChannelMean : public RowOperator<ChannelMeanArgs> {
   }
 };
 
+class AdaptivePool : public RowOperator<AdaptivePoolArgs> {
+ public:
+  explicit AdaptivePool(OperatorReader& reader) {
+    reader.expect_inputs(1, 1);
+    const auto size = reader.integers("size", 2, 2, 1, 64);
+    args_.channels = reader.real(0).channels;
+    args_.out_height = size[0];
+    args_.width = size[1];
+    finish_.read(reader, 0, args_.channels, -1);
+  }
+
+  void size(Planner& plan) override {
+    const Value& in = plan.value(inputs[0]);
+    args_.height = in.height;
+    args_.in_width = in.width;
+    size_result(plan, args_.out_height, args_.width);
+  }
+
+ protected:
+  void place_args(Planner& plan) override {
+    args_.x = plan.value(inputs[0]).real(0);
+    kernel_ = rows_kernels_->adaptive_pool;
+  }
+};
+
+class GroupNorm : public RowOperator<GroupNormArgs> {
+ public:
+  explicit GroupNorm(OperatorReader& reader) {
+    reader.expect_inputs(1, 1);
+    args_.channels = reader.real(0).channels;
+    args_.groups = reader.integer_or("groups", 1, 1, kMostChannels);
+    if (args_.channels % args_.groups) reader.bad("cannot make so many groups of its channels");
+    args_.each_pixel = reader.choice("over", {"map", "pixel"}) == 1;
+    const Json& epsilon = reader.attribute("epsilon");
+    if (epsilon.kind != Json::kNumber || !(epsilon.number > 0) || !(epsilon.number < 1))
+      reader.bad("has an 'epsilon' that is not a number between 0 and 1");
+    args_.epsilon = epsilon.number;
+    scale_ = filled_rows(reader.channels("scale", args_.channels), 1);
+    shift_ = filled_rows(reader.channels("bias", args_.channels), 1);
+    mean_.resize(static_cast<size_t>(args_.groups));
+    inverse_.resize(static_cast<size_t>(args_.groups));
+    finish_.read(reader, 0, args_.channels, -1);
+  }
+
+  void size(Planner& plan) override {
+    const Value& in = plan.value(inputs[0]);
+    args_.height = in.height;
+    size_result(plan, in.height, in.width);
+  }
+
+  void run(Pool& pool) override {
+    if (!args_.each_pixel)
+      pool.run(args_.groups, [this](int64_t begin, int64_t end, int) {
+        rows_kernels_->group_moments(args_, begin, end, nullptr);
+      });
+    RowOperator::run(pool);
+  }
+
+ protected:
+  void place_args(Planner& plan) override {
+    args_.x = plan.value(inputs[0]).real(0);
+    args_.mean = mean_.data();
+    args_.inverse = inverse_.data();
+    args_.scale = scale_.data();
+    args_.shift = shift_.data();
+    kernel_ = rows_kernels_->group_norm;
+  }
+
+ private:
+  std::vector<double> mean_, inverse_;
+  std::vector<float> scale_, shift_;
+};
+
 class SpatialMean : public RowOperator<PointArgs> {
  public:
   explicit SpatialMean(OperatorReader& reader) {
@@ -421,6 +494,8 @@ OperatorPointer read_row_operator(OperatorReader& reader) {
   if (kind == "concat") return std::make_unique<Concat>(reader);
   if (kind == "resize") return std::make_unique<Resize>(reader);
   if (kind == "channel_mean") return std::make_unique<ChannelMean>(reader);
+  if (kind == "adaptive_avg_pool") return std::make_unique<AdaptivePool>(reader);
+  if (kind == "group_norm") return std::make_unique<GroupNorm>(reader);
   if (kind == "spatial_mean") return std::make_unique<SpatialMean>(reader);
   if (is({"pad", "crop", "flatten"})) return std::make_unique<Copy>(reader);
   return nullptr;
