@@ -9,8 +9,8 @@ namespace {
 // Between four source pixels every class is interpolated with the same four weights. A class whose
 // largest corner lies below the smallest corner of another can win nowhere there, and most squares
 // are left with one class.
-inline void fill_square(const UpsampleArgs& a, const float* const* corners, int64_t y0,
-                        int64_t y1, int64_t x0, int64_t x1) {
+inline void fill_square(const UpsampleArgs& a, const float* const* corners, int64_t y0, int64_t y1,
+                        int64_t x0, int64_t x1) {
   float most[256];
   float bound = -__builtin_inff(), size = 0;
   for (int64_t c = 0; c < a.classes; ++c) {
@@ -53,7 +53,8 @@ inline void fill_square(const UpsampleArgs& a, const float* const* corners, int6
           ids[j] = larger ? c : ids[j];
         }
       }
-      for (int64_t j = 0; j < length; ++j) a.out[y * a.out_row + x + j] = static_cast<uint8_t>(ids[j]);
+      for (int64_t j = 0; j < length; ++j)
+        a.out[y * a.out_row + x + j] = static_cast<uint8_t>(ids[j]);
     }
   }
 }
