@@ -16,14 +16,14 @@ constexpr int64_t kChannels = 3;
 
 // Shrinking by means over areas.
 
-// Source pixel `from` is a part of result pixel `to`.
-struct Part {
+// Source pixel `from` is a share of result pixel `to`.
+struct Share {
   int64_t from, to;
   float weight;
 };
 
-std::vector<Part> parts_of(int64_t source, int64_t size, double scale) {
-  std::vector<Part> parts;
+std::vector<Share> parts_of(int64_t source, int64_t size, double scale) {
+  std::vector<Share> parts;
   for (int64_t i = 0; i < size; ++i) {
     const double begin = static_cast<double>(i) * scale, end = begin + scale;
     const double cell = std::min(scale, static_cast<double>(source) - begin);
@@ -52,7 +52,7 @@ inline uint8_t rounded(float value) {
 }
 
 // Where the parts of each result pixel begin; one entry more than pixels.
-std::vector<size_t> beginnings(const std::vector<Part>& parts, int64_t size) {
+std::vector<size_t> beginnings(const std::vector<Share>& parts, int64_t size) {
   std::vector<size_t> begins(static_cast<size_t>(size) + 1, parts.size());
   for (size_t i = parts.size(); i-- > 0;) begins[static_cast<size_t>(parts[i].to)] = i;
   return begins;
@@ -101,7 +101,7 @@ class Shrinker {
 
  private:
   const ImageView& from_;
-  const std::vector<Part> columns_, rows_;
+  const std::vector<Share> columns_, rows_;
   const std::vector<size_t> first_column_, first_row_;
   const int64_t width_;
 
@@ -109,9 +109,9 @@ class Shrinker {
     using Pixel = Four<float>;
     const uint8_t* bytes = from_.data + y * from_.row;
     for (int64_t i = 0; i < from_.width * kChannels; ++i) source[i] = static_cast<float>(bytes[i]);
-    const Part* part = columns_.data();
+    const Share* part = columns_.data();
     for (int64_t x = 0; x < width_; ++x, to += kChannels) {
-      const Part* end = columns_.data() + first_column_[static_cast<size_t>(x) + 1];
+      const Share* end = columns_.data() + first_column_[static_cast<size_t>(x) + 1];
       Pixel::Vector sum = {};
       for (; part < end; ++part)
         sum = sum + Pixel::at(source + part->from * kChannels) * part->weight;

@@ -85,7 +85,8 @@ struct ConvArgs {
 };
 
 struct UpsampleArgs {
-  const float* scores;  // [in_height][in_width][classes]
+  const float* scores;  // [in_height][in_width][classes], none of them nan
+  float largest;        // of their absolute values
   int64_t in_height, in_width, classes, height, width;
   const int32_t *top, *left;         // [height], [width]: index of the source pixel above / before
   const float *weight_y, *weight_x;  // of the source pixel below / after, in [0, 1]
