@@ -34,7 +34,7 @@ from binseg.evaluation.evaluate import (
 )
 from binseg.evaluation.protocols import WHOLE, Network, Protocol, segment
 from binseg.evaluation.result import Evaluation
-from binseg.packed.file import LoadedModel, load
+from binseg.loaded import LoadedModel, load
 from binseg.visualize import overlay, overlay_with_legend
 
 

@@ -12,7 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from binseg.errors import BinsegError, unknown_name
 from binseg.kernels import isa
 from binseg.nn.segmenter import create_model
-from binseg.packed.folding import Rest
+from binseg.program.file import OtherLayers
 from binseg.training.config import Experiment, ModelConfig, to_plain
 
 
@@ -55,7 +55,7 @@ class Comparison:
     Attributes:
         networks: name of a row → its experiment; the name is a folder's too.
         seeds: each network is trained once with each, as `trainer.seed`.
-        rest: how binary networks are packed, see `binseg.pack`.
+        other_layers: how binary networks are packed, see `binseg.pack`.
         latency: how time is measured.
         reference: name of the row that speed-ups of networks without a twin refer to.
         against: name of the row that the others' val mIoU is set against, seed by seed.
@@ -67,7 +67,7 @@ class Comparison:
 
     networks: Mapping[str, Experiment]
     seeds: tuple[int, ...] = (0,)
-    rest: Rest = "fp32"
+    other_layers: OtherLayers = "fp32"
     latency: LatencyConfig = field(default_factory=LatencyConfig)
     reference: str | None = None
     against: str | None = None

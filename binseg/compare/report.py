@@ -24,7 +24,7 @@ def conditions(comparison: Comparison) -> Conditions:
     return Conditions(
         latency.size,
         latency.threads,
-        comparison.rest,
+        comparison.other_layers,
         latency.int8,
         comparison.reference,
         comparison.against,
@@ -61,7 +61,7 @@ def write_report(
         **about,
         "recipe": tree_of(leaves_of(recipe)),
         "seeds": list(comparison.seeds),
-        "rest": comparison.rest,
+        "other_layers": comparison.other_layers,
         "latency": asdict(comparison.latency),
         "reference": comparison.reference,
         "against": comparison.against,
