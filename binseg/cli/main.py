@@ -10,8 +10,8 @@ import os
 import re
 import sys
 import typing
-from argparse import ArgumentError
-from collections.abc import Callable, Iterable, Sequence
+from argparse import SUPPRESS, ArgumentError
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -89,6 +89,10 @@ COMMANDS = {
     "demo": _Command("demo:demo", "show a model in the browser", {"models": "*"}),
     "doctor": _Command("doctor:doctor", "build and test the 1-bit kernels, say what is missing"),
 }
+
+
+_RENAMED = {"rest": "other_layers"}
+"""Old names of options, on the command line and in configuration files → new ones."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -201,6 +205,9 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
         )
     skip: set[str | int] = {*command.positional, *switches, *lists}
     parser.add_function_arguments(function, skip=skip, fail_untyped=True)
+    for old, new in _RENAMED.items():
+        if new in hints:
+            parser.add_argument(f"--{old}", type=hints[new], help=SUPPRESS)
     truths = [
         action.dest
         for action in parser._actions
@@ -209,6 +216,7 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
     arguments = in_parsers_spelling(arguments, switches, truths)
     for path in _config_files(arguments):
         _check_yaml(path)
+    arguments = [_with_underscores(text, hints) for text in arguments]
     try:
         values = parser.instantiate(parser.parse_args(arguments))
     except ArgumentError as error:
@@ -216,9 +224,22 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
         raise UsageError(f"{message} (see {prog} --help)") from error
     except SystemExit as error:  # --help
         return int(error.code or 0)
-    return function(
-        **{k: v for k, v in values.items(branches=True) if "." not in k and k != "config"}
-    )
+    given = {k: v for k, v in values.items(branches=True) if "." not in k and k != "config"}
+    for old, new in _RENAMED.items():
+        if (value := given.pop(old, None)) is not None:
+            print(
+                f"note: {old} is now called {new}; the old name goes with the next release",
+                file=sys.stderr,
+            )
+            given[new] = value
+    return function(**given)
+
+
+def _with_underscores(text: str, known: Mapping[str, Any]) -> str:
+    """An option spelt with dashes as the parser knows it."""
+    name, equals, value = text.removeprefix("--").partition("=")
+    plain = name.replace("-", "_")
+    return f"--{plain}{equals}{value}" if text.startswith("--") and plain in known else text
 
 
 def _item_type(hint: Any) -> Any:

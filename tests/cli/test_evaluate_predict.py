@@ -20,8 +20,8 @@ from binseg.data.imageio import read_image, read_mask, write_image, write_mask
 from binseg.data.labels import LabelTable, get_label_table
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
+from binseg.loaded import save
 from binseg.nn.segmenter import create_model
-from binseg.packed.file import save
 from binseg.predictor import Predictor
 
 LABELS = LabelTable(
