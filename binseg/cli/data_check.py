@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from binseg.data.config import DataConfig
+from binseg.errors import printable
 
 if TYPE_CHECKING:
     from binseg.data.check import DatasetCheck, DatasetReport
@@ -83,7 +84,7 @@ def _read(check: "DatasetCheck", console: Console) -> None:
         shown = 0.0
         for name in check:
             late = time.monotonic() - shown > _REFRESH
-            progress.update(task, advance=1, description=name, refresh=late)
+            progress.update(task, advance=1, description=printable(name), refresh=late)
             shown = time.monotonic() if late else shown
 
 
@@ -96,7 +97,7 @@ def _print_faults(report: "DatasetReport", console: Console, out: Path | None) -
         console.print(f"{KINDS[kind]}: {len(lines):,}", style="bold", highlight=False)
         shown = max(1, _SHOWN_FAULTS // len(found))
         for line in lines[:shown]:
-            console.print(line, style="red", markup=False, highlight=False)
+            console.print(printable(line), style="red", markup=False, highlight=False)
         if len(lines) > shown:
             where = f"all are in {out}" if out else "--out FILE.json lists all"
             console.print(f"… and {len(lines) - shown:,} more; {where}", markup=False)

@@ -248,7 +248,7 @@ def test_missing_and_empty_splits(camvid: Path) -> None:
     (camvid / "test").mkdir()
     faults = texts(check_dataset(DataConfig("camvid", str(camvid))))
     assert any(str(camvid / "val") in fault and "missing" in fault for fault in faults)
-    assert any("no pictures" in fault for fault in faults)
+    assert any("no images" in fault for fault in faults)
     assert any(str(camvid / "testannot") in fault for fault in faults), "half a test split"
     assert len(faults) == 3
 
