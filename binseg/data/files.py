@@ -3,7 +3,7 @@
 import hashlib
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -128,16 +128,28 @@ def existing_root(root: str | Path) -> Path:
     return root
 
 
-def hashed_split(name: str) -> str:
-    """train or val (one name in five): the same on every machine, whatever other names there are.
+def hashed_val(names: Iterable[str]) -> set[str]:
+    """About one name in five, by a hash of it: those of images, or groups, that are val.
+
+    The choice is the same on every machine, and a new name moves no other one; except that of two
+    names and more at least one is val, and one is not.
 
     Args:
-        name: of an image or a group; its bytes count as they are, also if they are no UTF-8.
+        names: their bytes count as they are, also if they are no UTF-8.
     """
+    numbers = {name: _hash(name) for name in names}
+    val = {name for name, number in numbers.items() if number % 5 == 0}
+    if len(numbers) > 1 and not val:
+        return {min(numbers, key=lambda name: numbers[name])}
+    if len(numbers) > 1 and len(val) == len(numbers):
+        return val - {max(numbers, key=lambda name: numbers[name])}
+    return val
+
+
+def _hash(name: str) -> int:
     # Apple's file systems give "ö" as "o" and a mark
     composed = unicodedata.normalize("NFC", name)
-    digest = hashlib.sha256(os.fsencode(composed)).digest()
-    return "val" if int.from_bytes(digest[:4], "big") % 5 == 0 else "train"
+    return int.from_bytes(hashlib.sha256(os.fsencode(composed)).digest()[:4], "big")
 
 
 def absent(paths: Sequence[Path]) -> list[Path]:

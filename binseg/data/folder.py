@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from binseg.data.files import MissingSplitError, Pair, PairedFiles, existing_root, hashed_split
+from binseg.data.files import MissingSplitError, Pair, PairedFiles, existing_root, hashed_val
 from binseg.data.folder_layout import Layout, find_layout, split_entries
+from binseg.data.image_files import LeftOut
 from binseg.data.label_table import LabelTable
+from binseg.data.labels_yaml import read_labels_yaml
 from binseg.data.pairing import KeyedFile, Pairing, pair_up
 from binseg.data.parts import distinct_names
 from binseg.data.split_lists import ListedImages, NameIndex, read_list
@@ -22,10 +24,10 @@ class FolderDataset(PairedFiles):
 
     1. subfolders `images/train`, `images/val` (and `masks/train`, `masks/val`);
     2. lists `train.txt`, `val.txt` in the root, see `split_lists`;
-    3. neither: an image belongs to val if a hash of its name says so (one in five), so the split
-       is the same on every machine and stays when images are added.
+    3. neither: an image belongs to val if a hash of its name says so (about one in five), so the
+       split is the same on every machine and stays when images are added.
 
-    `labels.yaml` is described at `LabelTable.from_yaml`. Masks are PNG, TIFF or BMP; images may
+    `labels.yaml` is described at `read_labels_yaml`. Masks are PNG, TIFF or BMP; images may
     have any format that `read_image` reads.
 
     Args:
@@ -71,7 +73,7 @@ class FolderDataset(PairedFiles):
             labels,
             faults,
             strict,
-            left_out=[*layout.left_out, *pairing.left_out],
+            left_out=_left_out(layout, pairing),
             arrangement="; ".join(word for word in words if word),
         )
         self._keys = [
@@ -97,7 +99,7 @@ def folder_labels(root: Path) -> LabelTable:
     if not path.is_file():
         near = [entry for entry in sorted(root.iterdir()) if entry.name.lower() in _LABELS]
         path = near[0] if len(near) == 1 else path
-    return LabelTable.from_yaml(path)
+    return read_labels_yaml(path)
 
 
 def _of_folder(layout: Layout, split: str) -> list[KeyedFile]:
@@ -149,14 +151,26 @@ def _unlisted(listed: Mapping[str, ListedImages], lists: Mapping[str, Path], lay
 
 
 def _hashed(layout: Layout, split: str, root: Path) -> list[KeyedFile]:
-    chosen = [image for image in layout.images if hashed_split(image.key) == split]
-    if not chosen:
-        others = " and ".join(f"{name}.txt" for name in ("train", "val") if name != split)
+    val = hashed_val(image.key for image in layout.images)
+    chosen = [image for image in layout.images if (image.key in val) == (split == "val")]
+    if split == "test" or not chosen:
         raise MissingSplitError(
-            f"{layout.images_at}: no image falls into split '{split}' of {len(layout.images)}; "
-            f"write {split}.txt and {others} with one name a line into {root}"
+            f"{layout.images_at}: {len(layout.images):,} images without a split '{split}'; write "
+            f"{split}.txt and lists of the other splits into {root}, one name a line"
         )
     return chosen
+
+
+def _left_out(layout: Layout, pairing: Pairing) -> list[LeftOut]:
+    """What is left out; masks of images that are, with their names."""
+    images = {path.with_suffix("").name: path.name for path, _ in layout.left_out}
+    masks = [
+        (path, f"the mask of {images[path.stem]}, which is left out")
+        if path.stem in images
+        else (path, reason)
+        for path, reason in pairing.left_out
+    ]
+    return [*layout.left_out, *masks]
 
 
 def _naming(pairing: Pairing, found: Sequence[KeyedFile]) -> str:

@@ -102,7 +102,10 @@ def pair_up(
         waiting, free = _round(found, waiting, free, image_key, mask_key)
     for image in waiting:
         found.problems[image.path] = _missing(image, free, images_at, masks_at)
-    found.left_out += [(mask.path, "a mask without an image") for mask in free]
+    own = {image.key for image in images}  # theirs may be free because another was written down
+    found.left_out += [
+        (mask.path, "a mask without an image") for mask in free if mask.key not in own
+    ]
     return found
 
 

@@ -59,6 +59,7 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
     prepare_process(experiment.trainer)
 
     data = SegmentationData(experiment.data)
+    data.require_labels()
     network = _network(experiment, data, from_checkpoint=checkpoint is not None)
     module = SegmentationModule(
         network,
@@ -68,7 +69,7 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
         class_weights=_class_weights(experiment.loss, data),
         teacher=_teacher(experiment, data),
     )
-    notes += [data.told()]
+    notes += [data.in_words()]
     best = fit(module, data, folder, checkpoint=checkpoint, notes=notes, command="train")
     return TrainingResult(folder, folder / BEST, best.best, best.best_epoch, module.scores)
 

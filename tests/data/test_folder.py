@@ -11,7 +11,7 @@ from PIL import Image
 
 from binseg.cli.data_check import data_check
 from binseg.data.config import DataConfig
-from binseg.data.files import hashed_split
+from binseg.data.files import hashed_val
 from binseg.data.folder import FolderDataset
 from binseg.errors import BinsegError
 
@@ -126,8 +126,8 @@ def test_nested_folders(tmp_path: Path, write: Write) -> None:
     train, val = opened(tmp_path), opened(tmp_path, "val")
     assert len(train) + len(val) == 12
     assert {**train, **val}["city2_p3"] == 23
-    chosen = {f"city{c}_p{n}" for c in (1, 2, 3) for n in range(4)}
-    assert set(val) == {name for name in chosen if hashed_split(name.replace("_", "/")) == "val"}
+    chosen = hashed_val(f"city{c}/p{n}" for c in (1, 2, 3) for n in range(4))
+    assert set(val) == {name.replace("/", "_") for name in chosen}
     listed(tmp_path, "city1/p0\nimages/city2/p1.png\ncity3\\p2.png\n/else/images/city3/p3.png")
     assert list(opened(tmp_path).values()) == [10, 21, 32, 33]
     listed(tmp_path, "p0")
