@@ -79,9 +79,7 @@ def find_images(path: str | Path, *, recursive: bool = False) -> FoundImages:
     except OSError as error:  # a name that is too long, a folder that may not be entered
         raise BinsegError(f"{path}: cannot be read ({error.strerror or error})") from error
     if is_folder:
-        entered = {os.path.realpath(path)} if recursive else None
-        for entry in _entries(path):
-            _sort_in(entry, found, entered)
+        found = images_in(path, recursive=recursive)
         if not found.images and not found.left_out:
             raise BinsegError(
                 f"{path}: no images in this folder; it needs files ending in "
@@ -95,6 +93,19 @@ def find_images(path: str | Path, *, recursive: bool = False) -> FoundImages:
                 _sort_in(Path(name), found, None)
         if not found.images and not found.left_out:
             raise BinsegError(f"{path}: no such file or folder, and no image matches it")
+    return found
+
+
+def images_in(folder: Path, *, recursive: bool = False) -> FoundImages:
+    """`find_images` of a folder, which may have none.
+
+    Raises:
+        BinsegError: it cannot be listed.
+    """
+    found = FoundImages()
+    entered = {os.path.realpath(folder)} if recursive else None
+    for entry in _entries(folder):
+        _sort_in(entry, found, entered)
     return found
 
 
