@@ -17,6 +17,7 @@ FLOORS = {
     "atomic": 0.5,
     "lock": 0.5,
     "shipped": 1,
+    "prediction_folder": 1,
     "distributed": 1,
     "data": 1,
     "kernels": 1,

@@ -59,7 +59,7 @@ COMMANDS = {
     "train": _Command("train:train", "train a network"),
     "pretrain": _Command("pretrain:pretrain", "pretrain a backbone on labelled pictures"),
     "evaluate": _Command("evaluate:evaluate", "score a model on labelled pictures", {"model": "?"}),
-    "predict": _Command("predict:predict", "segment pictures", {"model": None, "pictures": "+"}),
+    "predict": _Command("predict:predict", "segment images", {"model": None, "images": "+"}),
     "pack": _Command("pack:pack", "write a trained network as bits", {"model": None}),
     "data check": _Command("data_check:data_check", "look for faults in a data set"),
     "data show": _Command("data_show:data_show", "write samples as a training sees them"),
@@ -176,19 +176,20 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
             default=defaults[name].default,
             help=_help(function, name),
         )
+    # a parameter cannot be called `continue`; its option can
     switches = {
-        name: parameter.default
+        name.rstrip("_"): name
         for name, parameter in defaults.items()
         if isinstance(parameter.default, bool)
     }
-    for name, default in switches.items():
+    for option, name in switches.items():
         parser.add_argument(
-            f"--{name}",
+            f"--{option}",
             action=ActionYesNo(no_prefix="no_"),
-            default=default,
+            default=defaults[name].default,
             help=_help(function, name),
         )
-    skip: set[str | int] = {*command.positional, *switches, *lists}
+    skip: set[str | int] = {*command.positional, *switches.values(), *lists}
     parser.add_function_arguments(function, skip=skip, fail_untyped=True)
     truths = [
         action.dest
@@ -206,7 +207,11 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
     except SystemExit as error:  # --help
         return int(error.code or 0)
     return function(
-        **{k: v for k, v in values.items(branches=True) if "." not in k and k != "config"}
+        **{
+            switches.get(key, key): value
+            for key, value in values.items(branches=True)
+            if "." not in key and key != "config"
+        }
     )
 
 
