@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from binseg.errors import BinsegError
 from binseg.nn.backbones.groupnet import (
     BasicGroupBlock,
     BottleneckGroupBlock,
@@ -40,6 +41,12 @@ class PackedGroupNet(nn.Module):
 
     def __init__(self, network: GroupNet, read: frozenset[int], folding: Folding) -> None:
         super().__init__()
+        own = network.options
+        if own.nonlinearity == "rprelu" or own.threshold != "zero":
+            raise BinsegError(
+                "a Group-Net with the nonlinearity rprelu or a learnt threshold cannot be packed "
+                "yet"
+            )
         self.stem = PackedStem(network.stem, folding)
         blocks: list[GroupBlock] = []
         ends: set[int] = set()

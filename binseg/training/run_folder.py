@@ -1,5 +1,6 @@
 """A run's folder: what may be in it, and how its configuration is written and compared."""
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -152,5 +153,16 @@ def write_config(recipe: Recipe, folder: Path) -> None:
         for leftover in folder.glob(f".{Path(name).stem}-*"):  # killed while it wrote
             leftover.unlink()
     with atomic_path(folder / CONFIG) as temporary:
-        text = yaml.safe_dump(to_plain(recipe), sort_keys=False)
+        text = yaml.dump(to_plain(recipe), Dumper=_Dumper, sort_keys=False)
         temporary.write_text(text, encoding="utf-8")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text such as 0016E5, which jsonargparse, unlike PyYAML, reads back as a number."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
