@@ -1,4 +1,4 @@
-"""Picture in, segmentation out.
+"""Image in, segmentation out.
 
 ```python
 predictor = Predictor("model.safetensors")
@@ -10,18 +10,18 @@ found.save("out/street.png")  # and out/street_overlay.jpg
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, overload
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import nn
 
 from binseg.data.datasets import SegmentationDataset
-from binseg.data.imageio import over_white, read_image, write_image, write_mask
+from binseg.data.image_input import ImageLike, as_rgb
+from binseg.data.imageio import write_image, write_mask
 from binseg.data.labels import LabelTable
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
@@ -40,13 +40,13 @@ from binseg.visualize import overlay, overlay_with_legend
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What a network sees in a picture.
+    """What a network sees in an image.
 
     Attributes:
-        image: the picture, HWC uint8 RGB, as a person sees it (turned as its EXIF data say).
-        class_map: HW uint8 class ids, of the picture's size.
+        image: HWC uint8 RGB, as a person sees it (turned as its EXIF data say).
+        class_map: HW uint8 class ids, of the image's size.
         labels: names and colours of the ids.
-        seconds: wall-clock time from the decoded picture to the class map.
+        seconds: wall-clock time from the decoded image to the class map.
     """
 
     image: np.ndarray
@@ -55,12 +55,12 @@ class Segmentation:
     seconds: float
 
     def overlay(self, alpha: float = 0.5, *, legend: bool = False) -> np.ndarray:
-        """The picture with its class colours laid over it.
+        """The image with its class colours laid over it.
 
         Args:
             alpha: strength of the colours, 0 to 1.
-            legend: add a legend; the result is then larger than the picture (and a picture of
-                more than 4096 pixels a side is shrunk to that).
+            legend: add a legend; the result is then larger than the image (and an image of more
+                than 4096 pixels a side is shrunk to that).
 
         Returns:
             HWC uint8 RGB.
@@ -69,7 +69,7 @@ class Segmentation:
         return draw(self.image, self.class_map, self.labels, alpha)
 
     def shares(self) -> dict[str, float]:
-        """Each class's share of the picture's pixels, in [0, 1]; all of them, 0 where absent."""
+        """Each class's share of the image's pixels, in [0, 1]; all of them, 0 where absent."""
         counts = np.bincount(self.class_map.ravel(), minlength=self.labels.num_classes)
         names = self.labels.names
         return {
@@ -103,16 +103,16 @@ class Segmentation:
 
 
 class Predictor:
-    """A network ready to segment pictures of any size.
+    """A network ready to segment images of any size.
 
     Args:
         model: a model file, what `binseg.load` gives, or any callable from normalised float32
-            NCHW pictures to NCHW logits (a module is moved to `device` and set to eval mode).
+            NCHW images to NCHW logits (a module is moved to `device` and set to eval mode).
         labels: names and colours of the classes; needed with a bare callable, else the file's.
-        preprocessing: how pictures become the network's input; needed with a bare callable, else
+        preprocessing: how images become the network's input; needed with a bare callable, else
             the file's.
         device: "cpu", "cuda", "cuda:1", …; "auto" is a CUDA GPU if there is one, else the CPU.
-        protocol: how pictures are shown to the network.
+        protocol: how images are shown to the network.
 
     Raises:
         BinsegError: the file is missing, foreign or damaged, or there is no such device.
@@ -148,17 +148,28 @@ class Predictor:
         self.preprocessing = preprocessing
         self.protocol = protocol
 
-    def __call__(self, image: np.ndarray | str | os.PathLike[str] | Image.Image) -> Segmentation:
-        """Segment one picture.
+    @overload
+    def __call__(self, image: ImageLike) -> Segmentation: ...
+
+    @overload
+    def __call__(self, image: Sequence[ImageLike]) -> list[Segmentation]: ...
+
+    def __call__(self, image: ImageLike | Sequence[ImageLike]) -> Segmentation | list[Segmentation]:
+        """Segment one image, or each of several.
 
         Args:
-            image: HWC uint8 RGB, a file's path, or a PIL picture; of any size.
+            image: HWC uint8 RGB, a file's path, a file's content (bytes or an open binary file) or
+                a PIL image, of any size; a list or tuple of these gives a list.
 
         Raises:
             BinsegError: the file is missing, unreadable, damaged or too large, or the network's
                 output cannot be used.
+            TypeError: something else.
+            ValueError: an array that is not HWC uint8 RGB.
         """
-        pixels = _as_array(image)
+        if isinstance(image, list | tuple):
+            return [self(each) for each in image]
+        pixels = as_rgb(cast(ImageLike, image))
         started = time.perf_counter()
         class_map = segment(
             self.network, pixels, self.preprocessing, self.protocol, device=self.device
@@ -180,13 +191,13 @@ class Predictor:
         progress: bool = False,
         about: Mapping[str, Any] | None = None,
     ) -> Evaluation:
-        """Score the network on labelled pictures, at the label's own resolution.
+        """Score the network on labelled images, at the label's own resolution.
 
         Args:
             dataset: one split of a data set, as `binseg.data.datasets.create_dataset` opens it.
             boundary_distance: width of Boundary IoU's region as a share of the diagonal; None
                 leaves it out.
-            worst: number of pictures whose predictions are kept for the page of the worst.
+            worst: number of images whose predictions are kept for the page of the worst.
             progress: show a bar with the time left on stderr, if that is a terminal.
             about: more to say of the evaluation in its report, for example the data's name.
 
@@ -239,14 +250,14 @@ def evaluate(
         model: a model file, what `binseg.load` gives, or a predictor (then `protocol` and
             `device` are its own).
         dataset: one split of a data set.
-        protocol: how pictures are shown to the network.
+        protocol: how images are shown to the network.
         device: "cpu", "cuda", …; "auto" is a CUDA GPU if there is one, else the CPU.
         boundary_distance: see `Predictor.evaluate`.
         worst: see `Predictor.evaluate`.
         progress: see `Predictor.evaluate`.
 
     Raises:
-        BinsegError: the model's file or a picture is faulty, or their classes differ.
+        BinsegError: the model's file or an image is faulty, or their classes differ.
     """
     if not isinstance(model, Predictor):
         model = Predictor(model, device=device, protocol=protocol)
@@ -272,14 +283,3 @@ def choose_device(name: str = "auto") -> torch.device:
             f"device '{name}' cannot be used ({reason}); use auto, cpu or cuda"
         ) from error
     return device
-
-
-def _as_array(image: np.ndarray | str | os.PathLike[str] | Image.Image) -> np.ndarray:
-    """HWC uint8 RGB."""
-    if isinstance(image, np.ndarray):
-        return image
-    if isinstance(image, Image.Image):
-        if image.mode.startswith(("I", "F")):
-            raise BinsegError(f"a PIL picture of mode {image.mode}; give its file instead")
-        return over_white(ImageOps.exif_transpose(image))
-    return read_image(Path(image))

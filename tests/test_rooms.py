@@ -19,6 +19,8 @@ FLOORS = {
     "lock": 0.5,
     "model_card": 0.5,
     "shipped": 1,
+    "fonts": 1,
+    "prediction_folder": 1,
     "distributed": 1,
     "data": 1,
     "kernels": 1,

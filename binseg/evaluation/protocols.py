@@ -249,7 +249,8 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _pixels(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image))
+    # copies only what torch would warn of: other strides, or memory that may not be written to
+    return torch.from_numpy(np.require(image, requirements=["C", "W"]))
 
 
 def _starts(length: int, window: int, stride: int) -> list[int]:
