@@ -59,6 +59,7 @@ def pretrain(pretraining: Pretraining, folder: Path, *, resume: bool = False) ->
     prepare_process(pretraining.trainer)
 
     data = ClassificationData(pretraining.data, _DecodingBar())
+    notes += data.left_out()
     module = ClassificationModule(
         _network(pretraining, data, from_checkpoint=checkpoint is not None),
         pretraining,
