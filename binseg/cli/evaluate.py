@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from binseg.data.config import DataConfig
 from binseg.data.samples import SegmentationDataset
+from binseg.distributed.processes import Processes, digest, joined
 from binseg.errors import BinsegError
 from binseg.evaluation.bootstrap import BLOCK, difference_dict, paired_difference
 from binseg.evaluation.boundary import DISTANCE
@@ -20,7 +21,6 @@ from binseg.evaluation.official import (
     official_table,
 )
 from binseg.evaluation.prediction_files import FolderPredictions
-from binseg.evaluation.processes import Processes, joined
 from binseg.evaluation.protocols import WHOLE, Protocol
 from binseg.evaluation.result import Evaluation
 from binseg.evaluation.robustness import (
@@ -110,6 +110,8 @@ def evaluate(
 
     with joined() as processes:
         dataset = data.open(split)
+        names = (dataset.sample_name(place) for place in range(len(dataset)))
+        processes.agree("data", {"images": digest(names)})
         if official:
             check_official(data.name, dataset)
         said = {"name": data.name, "root": data.root, "split": split, "pictures": len(dataset)}

@@ -1,86 +1,250 @@
-// AVX2 and FMA: bits are counted by nibble in a table of 16 bytes (pshufb), in bytes that are
-// widened before they can overflow.
+// AVX2 and FMA. Bits: four activations of a pixel choose one of 16 tables of 16 bytes, in which
+// 64 channels look up with their four weights how many differ (pshufb): 256 products in two
+// shuffles and two additions. Counts are kept in bytes, which are widened before they can overflow.
 #include <immintrin.h>
 
-#include "kernels.h"
+#include "table.h"
 
 namespace binseg {
 namespace {
-template <class Isa>
-inline typename Isa::Float tanh_of(typename Isa::Float x);
+
+struct NibbleTables {
+  alignas(64) uint8_t differ[256];  // [activations][weights]
+};
+constexpr NibbleTables make_tables() {
+  NibbleTables tables{};
+  for (int a = 0; a < 16; ++a)
+    for (int w = 0; w < 16; ++w)
+      tables.differ[a * 16 + w] = static_cast<uint8_t>(__builtin_popcount(static_cast<unsigned>(a ^ w)));
+  return tables;
+}
+constexpr NibbleTables kTables = make_tables();
+
+// Rows of bits, unpacked so that each byte is the place of a table: 16 * (four activations).
+class NibbleRows {
+ public:
+  NibbleRows(const ConvArgs& a, Scratch& scratch)
+      : a_(a), length_(nibble_row_bytes(a)), shrink_(a.base_bytes != a.pixel) {
+    const int64_t most = kRowsAtOnce * a.bases * a.tap_count;
+    packed_ = scratch.take<const uint8_t*>(most);
+    rows_ = scratch.take<uint8_t>(most * length_);
+  }
+  void clear() { count_ = 0; }
+  const uint8_t* find(const uint8_t* row, int64_t offset) {
+    // in the unpacked row lie twice the bytes, and no other bases between them
+    const int64_t at = (a_.border_left + offset / a_.pixel) * 2 * a_.base_bytes;
+    for (int64_t i = count_ - 1; i >= 0; --i)
+      if (packed_[i] == row) return rows_ + i * length_ + at;
+    packed_[count_] = row;
+    uint8_t* const to = rows_ + count_++ * length_;
+    unpack(row, to);
+    return to + at;
+  }
+
+ private:
+  const ConvArgs& a_;
+  int64_t length_, count_ = 0;
+  bool shrink_;
+  const uint8_t** packed_;
+  uint8_t* rows_;
+
+  static void unpack16(const uint8_t* from, uint8_t* to) {
+    const __m128i high = _mm_set1_epi8(static_cast<char>(0xF0));
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    const __m128i first = _mm_and_si128(_mm_slli_epi16(bytes, 4), high);
+    const __m128i second = _mm_and_si128(bytes, high);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_unpacklo_epi8(first, second));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 16), _mm_unpackhi_epi8(first, second));
+  }
+  static void unpack_some(const uint8_t* from, uint8_t* to, int64_t bytes) {
+    for (; bytes >= 16; bytes -= 16, from += 16, to += 32) unpack16(from, to);
+    for (; bytes > 0; --bytes, ++from, to += 2) {
+      to[0] = static_cast<uint8_t>(*from << 4);
+      to[1] = *from & 0xF0;
+    }
+  }
+  void unpack(const uint8_t* row, uint8_t* to) const {
+    const int64_t pixels = a_.border_left + a_.in_width + a_.border_right;
+    const uint8_t* from = row - a_.border_left * a_.pixel;
+    if (!shrink_) return unpack_some(from, to, pixels * a_.pixel);
+    for (int64_t p = 0; p < pixels; ++p)
+      unpack_some(from + p * a_.pixel, to + p * 2 * a_.base_bytes, a_.base_bytes);
+  }
+};
+
+template <bool Bytes>
+struct RowsOf {
+  using Type = NibbleRows;
+};
+template <>
+struct RowsOf<true> {
+  using Type = PlainRows;
+};
 
 struct Avx2 {
   using Int = __m256i;
   using Float = __m256;
+  static constexpr Arrangement kBits = Arrangement::kNibbles;
+  static constexpr bool kSplitBytes = true;
   static constexpr int kLanes = 8;
-  // 2 × 4 sums, the table, a mask, an activation and temporaries fill the 16 registers
-  static constexpr int kVectors = 4;
-  static constexpr int kPixels = 2;
+  static constexpr int kBitVectors = 8, kByteVectors = 4;
+  static constexpr int kPoolVectors = 4, kPoolPixels = 2;
+  static constexpr int kGroup = 2;
+  static constexpr int kBitWeight = 1, kByteWeight = 4;  // bytes of one channel in one half word
+  // bits: 8 vectors of byte-wide counts, 2 weights, a table; bytes: 8 sums
+  template <bool Bytes, int V>
+  static constexpr int pixels() {
+    return Bytes ? 2 : V == 8 ? 4 : 8;
+  }
+  template <bool Bytes>
+  using Rows = typename RowsOf<Bytes>::Type;
 
-  template <int Pixels, int V>
-  static inline void count(Int (&sums)[Pixels][V], const uint32_t* w, const uint32_t* const* taps,
-                           int64_t tap_count, int64_t run, int64_t first, int64_t step) {
-    const Int table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
-                                       0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
-    const Int nibble = _mm256_set1_epi8(15);
-    Int bytes[Pixels][V];
-    clear(sums);
-    clear(bytes);
-    int64_t until_flush = kSteps;
-    for (int64_t t = 0; t < tap_count; ++t) {
-      const uint32_t* x = taps[t] + first;
-      int64_t left = run;
-      while (left > 0) {
-        const int64_t steps = left < until_flush ? left : until_flush;
-        for (int64_t i = 0; i < steps; ++i, ++x, w += kBlock) {
+  template <int P, int V>
+  struct BitSums {
+    static constexpr int kHalves = V / 4;  // vectors of 32 byte-wide counts
+    alignas(32) int16_t narrow[P][V * 8];
+    alignas(32) int32_t wide[P][V * 8];
+    bool is_wide;
+
+    void count(const ConvArgs& a, const char* w, const uint8_t* const* taps, int64_t x) {
+      is_wide = a.wide;
+      if (is_wide)
+        for (int p = 0; p < P; ++p)
+          for (int i = 0; i < V * 8; ++i) wide[p][i] = a.start;
+      const Int start = _mm256_set1_epi16(static_cast<int16_t>(is_wide ? 0 : a.start));
+      Int low[P][kHalves], high[P][kHalves], bytes[P][kHalves];
+      clear(bytes, _mm256_setzero_si256());
+      clear(low, start);
+      clear(high, start);
+      const int64_t pixel = a.pixel_step / a.pixel * 2 * a.base_bytes;
+      int64_t until_flush = kWords;
+      int32_t until_wide = kNarrowWords;
+      for (int64_t t = 0; t < a.tap_count; ++t) {
+        const uint8_t* in = taps[t] + x * pixel;
+        int64_t left = a.run;
+        while (left > 0) {
+          const int64_t words = left < until_flush ? left : until_flush;
+          for (int64_t i = 0; i < words; ++i) {
 #pragma GCC unroll 8
-          for (int p = 0; p < Pixels; ++p) {
-            const Int input = _mm256_set1_epi32(static_cast<int>(x[p * step]));
+            for (int g = 0; g < 8; ++g, w += kBlock, ++in) {
+              Int weights[kHalves];
+#pragma GCC unroll 2
+              for (int h = 0; h < kHalves; ++h) weights[h] = load(w + h * 32);
 #pragma GCC unroll 8
-            for (int v = 0; v < V; ++v) {
-              const Int differ = _mm256_xor_si256(input, load(w + v * kLanes));
-              const Int low = _mm256_shuffle_epi8(table, _mm256_and_si256(differ, nibble));
-              const Int high = _mm256_shuffle_epi8(
-                  table, _mm256_and_si256(_mm256_srli_epi16(differ, 4), nibble));
-              bytes[p][v] = _mm256_add_epi8(bytes[p][v], _mm256_add_epi8(low, high));
+              for (int p = 0; p < P; ++p) {
+                const auto* table =
+                    reinterpret_cast<const __m128i*>(kTables.differ + in[p * pixel]);
+                const Int differ = _mm256_broadcastsi128_si256(_mm_load_si128(table));
+#pragma GCC unroll 2
+                for (int h = 0; h < kHalves; ++h)
+                  bytes[p][h] =
+                      _mm256_add_epi8(bytes[p][h], _mm256_shuffle_epi8(differ, weights[h]));
+              }
+            }
+          }
+          left -= words;
+          until_flush -= words;
+          if (until_flush == 0) {
+            flush(low, high, bytes);
+            until_flush = kWords;
+            if (is_wide && --until_wide == 0) {
+              widen(low, high);
+              until_wide = kNarrowWords;
             }
           }
         }
-        left -= steps;
-        until_flush -= steps;
-        if (until_flush == 0) {
-          flush(sums, bytes);
-          until_flush = kSteps;
+      }
+      flush(low, high, bytes);
+      if (is_wide) return widen(low, high);
+      for (int p = 0; p < P; ++p) {
+        for (int h = 0; h < kHalves; ++h) {
+          store16(narrow[p] + h * 32, low[p][h]);
+          store16(narrow[p] + h * 32 + 16, high[p][h]);
         }
       }
     }
-    flush(sums, bytes);
-  }
+    Int get(int p, int v) const {
+      if (is_wide) return load(wide[p] + v * 8);
+      return _mm256_cvtepi16_epi32(
+          _mm_load_si128(reinterpret_cast<const __m128i*>(narrow[p] + v * 8)));
+    }
 
-  template <int Pixels, int V>
-  static inline void multiply(Int (&sums)[Pixels][V], const uint32_t* w,
-                              const uint32_t* const* taps, int64_t tap_count, int64_t run,
-                              int64_t first, int64_t step) {
-    // maddubs would saturate; bytes are widened to 16 bits, even and odd ones apart
+   private:
+    static constexpr int64_t kWords = 7;          // a byte gains at most 32 a word
+    static constexpr int32_t kNarrowWords = 100;  // flushes, each of at most 224
+
+    static void store16(int16_t* to, Int x) {
+      _mm256_store_si256(reinterpret_cast<__m256i*>(to), x);
+    }
+    static void clear(Int (&all)[P][kHalves], Int value) {
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 2
+        for (int h = 0; h < kHalves; ++h) all[p][h] = value;
+      }
+    }
+    // The order of channels in bytes is such that they come out in order.
+    static void flush(Int (&low)[P][kHalves], Int (&high)[P][kHalves], Int (&bytes)[P][kHalves]) {
+      const Int zero = _mm256_setzero_si256();
+#pragma GCC unroll 8
+      for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 2
+        for (int h = 0; h < kHalves; ++h) {
+          low[p][h] = _mm256_add_epi16(low[p][h], _mm256_unpacklo_epi8(bytes[p][h], zero));
+          high[p][h] = _mm256_add_epi16(high[p][h], _mm256_unpackhi_epi8(bytes[p][h], zero));
+          bytes[p][h] = zero;
+        }
+      }
+    }
+    void widen(Int (&low)[P][kHalves], Int (&high)[P][kHalves]) {
+      for (int p = 0; p < P; ++p) {
+        for (int h = 0; h < kHalves; ++h) {
+          alignas(32) int16_t lanes[32];
+          store16(lanes, low[p][h]);
+          store16(lanes + 16, high[p][h]);
+          for (int i = 0; i < 32; ++i) wide[p][h * 32 + i] += lanes[i];
+        }
+      }
+      clear(low, _mm256_setzero_si256());
+      clear(high, _mm256_setzero_si256());
+    }
+  };
+
+  // maddubs would saturate; bytes are widened to 16 bits, even and odd ones apart, as the weights
+  // are from the start.
+  template <int P, int V>
+  static inline void multiply(Int (&sums)[P][V], const ConvArgs& a, const char* w,
+                              const uint8_t* const* taps, int64_t x) {
     const Int even = _mm256_set1_epi32(0x00FF00FF);
-    clear(sums);
-    for (int64_t t = 0; t < tap_count; ++t) {
-      const uint32_t* x = taps[t] + first;
-      for (int64_t i = 0; i < run; ++i, ++x, w += kBlock) {
+    Int s[P][V];
 #pragma GCC unroll 8
-        for (int v = 0; v < V; ++v) {
-          const Int weight = load(w + v * kLanes);
-          const Int weight_odd = _mm256_srai_epi16(weight, 8);
-          const Int weight_even = _mm256_srai_epi16(_mm256_slli_epi16(weight, 8), 8);
+    for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 8
-          for (int p = 0; p < Pixels; ++p) {
-            const Int input = _mm256_set1_epi32(static_cast<int>(x[p * step]));
-            const Int first_two = _mm256_madd_epi16(_mm256_and_si256(input, even), weight_even);
-            const Int last_two = _mm256_madd_epi16(_mm256_srli_epi16(input, 8), weight_odd);
-            sums[p][v] = _mm256_add_epi32(sums[p][v], _mm256_add_epi32(first_two, last_two));
+      for (int v = 0; v < V; ++v) s[p][v] = _mm256_setzero_si256();
+    }
+    const int64_t pixel = a.pixel_step;
+    for (int64_t t = 0; t < a.tap_count; ++t) {
+      const uint8_t* in = taps[t] + x * pixel;
+      for (int64_t i = 0; i < a.run; ++i, in += 4, w += kBlock * 8) {
+#pragma GCC unroll 8
+        for (int p = 0; p < P; ++p) {
+          int32_t word;
+          __builtin_memcpy(&word, in + p * pixel, 4);
+          const Int input = _mm256_set1_epi32(word);
+          const Int first = _mm256_and_si256(input, even), second = _mm256_srli_epi16(input, 8);
+#pragma GCC unroll 8
+          for (int v = 0; v < V; ++v) {
+            const Int one = _mm256_madd_epi16(first, load(w + v * 32));
+            const Int two = _mm256_madd_epi16(second, load(w + kBlock * 4 + v * 32));
+            s[p][v] = _mm256_add_epi32(s[p][v], _mm256_add_epi32(one, two));
           }
         }
       }
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p) {
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sums[p][v] = s[p][v];
     }
   }
 
@@ -89,42 +253,47 @@ struct Avx2 {
     return _mm256_loadu_si256(static_cast<const __m256i*>(from));
   }
   static void store(int32_t* to, Int x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), x); }
-  static void store(int16_t* to, Int x) {
-    // the low halves of the lanes; sums are known to fit
-    const Int low = _mm256_and_si256(x, _mm256_set1_epi32(0xFFFF));
-    const Int packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, low), 0x08);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_castsi256_si128(packed));
+  static void store_bytes(uint8_t* to, Int x, int count) {
+    // all lanes are 0 to 255
+    const __m128i halves = _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    const __m128i bytes = _mm_packus_epi16(halves, halves);
+    if (count == kLanes) {
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(to), bytes);
+    } else {
+      const int64_t all = _mm_cvtsi128_si64(bytes);
+      __builtin_memcpy(to, &all, static_cast<size_t>(count));
+    }
   }
-  template <class Element>
-  static void store_some(Element* to, Int x, int count) {
-    int32_t lanes[kLanes];
-    store(lanes, x);
-    for (int i = 0; i < count; ++i) to[i] = static_cast<Element>(lanes[i]);
-  }
-  static void store_bytes(uint8_t* to, Int x, int count) { store_some(to, x, count); }
   static Int add(Int a, Int b) { return _mm256_add_epi32(a, b); }
   static Int sub(Int a, Int b) { return _mm256_sub_epi32(a, b); }
   static Int maxi(Int a, Int b) { return _mm256_max_epi32(a, b); }
   static Int or_(Int a, Int b) { return _mm256_or_si256(a, b); }
   static Int shift_left(Int a, int by) { return _mm256_slli_epi32(a, by); }
-  static uint32_t at_most(Int a, Int b) {
-    return sign_bits(_mm256_cmpeq_epi32(_mm256_min_epu32(a, b), a));
-  }
-
-  // in assembly: gcc takes a function that does nothing but prefetch for one without effect
-  static void prefetch_read(const float* at) { asm volatile("prefetcht0 %0" ::"m"(*at)); }
-  static void prefetch_write(const float* at) { asm volatile("prefetchw %0" ::"m"(*at)); }
   static Float setf(float x) { return _mm256_set1_ps(x); }
   static Float loadf(const float* from) { return _mm256_loadu_ps(from); }
   static Float loadf_some(const float* from, int count) {
     return _mm256_maskload_ps(from, some(count));
   }
-  static Float load_bfloat16_some(const uint16_t* from, int count) {
-    uint32_t lanes[kLanes] = {};
-    for (int i = 0; i < count; ++i) lanes[i] = static_cast<uint32_t>(from[i]) << 16;
-    return _mm256_castsi256_ps(load(lanes));
+  static Float load_bfloat16(const uint16_t* from) {
+    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
   }
-  static void stream(float* to, Float x) { _mm256_stream_ps(to, x); }
+  static Float load_bfloat16_some(const uint16_t* from, int count) {
+    uint16_t lanes[kLanes] = {};
+    for (int i = 0; i < count; ++i) lanes[i] = from[i];
+    return load_bfloat16(lanes);
+  }
+  template <int V>
+  static void store_bfloat16(uint16_t* to, const Float (&x)[V]) {
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v)
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + v * kLanes), narrowed(x[v]));
+  }
+  static void store_bfloat16_some(uint16_t* to, Float x, int count) {
+    uint16_t lanes[kLanes];
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(lanes), narrowed(x));
+    for (int i = 0; i < count; ++i) to[i] = lanes[i];
+  }
   static void storef(float* to, Float x) { _mm256_storeu_ps(to, x); }
   static void storef_some(float* to, Float x, int count) {
     _mm256_maskstore_ps(to, some(count), x);
@@ -139,46 +308,50 @@ struct Avx2 {
   static Float mul(Float a, Float b) { return _mm256_mul_ps(a, b); }
   static Float div(Float a, Float b) { return _mm256_div_ps(a, b); }
   static Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
-  static Float fused(Float a, Float b, Float c) { return fma(a, b, c); }
   static Float prelu(Float x, Float slope) {
     const Float positive = _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_GE_OQ);
     return _mm256_blendv_ps(_mm256_mul_ps(x, slope), x, positive);
   }
+  // x > 0 ? a : b
+  static Float select_positive(Float x, Float a, Float b) {
+    return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_GT_OQ));
+  }
   static Float max(Float a, Float b) { return _mm256_max_ps(a, b); }
   static Float min(Float a, Float b) { return _mm256_min_ps(a, b); }
-  static Float tanh(Float x) { return tanh_of<Avx2>(x); }
   static uint32_t not_negative(Float x) {
     return static_cast<uint32_t>(
         _mm256_movemask_ps(_mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_GE_OQ)));
   }
-  static Int bit_if_not_negative(Float x, int bit) {
-    const Float yes = _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_GE_OQ);
-    return _mm256_and_si256(_mm256_castps_si256(yes), set(static_cast<int>(1u << bit)));
+  template <int V>
+  static uint64_t signs(const Float (&x)[V]) {
+    uint64_t bits = 0;
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) bits |= static_cast<uint64_t>(not_negative(x[v])) << (v * kLanes);
+    return bits;
+  }
+  // Bits of the channels of V vectors with (a - low) mod 2^32 <= span.
+  template <int V>
+  static uint64_t inside(const Int (&a)[V], const Int (&low)[V], const Int (&span)[V]) {
+    uint64_t bits = 0;
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      const Int above = _mm256_sub_epi32(a[v], low[v]);
+      const Int yes = _mm256_cmpeq_epi32(_mm256_min_epu32(above, span[v]), above);
+      bits |= static_cast<uint64_t>(sign_bits(yes)) << (v * kLanes);
+    }
+    return bits;
   }
 
  private:
-  static constexpr int64_t kSteps = 31;  // a byte gains at most 8 a step
-
-  template <int Pixels, int V>
-  static inline void clear(Int (&all)[Pixels][V]) {
-#pragma GCC unroll 8
-    for (int p = 0; p < Pixels; ++p) {
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) all[p][v] = _mm256_setzero_si256();
-    }
-  }
-  template <int Pixels, int V>
-  static inline void flush(Int (&sums)[Pixels][V], Int (&bytes)[Pixels][V]) {
-    const Int ones8 = _mm256_set1_epi8(1), ones16 = _mm256_set1_epi16(1);
-#pragma GCC unroll 8
-    for (int p = 0; p < Pixels; ++p) {
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) {
-        const Int pairs = _mm256_maddubs_epi16(bytes[p][v], ones8);
-        sums[p][v] = _mm256_add_epi32(sums[p][v], _mm256_madd_epi16(pairs, ones16));
-        bytes[p][v] = _mm256_setzero_si256();
-      }
-    }
+  // x as bfloat16, ties to even; every nan becomes 0x7FC0.
+  static __m128i narrowed(Float x) {
+    const Int bits = _mm256_castps_si256(x);
+    const Int odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+    const Int up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd);
+    const Int nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    const Int all = _mm256_blendv_epi8(_mm256_srli_epi32(up, 16), _mm256_set1_epi32(0x7FC0), nan);
+    const Int packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(all, all), 0x08);
+    return _mm256_castsi256_si128(packed);
   }
   static uint32_t sign_bits(Int x) {
     return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(x)));
@@ -190,11 +363,7 @@ struct Avx2 {
 };
 
 }  // namespace
-}  // namespace binseg
 
-#include "table.h"
-
-namespace binseg {
 extern const Kernels kAvx2;
 const Kernels kAvx2 = make_kernels<Avx2>("avx2");
 }  // namespace binseg
