@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from binseg.errors import BinsegError
-from binseg.evaluation.protocols import WHOLE, Protocol
+from binseg.inference.protocol import WHOLE, Protocol
 
 RECORDS = "predictions.jsonl"
 
