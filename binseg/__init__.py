@@ -6,7 +6,7 @@ The names below load on first use, so that `import binseg` costs next to nothing
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from binseg import smp_hook
+from binseg import openmp, smp_hook
 
 if TYPE_CHECKING:
     from binseg.compiler.pack import pack
@@ -59,4 +59,6 @@ def __dir__() -> list[str]:
     return __all__
 
 
+# before anything imports torch, which loads OpenMP
+openmp.sleep_at_barriers()
 smp_hook.install()

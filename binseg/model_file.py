@@ -118,10 +118,10 @@ def read_model_file(path: str | Path) -> ModelFile:
             binseg.
     """
     path = resolve(path)
-    content = _content(path)
+    content, entries = _content(path)
     header = _header(path, content)
     tensors, bfloat16 = {}, set()
-    for name, stored in deserialize(content):
+    for name, stored in entries:
         if stored["dtype"] not in _DTYPES:
             raise BinsegError(
                 f"{path}: tensor {name!r} is of dtype {stored['dtype']}, which binseg does not use"
@@ -140,7 +140,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
         BinsegError: see `read_model_file`; tensors are not looked at, but the checksum is.
     """
     path = resolve(path)
-    return _header(path, _content(path))
+    return _header(path, _content(path)[0])
 
 
 # Writing
@@ -179,20 +179,20 @@ def _without_nan(value: Any) -> Any:
 # Reading
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path) -> tuple[bytes, list[tuple[str, dict[str, Any]]]]:
+    """A whole file, and its tensors as safetensors found them: name, and dtype, shape and data."""
     if path.is_dir():
         raise BinsegError(f"{path}: a folder; a run's network is {path / 'best.safetensors'}")
     if not path.is_file():
         raise BinsegError(f"{path}: there is no such model file")
     try:
         content = path.read_bytes()
-        deserialize(content)
+        return content, deserialize(content)
     except (SafetensorError, OSError) as error:
         raise BinsegError(
             f"{path}: not a readable safetensors file, perhaps truncated ({error}); "
             "get the file again"
         ) from error
-    return content
 
 
 def _header(path: Path, content: bytes) -> dict[str, Any]:
@@ -250,7 +250,7 @@ def _sum_at(content: bytes | bytearray) -> int | None:
 
 
 def _strict(text: str) -> dict[str, Any]:
-    """A JSON object without nan, keys twice, halves of characters and great depth."""
+    """A JSON object without nan, keys given twice, lone surrogates and nesting beyond 32 levels."""
     value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     if not isinstance(value, dict):
         raise TypeError("no JSON object")

@@ -52,6 +52,24 @@ def test_any_size(predictor, shape):
     assert found.seconds > 0
 
 
+def test_seconds_are_without_the_kernels_compilation(predictor, monkeypatch):
+    clock = [0.0]
+
+    def compile_kernels(device: torch.device) -> None:
+        clock[0] += 1000
+
+    def tick() -> float:
+        clock[0] += 1
+        return clock[0]
+
+    monkeypatch.setattr("binseg.predictor.backend_of", compile_kernels)
+    monkeypatch.setattr("time.perf_counter", tick)
+    assert predictor(halves(8, 8)).seconds == 1
+    dataset = ScenesDataset("val", 1, (32, 48))
+    assert 0 < evaluate(predictor, dataset).seconds < 1000
+    assert clock[0] > 2000
+
+
 @pytest.mark.parametrize("short_side", [16, 64])
 def test_class_map_has_the_pictures_size_not_the_networks(short_side):
     preprocessing = Preprocessing((0.0,) * 3, (1.0,) * 3, short_side)

@@ -13,10 +13,13 @@ ROOT = Path(binseg.__file__).parent
 FLOORS = {
     "errors": 0,
     "malloc": 0,
+    "openmp": 0,
     "atomic": 0.5,
     "hub": 0.5,
+    "lock": 0.5,
     "model_card": 0.5,
     "shipped": 1,
+    "distributed": 1,
     "data": 1,
     "kernels": 1,
     "runtime": 1,

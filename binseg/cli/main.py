@@ -19,10 +19,28 @@ from typing import Any
 
 import yaml
 
+from binseg.cli.missing import install_advice
+from binseg.cli.streams import show_any_text, terminated_in_order
+from binseg.cli.switches import in_parsers_spelling
+from binseg.distributed.processes import joined
 from binseg.errors import BinsegError, unknown_name
 
 INTERRUPTED = 130
 USAGE = 2
+
+_SHARED = ("train", "pretrain", "evaluate", "predict")
+"""Commands whose work several processes share if torchrun starts them."""
+
+WORKER_LOST = (
+    "a process that reads images was killed, most likely for want of memory; lower --data.workers, "
+    "the batch or the crop"
+)
+
+
+class UsageError(BinsegError):
+    """A command cannot be understood."""
+
+    status = USAGE
 
 
 @dataclass(frozen=True)
@@ -83,8 +101,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 done, 1 a fault that one line on stderr explains, 2 wrong usage, 130 Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    show_any_text()
     try:
-        return _run(arguments)
+        with terminated_in_order(), _processes(arguments):
+            return _run(arguments)
     except BinsegError as error:
         return _fail(str(error), error.status)
     except MemoryError as error:
@@ -98,7 +118,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except ImportError as error:
+        if (remedy := install_advice(error)) is None:
+            raise
+        return _fail(remedy)
     except RuntimeError as error:
+        if "DataLoader worker" in str(error):
+            return _fail(WORKER_LOST)
         if "DefaultCPUAllocator" not in str(error):
             raise
         return _fail("not enough memory; lower the batch, the crop or the network's width")
@@ -106,6 +132,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno != errno.ENOSPC:
             raise
         return _fail(f"{error.filename or 'disk'}: no space left; free some and run again")
+
+
+def _processes(arguments: list[str]) -> contextlib.AbstractContextManager[Any]:
+    return joined() if arguments and arguments[0] in _SHARED else contextlib.nullcontext()
 
 
 def _run(arguments: list[str]) -> int:
@@ -123,15 +153,16 @@ def _run(arguments: list[str]) -> int:
     module, function_name = command.function.split(":")
     home = importlib.import_module(f"binseg.cli.{module}")
     rest = arguments[words:]
-    if name in ("train", "pretrain"):
-        from binseg.cli.train import with_config_of_resumed_run
+    with contextlib.ExitStack() as stack:
+        if name in ("train", "pretrain"):
+            from binseg.cli.train import with_config_of_resumed_run
 
-        rest = with_config_of_resumed_run(rest)
-    if name in ("data check", "data show", "data bench"):
-        from binseg.cli.data_part import with_data_of_experiment
+            rest = stack.enter_context(with_config_of_resumed_run(rest))
+        if name in ("data check", "data show", "data bench"):
+            from binseg.cli.data_part import with_data_of_experiment
 
-        rest = with_data_of_experiment(rest)
-    return _call(getattr(home, function_name), command, f"binseg {name}", rest)
+            rest = with_data_of_experiment(rest)
+        return _call(getattr(home, function_name), command, f"binseg {name}", rest)
 
 
 def _call(function: Callable[..., int], command: _Command, prog: str, arguments: list[str]) -> int:
@@ -177,6 +208,12 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
     for old, new in _RENAMED.items():
         if new in hints:
             parser.add_argument(f"--{old}", type=hints[new], help=SUPPRESS)
+    truths = [
+        action.dest
+        for action in parser._actions
+        if bool in (hint := getattr(action, "_typehint", None), *typing.get_args(hint))
+    ]
+    arguments = in_parsers_spelling(arguments, switches, truths)
     for path in _config_files(arguments):
         _check_yaml(path)
     arguments = [_with_underscores(text, hints) for text in arguments]
@@ -184,7 +221,7 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
         values = parser.instantiate(parser.parse_args(arguments))
     except ArgumentError as error:
         message = _explained(str(error), parser.get_defaults().keys(), arguments)
-        return _fail(f"{message} (see {prog} --help)", USAGE)
+        raise UsageError(f"{message} (see {prog} --help)") from error
     except SystemExit as error:  # --help
         return int(error.code or 0)
     given = {k: v for k, v in values.items(branches=True) if "." not in k and k != "config"}

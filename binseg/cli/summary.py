@@ -15,6 +15,8 @@ def summary(
     json: Path | None = None,
     time: bool = False,
     other_layers: Literal["fp32", "bf16", "int8"] = "int8",
+    rates: Path | None = None,
+    backend: str | None = None,
 ) -> int:
     """Parameters, bytes and operations of each layer, and what share of them is not 1 bit.
 
@@ -28,7 +30,11 @@ def summary(
             into. A network that is not packed is packed first.
         other_layers: arithmetic of the layers that are not binary, for --time on a network that is
             not packed.
+        rates: bench.json of `binseg bench --parts layers`: estimate from its rates what each layer
+            of a trained network will cost on one thread, without running it.
+        backend: instruction set of these rates; null: the first that was measured.
     """
+    from dataclasses import asdict
     from json import dumps
 
     from rich.console import Console
@@ -36,13 +42,23 @@ def summary(
     from binseg.atomic import atomic_path
     from binseg.cli.network import open_network
     from binseg.summarize import summary as summarize
-    from binseg.summarize.tables import WIDTH, summary_table
+    from binseg.summarize.cost import Rates, estimate
+    from binseg.summarize.tables import WIDTH, estimate_table, summary_table
 
     subject = open_network(network, model, classes)
     found = summarize(subject.model, size)
     result: dict[str, Any] = {"network": subject.title, **found.to_dict()}
     console = Console(width=WIDTH)
     console.print(summary_table(found, subject.title))
+    if rates is not None:
+        known = Rates.from_bench(rates, backend)
+        seconds = estimate(found.layers, known)
+        names = [layer.name for layer in found.layers]
+        result["estimate"] = {
+            "rates": asdict(known),
+            "seconds": dict(zip(names, seconds, strict=True)),
+        }
+        console.print(estimate_table(found.layers, seconds, known))
     if time:
         result["time"] = _timed(subject, size, other_layers, console)
     if json is not None:

@@ -73,7 +73,7 @@ def measure_rows(
     """
     found: dict[str, _Network] = {}
     for run in runs:
-        say(f"packing and scoring {run.name}, seed {run.seed}")
+        say(f"packing and scoring {run.title}")
         trained = load(run.model)
         if run.name not in found:
             binary = measure_size(trained.model).binary > 0
@@ -179,12 +179,14 @@ def _take(network: _Network, run: Run, trained: LoadedModel, other_layers: Other
     network.outcomes.append(
         Outcome(
             seed=run.seed,
+            fold=run.fold,
             trained_miou=best,
             best_epoch=epoch,
             minutes=run.minutes,
             shipped_miou=None if evaluation is None else evaluation.scores.mean_iou,
             bytes=None if shipped is None else path.stat().st_size,
             class_iou={} if evaluation is None else _class_iou(evaluation),
+            counts=None if evaluation is None else evaluation.counts,
         )
     )
 

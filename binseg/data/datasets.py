@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from binseg.data.cityscapes import CityscapesDataset
+from binseg.data.dataset_views import subset_of_classes
 from binseg.data.files import (
     MissingSplitError,
     PairedFiles,
@@ -23,7 +24,6 @@ from binseg.data.labels import LabelTable, class_subset, get_label_table
 from binseg.data.parts import JoinedDatasets
 from binseg.data.samples import Sample, SegmentationDataset
 from binseg.data.scenes import draw_scene
-from binseg.data.subset import ClassSubset
 from binseg.data.voc import VOCDataset
 from binseg.errors import BinsegError, unknown_name
 
@@ -244,7 +244,7 @@ def create_dataset(name: str, split: str, options: DatasetOptions) -> Segmentati
         dataset = _train_and_val(name, options)
     else:
         dataset = DATASETS[name](options.train_split if split == "train" else split, options)
-    return ClassSubset(dataset, options.classes) if options.classes else dataset
+    return subset_of_classes(dataset, options.classes) if options.classes else dataset
 
 
 _JOINED_TRAINVAL = ("camvid", "folder")

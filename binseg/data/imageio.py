@@ -23,6 +23,7 @@ from PIL import (
 from binseg.atomic import atomic_path
 from binseg.data.image_files import IMAGE_SUFFIXES
 from binseg.data.image_formats import HEAD_BYTES, READ_FORMATS, format_of
+from binseg.data.jpeg_scans import MAX_SCANS, count_scans
 from binseg.data.labels import IGNORE, IGNORE_COLOR, Color
 from binseg.errors import BinsegError
 
@@ -74,6 +75,11 @@ def _opened(path: Path, max_pixels: int) -> Iterator[tuple[str, ImageFile.ImageF
                 kind = f" ({name})" if name else ""
                 what = f"not an image that binseg reads{kind}" if head else "empty file"
                 raise BinsegError(f"{path}: {what}; use {', '.join(READ_FORMATS[:-1])} or WebP")
+            if name == "JPEG" and count_scans(file) > MAX_SCANS:
+                raise BinsegError(
+                    f"{path}: a JPEG of more than {MAX_SCANS} scans, which takes too long to "
+                    "decode; save it again"
+                )
             with _OPENERS[name](file, str(path)) as image:
                 width, height = image.size
                 if width * height > max_pixels:

@@ -98,8 +98,8 @@ def create_model(
             segmentation-models-pytorch, which take `encoder` and `encoder_weights`, and the
             backbone's options where the encoder is "binseg-" and a backbone's name.
         num_classes: channels of the logits.
-        head: "fcn" (dilated; the default), "fcn32s", "fcn16s", "fcn8s", "fcn4s" or
-            "deeplabv3".
+        head: "fcn" (dilated; the default), "fcn32s", "fcn16s", "fcn8s", "fcn4s",
+            "unet" (binary decoder) or "deeplabv3".
         output_stride: 8, 16 or 32 input pixels to one of the last stage; None for what the head
             is meant for (8 for "fcn" and "deeplabv3", 32 for the others).
         head_options: see `binseg.nn.heads.FCNHead` (`kernel_size`, `dropout`) and
@@ -132,7 +132,7 @@ def create_model(
             backbone.channels,
             num_classes,
             output_stride=backbone.strides[-1],
-            precision=options.get("precision", "binary"),
+            backbone_options=options,
             **head_options,
         ),
         {

@@ -29,7 +29,6 @@ _HALF = np.int64(0x10000000)
 """The bits of a float64 that a float32 drops, and what they are halfway between two float32."""
 _SMALLEST = float(np.finfo(np.float32).smallest_normal)
 
-
 Real = np.ndarray | np.float32
 
 
@@ -54,8 +53,9 @@ def round_sum(product: Real, addend: Real, total: Real) -> np.ndarray:
     bits = np.asarray(total).view(np.int64)
     doubtful = (bits & _DROPPED) == _HALF
     magnitude = np.abs(total)
-    if magnitude.size and magnitude.min() < _SMALLEST:
-        doubtful |= (magnitude < _SMALLEST) & (magnitude > 0)
+    small = magnitude < _SMALLEST  # subnormal float32 drop more bits
+    if small.any():
+        doubtful |= small & (magnitude > 0)
     if doubtful.any():
         pick = np.nonzero(doubtful)
         p = np.broadcast_to(product, result.shape)[pick].astype(np.float64)

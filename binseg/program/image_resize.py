@@ -76,7 +76,7 @@ def _fixed(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _area(image: np.ndarray, size: Size) -> np.ndarray:
     scales = [1 / (new / old) for new, old in zip(size, image.shape, strict=False)]
     if all(scale.is_integer() for scale in scales):
-        return _whole_area(image, int(scales[0]), int(scales[1]))
+        return _integer_area(image, int(scales[0]), int(scales[1]))
     values, rows = image.astype(np.float32), np.zeros((len(image), size[1], 3), np.float32)
     for source, weight in _parts(image.shape[1], size[1], scales[1]):
         rows += values[:, source] * weight[:, None]
@@ -86,8 +86,8 @@ def _area(image: np.ndarray, size: Size) -> np.ndarray:
     return np.clip(np.rint(result), 0, 255).astype(np.uint8)
 
 
-def _whole_area(image: np.ndarray, high: int, wide: int) -> np.ndarray:
-    """Averages of high × wide pixels."""
+def _integer_area(image: np.ndarray, high: int, wide: int) -> np.ndarray:
+    """Averages of high × wide pixels, summed as integers."""
     blocks = image.reshape(len(image) // high, high, -1, wide, 3)
     total = blocks.sum(axis=(1, 3), dtype=np.int64)
     if high == wide == 2:

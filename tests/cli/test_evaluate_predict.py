@@ -310,7 +310,7 @@ class TestBenchmarks:
         assert pages[0] == pages[1]
         assert len(list((tmp_path / "export").glob("*_pred_labelIds.png"))) == pictures
 
-    def test_a_fault_in_one_process_is_told_once(self, cityscapes, tmp_path):
+    def test_a_fault_in_one_process_ends_both_with_the_same_line(self, cityscapes, tmp_path):
         """The process with the damaged picture says so; the other, which has none, ends too."""
         data, masks = cityscapes
         keep_pictures(data, 1)[0].write_bytes(b"no picture")

@@ -330,10 +330,10 @@ def test_pad_and_crop():
     np.testing.assert_array_equal(run_operator("crop", padded, like)["real"], x)
     with pytest.raises(ProgramError, match="do not go together"):
         run_operator("crop", x, padded)
-    picture = np.arange(3 * 5 * 3, dtype=np.uint8).reshape(3, 5, 3)
-    wide = run_operator("pad", image(picture), multiple=6, roles=["image"])["image"]
-    np.testing.assert_array_equal(wide[:3, :5], picture)
-    assert (wide[3:, :5] == picture[2]).all()
+    photo = np.arange(3 * 5 * 3, dtype=np.uint8).reshape(3, 5, 3)
+    wide = run_operator("pad", image(photo), multiple=6, roles=["image"])["image"]
+    np.testing.assert_array_equal(wide[:3, :5], photo)
+    assert (wide[3:, :5] == photo[2]).all()
     assert (wide[:, 5] == wide[:, 4]).all()
 
 

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from binseg.nn.backbones.group_units import ConvUnit, GroupDownsample
+from binseg.nn.backbones.group_units import ConvUnit, GroupDownsample, after_shortcut
 from binseg.nn.backbones.groupnet_options import GroupNetOptions
 from binseg.nn.backbones.stages import average_pool
 from binseg.nn.bases import create_lambdas, gate_branches, merge_bases
@@ -105,12 +105,16 @@ class BasicGroupBlock(GroupBlock):
         unit = partial(ConvUnit, options, kernel_size=3, dilations=dilations)
         self.unit1 = unit(in_channels, out_channels, stride=stride, shared_input=self.shared_input)
         self.unit2 = unit(out_channels, out_channels)
+        self.after1 = after_shortcut(options, out_channels)
+        self.after2 = after_shortcut(options, out_channels)
 
     def _branches(self, x: Tensor, shortcut: Tensor) -> Tensor:
         out = self.unit1(x)
         if self.shortcut_each:
-            shortcut = out = out + shortcut
-        return self.unit2(out) + shortcut
+            shortcut = out = self.after1(out + shortcut)
+        else:
+            out = self.after1(out)
+        return self.after2(self.unit2(out) + shortcut)
 
 
 class BottleneckGroupBlock(GroupBlock):
@@ -138,13 +142,17 @@ class BottleneckGroupBlock(GroupBlock):
         self.unit1 = unit(in_channels, middle, 1, shared_input=self.shared_input)
         self.unit2 = unit(middle, middle, 3, stride=stride, dilations=dilations)
         self.unit3 = unit(middle, out_channels, 1)
+        self.after1 = after_shortcut(options, middle)
+        self.after2 = after_shortcut(options, middle)
+        self.after3 = after_shortcut(options, out_channels)
         self.pool = average_pool(stride)
 
     def _branches(self, x: Tensor, shortcut: Tensor) -> Tensor:
         out = self.unit1(x)
         if self.shortcut_each:
             out = out + self._spread(mean_of_neighbours(x, self.narrowing))
-        before, out = out, self.unit2(out)
+        before = out = self.after1(out)
+        out = self.unit2(out)
         if self.shortcut_each:
             out = out + self.pool(before)
-        return self.unit3(out) + shortcut
+        return self.after3(self.unit3(self.after2(out)) + shortcut)

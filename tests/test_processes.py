@@ -1,17 +1,17 @@
-"""Shares, faults and devices; two real processes are in tests/cli/test_evaluate_predict.py."""
+"""Shares, decisions and devices; real processes are in the tests of commands and of training."""
 
 import pytest
 import torch
 
-from binseg.evaluation.processes import ALONE, Processes, joined
+from binseg.distributed.processes import ALONE, Processes, digest, joined
+from binseg.errors import BinsegError
 
 
 class Store(dict):
     """The part of torch's stores that is used, in one process."""
 
-    def add(self, key: str, amount: int) -> int:
-        self[key] = self.get(key, 0) + amount
-        return self[key]
+    set = dict.__setitem__
+    get = dict.__getitem__
 
     def check(self, keys: list[str]) -> bool:
         return all(key in self for key in keys)
@@ -28,21 +28,33 @@ def test_shares_hold_each_picture_once(size, length):
 def test_alone():
     with joined() as processes:
         assert processes is ALONE
-        processes.stop_if_failed()
+        assert processes.is_first
         assert processes.gather("part") == ["part"]
-        assert processes.fail()
+        assert processes.decided("what", lambda: [1, None]) == [1, None]
+        processes.agree("data", {"images": 3})
 
 
-def test_only_the_first_fault_is_told_and_all_stop():
+def test_process_0_decides_each_time_anew():
     store = Store()
     first, second = Processes(0, 2, store), Processes(1, 2, store)
-    first.stop_if_failed()
-    assert second.fail()
-    assert not first.fail()
-    with pytest.raises(SystemExit):
-        first.stop_if_failed()
-    with pytest.raises(SystemExit):  # and does not wait for a process that never comes
-        first.gather(None)
+    assert [first.decided("run", lambda n=n: n) for n in (1, 2)] == [1, 2]
+    assert [second.decided("run", lambda: pytest.fail("decided twice")) for _ in range(2)] == [1, 2]
+
+
+def test_what_differs_is_named():
+    store = Store()
+    Processes(0, 2, store).agree("data", {"classes": ["a"], "images": (1, 2), "seed": 0})
+    other = Processes(1, 2, store)
+    with pytest.raises(
+        BinsegError, match=r"process 1 .* other data than process 0: classes, more;"
+    ):
+        other.agree("data", {"classes": ["b"], "images": [1, 2], "seed": 0, "more": 1})
+
+
+def test_a_digest_knows_order_and_boundaries():
+    names = ["ab", "c", "caf\udce9"]
+    assert digest(names) == digest(iter(names))
+    assert len({digest(names), digest(names[::-1]), digest(["a", "bc", names[2]])}) == 3
 
 
 def test_gpus_are_dealt_out(monkeypatch):
