@@ -141,7 +141,7 @@ class Predictor:
         if isinstance(model, str | os.PathLike):
             self.source = os.fspath(model)
             on_cpu = device in ("auto", "cpu")
-            if on_cpu and protocol.name == "whole" and is_program(read_header(model)):
+            if on_cpu and protocol.name == "whole" and is_program(read_header(self.source)):
                 self.packed = PackedNetwork(model)
                 self.header = self.packed.header
                 self.labels = labels or self.packed.labels
@@ -205,7 +205,7 @@ class Predictor:
         if self.packed is None:
             from binseg.kernels.dispatch import backend_of
 
-            backend_of(self.device)
+            backend_of(choose_device(str(self.device)))
 
     def evaluate(
         self,

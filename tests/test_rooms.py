@@ -30,6 +30,8 @@ FLOORS = {
     "inference": 2.5,
     "evaluation": 3,
     "nn": 4,
+    "compiler": 5,
+    "loaded": 5.5,
     "packed": 5,
     "smp_hook": 5,
     "training": 6,
