@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test format gpu-check clean
+.PHONY: quickstart test format floors gpu-check clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/binseg quickstart --out quickstart
@@ -23,6 +23,11 @@ test: $(VENV)/installed-dev
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The lowest versions that pyproject.toml declares, in an environment of their own: do they install,
+# train and predict?
+floors: $(VENV)/floors/installed
+	$(VENV)/floors/bin/python -m pytest -q -p no:cacheprovider tests/test_floors.py
 
 # Needs a GPU, nvcc and a Python with torch and pytest, and nothing installed: build the kernels, test
 # them against the reference, time them. OUT is where the figures go.
@@ -45,7 +50,14 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,demo]'
+	touch $@
+
+$(VENV)/floors/installed: pyproject.toml tools/floors.py | $(BIN)/python
+	$(PYTHON) -m venv $(VENV)/floors
+	$(PYTHON) tools/floors.py > $(VENV)/floors/constraints.txt
+	$(VENV)/floors/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
+	    --constraint $(VENV)/floors/constraints.txt pytest --editable '.[train,export,import,hub]'
 	touch $@
 
 # all that `installed` has, and what the tests need; they import little of it, so none is compiled yet
