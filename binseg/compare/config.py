@@ -12,7 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from binseg.errors import BinsegError, unknown_name
 from binseg.kernels import isa
 from binseg.nn.segmenter import create_model
-from binseg.packed.folding import Rest
+from binseg.program.file import OtherLayers
 from binseg.training.config import Experiment, ModelConfig, to_plain
 
 
@@ -57,7 +57,7 @@ class Comparison:
         seeds: each network is trained once with each, as `trainer.seed`.
         folds: name of a fold → the keys that differ in it, as "data.val_groups"; each network is
             trained once for each fold and seed, and its mIoU is the mean over the folds.
-        rest: how binary networks are packed, see `binseg.pack`.
+        other_layers: how binary networks are packed, see `binseg.pack`.
         latency: how time is measured.
         reference: name of the row that speed-ups of networks without a twin refer to.
         against: name of the row that the others' val mIoU is set against, seed by seed.
@@ -70,7 +70,7 @@ class Comparison:
     networks: Mapping[str, Experiment]
     seeds: tuple[int, ...] = (0,)
     folds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    rest: Rest = "fp32"
+    other_layers: OtherLayers = "fp32"
     latency: LatencyConfig = field(default_factory=LatencyConfig)
     reference: str | None = None
     against: str | None = None
@@ -114,6 +114,31 @@ class Comparison:
         found = (other for other, row in self.networks.items() if _topology(row.model) == twin)
         reference = None if self.reference == name else self.reference
         return next(found, reference)
+
+
+Tree = Mapping[str, Any] | None
+"""Keys and values like a configuration's."""
+
+
+def named(tree: Mapping[Any, Tree], kind: str) -> dict[str, Tree]:
+    """The tree with all of its names as text: YAML reads 18 as a number, and off as a truth value.
+
+    Args:
+        tree: name → what is different there.
+        kind: networks or folds, for the message.
+
+    Raises:
+        BinsegError: a name that YAML has read as something that is no name, or one that comes
+            twice.
+    """
+    found: dict[str, Tree] = {}
+    for name, value in tree.items():
+        if isinstance(name, bool) or not isinstance(name, str | int):
+            raise BinsegError(f"{kind}: YAML reads a name there as {name!r}; write it in quotes")
+        if str(name) in found:
+            raise BinsegError(f"{kind}.{name}: is there twice; rename one")
+        found[str(name)] = value
+    return found
 
 
 def networks_of(

@@ -11,9 +11,10 @@ from binseg.data.module import SegmentationData
 from binseg.distributed.processes import Processes, digest, joined
 from binseg.evaluation.confusion import Scores
 from binseg.evaluation.evaluate import check_same_classes
+from binseg.loaded import load
+from binseg.nn.backbone_file import start_backbone
+from binseg.nn.float_file import load_tensors
 from binseg.nn.segmenter import Segmenter, create_model
-from binseg.packed import file
-from binseg.packed.backbone_file import start_backbone
 from binseg.training.checkpoints import BEST
 from binseg.training.classes import ClassTable
 from binseg.training.config import Experiment, LossConfig
@@ -63,6 +64,7 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
     ):
         prepare_process(experiment.trainer)
         data = SegmentationData(experiment.data)
+        data.require_labels()
         table = data.labels.to_dict()
         agree_on_data(processes, data, table)
         network = _network(experiment, data, from_checkpoint=start.checkpoint is not None)
@@ -74,7 +76,7 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
             class_weights=_class_weights(experiment.loss, data),
             teacher=_teacher(experiment, data),
         )
-        start.notes.append(data.told())
+        start.notes.append(data.in_words())
         best = fit(module, data, folder, start, processes, classes=table, command="train")
         return TrainingResult(folder, folder / BEST, best.best, best.best_epoch, module.scores)
 
@@ -103,10 +105,10 @@ def _network(experiment: Experiment, data: SegmentationData, *, from_checkpoint:
         start = backbone_start = None
     network = create_model(**arguments)
     if start is not None:
-        loaded = file.load(start)
+        loaded = load(start)
         refuse_packed(start, loaded.header, "model.weights")
         check_same_classes(loaded.labels, labels, str(start))
-        file.load_tensors(network, loaded.model.state_dict(), source=start)
+        load_tensors(network, loaded.model.state_dict(), source=start)
     if backbone_start is not None:
         seed = experiment.trainer.seed
         start_backbone(network, backbone_start, data.preprocessing, seed=seed)
@@ -126,7 +128,7 @@ def _teacher(experiment: Experiment, data: SegmentationData) -> nn.Module | None
     path = experiment.distillation.teacher
     if path is None:
         return None
-    loaded = file.load(path)
+    loaded = load(path)
     check_same_classes(loaded.labels, data.labels, str(path))
     check_teacher_pictures(path, data.preprocessing, loaded.preprocessing)
     return loaded.model

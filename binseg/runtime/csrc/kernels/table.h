@@ -6,6 +6,7 @@
 #include "conv_pool.h"
 #include "epilogues.h"
 #include "rows.h"
+#include "shrink.h"
 #include "upsample.h"
 
 namespace binseg {
@@ -22,8 +23,9 @@ constexpr Kernels make_kernels(const char* name) {
       convolve<Isa, false, Merge<Isa>>,
       convolve<Isa, true, Real<Isa>>,
       convolve_and_pool<Isa>,
-      upsample,
+      upsample<Isa>,
       make_row_kernels<Isa>(),
+      make_shrink_kernels<Isa>(),
   };
 }
 
