@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from binseg import openmp, smp_hook
 
 if TYPE_CHECKING:
+    from binseg.compiler.pack import pack
     from binseg.errors import BinsegError
+    from binseg.loaded import load, save
     from binseg.nn.segmenter import create_model, list_models
-    from binseg.packed.file import load, save
-    from binseg.packed.fold import pack
     from binseg.predictor import Predictor, Segmentation, evaluate
     from binseg.shipped import shipped_models
     from binseg.summarize import summary
@@ -25,9 +25,9 @@ _HOMES = {
     "create_model": "binseg.nn.segmenter",
     "evaluate": "binseg.predictor",
     "list_models": "binseg.nn.segmenter",
-    "load": "binseg.packed.file",
-    "pack": "binseg.packed.fold",
-    "save": "binseg.packed.file",
+    "load": "binseg.loaded",
+    "pack": "binseg.compiler.pack",
+    "save": "binseg.loaded",
     "shipped_models": "binseg.shipped",
     "summary": "binseg.summarize",
     "train": "binseg.training.run",

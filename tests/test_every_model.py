@@ -7,14 +7,14 @@ import torch
 from torch import nn
 from trained_networks import looks_trained
 
+from binseg.compiler.pack import pack
 from binseg.data.label_table import LabelTable, auto_palette
 from binseg.data.preprocess import Preprocessing
+from binseg.loaded import load, save
 from binseg.nn.backbones import list_backbones
 from binseg.nn.backbones.registry import backbone_options
 from binseg.nn.layers import BinaryConv2d
 from binseg.nn.segmenter import create_model
-from binseg.packed.file import load, save
-from binseg.packed.fold import pack
 
 CLASSES = 4
 SIZE = (45, 61)

@@ -14,9 +14,9 @@ from binseg.data.labels import get_label_table
 from binseg.data.preprocess import Preprocessing
 from binseg.data.scenes import draw_scene
 from binseg.export.folded import FoldedConv, folded
+from binseg.loaded import save
 from binseg.nn.layers import BinaryConv2d
 from binseg.nn.segmenter import create_model
-from binseg.packed.file import save
 
 onnx = pytest.importorskip("onnx")
 SMALL = {"num_classes": 8, "width": 8}

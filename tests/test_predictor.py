@@ -18,8 +18,8 @@ from binseg.data.samples import Sample
 from binseg.errors import BinsegError
 from binseg.evaluation.protocols import Protocol
 from binseg.evaluation.tally import Tally
+from binseg.loaded import LoadedModel, save
 from binseg.nn.segmenter import create_model
-from binseg.packed.file import LoadedModel, save
 from binseg.predictor import Predictor, choose_device, evaluate
 
 SCENES = get_label_table("scenes")

@@ -5,10 +5,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from binseg.compiler.verification import agreement
 from binseg.data.datasets import ScenesDataset
-from binseg.data.preprocess import Preprocessing
+from binseg.data.preprocess import Preprocessing, network_input
 from binseg.nn.segmenter import Segmenter, create_model
-from binseg.packed.agreement import agreement, network_input
 
 M = TypeVar("M", bound=nn.Module)
 

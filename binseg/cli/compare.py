@@ -6,7 +6,7 @@ from typing import Any
 from binseg.compare.config import Comparison, LatencyConfig, named, networks_of
 from binseg.data.config import DataConfig
 from binseg.lock import locked
-from binseg.packed.folding import Rest
+from binseg.program.file import OtherLayers
 from binseg.training.config import (
     BinarizationConfig,
     DistillationConfig,
@@ -30,7 +30,7 @@ def compare(
     trainer: TrainerConfig = TrainerConfig(),  # noqa: B008
     seeds: list[int] | None = None,
     folds: dict[str, dict[str, Any]] | None = None,
-    rest: Rest = "fp32",
+    other_layers: OtherLayers = "fp32",
     latency: LatencyConfig = LatencyConfig(),  # noqa: B008
     reference: str | int | None = None,
     against: str | int | None = None,
@@ -59,7 +59,7 @@ def compare(
         folds: name of a fold → the keys that differ in it, e.g. {0006R0: {data: {val_groups:
             [0006R0]}}}: every network is trained once for each fold and seed, and its mIoU is the
             mean over the folds.
-        rest: how binary networks are packed: fp32, bf16 or int8 for what is not 1 bit.
+        other_layers: how binary networks are packed: fp32, bf16 or int8 for what is not 1 bit.
         latency: how time is measured.
         reference: row that networks without a full-precision twin in the table are compared with.
         against: row that the others' val mIoU is set against, seed by seed, in a column of its own.
@@ -83,7 +83,7 @@ def compare(
         networks=networks_of(recipe, named(networks, "networks")),
         seeds=tuple(seeds or (0,)),
         folds={name: tree or {} for name, tree in named(folds or {}, "folds").items()},
-        rest=rest,
+        other_layers=other_layers,
         latency=latency,
         reference=None if reference is None else str(reference),
         against=None if against is None else str(against),

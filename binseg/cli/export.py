@@ -37,9 +37,9 @@ def export(
     """
     from tempfile import TemporaryDirectory
 
+    from binseg.compiler.packed import PackedSegmenter
     from binseg.export.onnx_file import quantize_onnx, write_onnx
-    from binseg.packed.file import load
-    from binseg.packed.modules import PackedSegmenter
+    from binseg.loaded import load
 
     source = model / "best.safetensors" if model.is_dir() else model
     suffix = ".xml" if format == "openvino-int8" else ".onnx"

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import typing
-from argparse import ArgumentError
+from argparse import SUPPRESS, ArgumentError
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -89,6 +89,10 @@ COMMANDS = {
     "demo": _Command("demo:demo", "show a model in the browser", {"models": "*"}),
     "doctor": _Command("doctor:doctor", "build and test the 1-bit kernels, say what is missing"),
 }
+
+
+_RENAMED = {"rest": "other_layers"}
+"""Old names of options, on the command line and in configuration files → new ones."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -202,6 +206,9 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
         )
     skip: set[str | int] = {*command.positional, *switches.values(), *lists}
     parser.add_function_arguments(function, skip=skip, fail_untyped=True)
+    for old, new in _RENAMED.items():
+        if new in hints:
+            parser.add_argument(f"--{old}", type=hints[new], help=SUPPRESS)
     truths = [
         action.dest
         for action in parser._actions
@@ -217,13 +224,19 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
         raise UsageError(f"{message} (see {prog} --help)") from error
     except SystemExit as error:  # --help
         return int(error.code or 0)
-    return function(
-        **{
-            switches.get(key, key): value
-            for key, value in values.items(branches=True)
-            if "." not in key and key != "config"
-        }
-    )
+    given = {
+        switches.get(key, key): value
+        for key, value in values.items(branches=True)
+        if "." not in key and key != "config"
+    }
+    for old, new in _RENAMED.items():
+        if (value := given.pop(old, None)) is not None:
+            print(
+                f"note: {old} is now called {new}; the old name goes with the next release",
+                file=sys.stderr,
+            )
+            given[new] = value
+    return function(**given)
 
 
 def _item_type(hint: Any) -> Any:

@@ -17,8 +17,8 @@ def push(model: Path, name: str, *, private: bool = False, card: Path | None = N
         card: Markdown file to upload in place of the one made from the header.
     """
     from binseg import hub
+    from binseg.loaded import read_header
     from binseg.model_card import model_card
-    from binseg.packed.file import read_header
     from binseg.shipped import resolve
 
     if not hub.is_hub_name(name):

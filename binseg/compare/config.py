@@ -12,7 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from binseg.errors import BinsegError, unknown_name
 from binseg.kernels import isa
 from binseg.nn.segmenter import create_model
-from binseg.packed.folding import Rest
+from binseg.program.file import OtherLayers
 from binseg.training.config import Experiment, ModelConfig, to_plain
 
 
@@ -57,7 +57,7 @@ class Comparison:
         seeds: each network is trained once with each, as `trainer.seed`.
         folds: name of a fold → the keys that differ in it, as "data.val_groups"; each network is
             trained once for each fold and seed, and its mIoU is the mean over the folds.
-        rest: how binary networks are packed, see `binseg.pack`.
+        other_layers: how binary networks are packed, see `binseg.pack`.
         latency: how time is measured.
         reference: name of the row that speed-ups of networks without a twin refer to.
         against: name of the row that the others' val mIoU is set against, seed by seed.
@@ -70,7 +70,7 @@ class Comparison:
     networks: Mapping[str, Experiment]
     seeds: tuple[int, ...] = (0,)
     folds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    rest: Rest = "fp32"
+    other_layers: OtherLayers = "fp32"
     latency: LatencyConfig = field(default_factory=LatencyConfig)
     reference: str | None = None
     against: str | None = None

@@ -25,7 +25,7 @@ def conditions(comparison: Comparison) -> Conditions:
     return Conditions(
         latency.size,
         latency.threads,
-        comparison.rest,
+        comparison.other_layers,
         latency.int8,
         comparison.reference,
         comparison.against,
@@ -64,7 +64,7 @@ def write_report(
         "recipe": tree_of(leaves_of(recipe)),
         "seeds": list(comparison.seeds),
         "folds": {name: tree_of(flat(tree)) for name, tree in comparison.folds.items()},
-        "rest": comparison.rest,
+        "other_layers": comparison.other_layers,
         "latency": asdict(comparison.latency),
         "reference": comparison.reference,
         "against": comparison.against,

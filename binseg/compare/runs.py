@@ -9,7 +9,7 @@ import yaml
 
 from binseg.compare.config import Comparison, flat, leaves_of
 from binseg.errors import BinsegError
-from binseg.packed.file import read_header
+from binseg.loaded import read_header
 from binseg.training.checkpoints import BEST
 from binseg.training.config import Experiment
 from binseg.training.reporting import HISTORY

@@ -33,7 +33,7 @@ class Conditions:
     Attributes:
         size: height and width of the picture that is timed, in pixels.
         threads: that it is timed on.
-        rest: how binary networks are packed.
+        other_layers: how binary networks are packed.
         int8: whether full-precision networks are timed in 8 bits, too.
         reference: the row that networks without a twin are compared with.
         against: the row that the others' mIoU is set against; None for no such column.
@@ -42,7 +42,7 @@ class Conditions:
 
     size: tuple[int, int]
     threads: int
-    rest: str
+    other_layers: str
     int8: bool
     reference: str | None
     against: str | None = None
@@ -62,7 +62,7 @@ class Conditions:
         height, width = self.size
         lines = [
             "val mIoU: trained, by the run's own validation; shipped, of the file (packed with "
-            f"rest {self.rest}, or float)",
+            f"non-binary layers in {self.other_layers}, or float)",
             f"ms and MACs: from a picture of {height} × {width}, as the network sees it, to its "
             f"class map, threads: {self.threads}",
             "× faster: than the full-precision twin",

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable
-from typing import Literal, get_args, overload
+from typing import get_args, overload
 
 from torch import Tensor, nn
 
@@ -15,9 +15,7 @@ from binseg.nn.activations import BinaryActivation
 from binseg.nn.classifier import Classifier
 from binseg.nn.layers import BinaryConv2d
 from binseg.nn.segmenter import Segmenter
-
-OtherLayers = Literal["fp32", "bf16", "int8"]
-"""Arithmetic of the layers that are not binary."""
+from binseg.program.file import OtherLayers
 
 
 @overload

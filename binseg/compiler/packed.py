@@ -16,7 +16,7 @@ from binseg.program.program import Program
 
 
 class _Packed(nn.Module):
-    """What packed networks share.
+    """What packed networks share: they run on the CPU, on as many threads as torch.
 
     Args:
         program: see docs/program.md.
@@ -36,6 +36,14 @@ class _Packed(nn.Module):
         self.executor: Executor = create_executor(program)
         self.eval()
 
+    def run_on(self, backend: str) -> None:
+        """Run on another backend of this machine, see `binseg.program.executor.backends`.
+
+        Raises:
+            BinsegError: there is no such backend.
+        """
+        self.executor = create_executor(self.program, backend)
+
     def images(self, x: Tensor) -> list[np.ndarray]:
         """A batch as the program takes it: uint8 (H, W, 3) each.
 
@@ -50,6 +58,7 @@ class _Packed(nn.Module):
                 "a packed network takes images (N, 3, H, W), uint8 or float32 and normalised, not "
                 f"{x.dtype} {tuple(x.shape)}"
             )
+        self.executor.threads = torch.get_num_threads()
         if x.dtype == torch.float32:
             x = self.preprocessing.to_bytes(x)
         return list(x.detach().cpu().permute(0, 2, 3, 1).contiguous().numpy())

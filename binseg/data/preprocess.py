@@ -107,6 +107,12 @@ class Preprocessing:
         return ((images * std + mean) * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
+def network_input(image: np.ndarray, preprocessing: Preprocessing) -> Tensor:
+    """An image, HWC uint8 RGB, as a network takes it: float32 (1, 3, H, W), normalised."""
+    pixels = np.ascontiguousarray(preprocessing.resize(image))
+    return preprocessing.normalize(torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous())
+
+
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """uint8 (H, W, 3) to `size` = (height, width): area averages when shrinking, else linear."""
     height, width = size

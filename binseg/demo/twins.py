@@ -10,8 +10,8 @@ import torch
 from binseg.demo.backends import BackendPredictor
 from binseg.demo.models import ModelList
 from binseg.errors import BinsegError
+from binseg.nn.float_file import outlines
 from binseg.nn.segmenter import Segmenter, create_model
-from binseg.packed.file import outlines
 from binseg.summarize import measure_size
 
 _CALLS = 3
@@ -56,7 +56,7 @@ def _measured(predictor: BackendPredictor, size: tuple[int, int]) -> tuple[float
     try:
         rival = _full_precision(model).eval().to(device)
     except BinsegError:
-        return None, f"not measured: {model.architecture['name']} has no full-precision twin"
+        return None, "not measured: the network has no full-precision twin"
     picture = torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0)).to(device)
     with predictor.turn, torch.inference_mode():
         with predictor.in_use():
@@ -79,6 +79,8 @@ def _full_precision(model: Segmenter) -> Segmenter:
     Raises:
         BinsegError: the network has no such twin.
     """
+    if not model.architecture:
+        raise BinsegError("a packed network that does not say what it was made of")
     return create_model(**{**model.architecture, "precision": "full"})
 
 

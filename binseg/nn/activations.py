@@ -1,4 +1,4 @@
-"""What makes ±1 of activations: the plain sign, and signs with a threshold that is learnt; RPReLU."""
+"""What makes ±1 of activations: the plain sign, and signs with a learnt threshold; RPReLU."""
 
 from typing import Literal, get_args
 

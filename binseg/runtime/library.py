@@ -1,7 +1,7 @@
 """Python's door to libbinseg: packed networks on the CPU, with ctypes and numpy.
 
-    network = Network(Path("model.safetensors").read_bytes())
-    classes = network.segment(image)  # uint8 (H, W, 3) → uint8 (H, W)
+network = Network(Path("model.safetensors").read_bytes())
+classes = network.segment(image)  # uint8 (H, W, 3) → uint8 (H, W)
 """
 
 import ctypes

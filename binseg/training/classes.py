@@ -10,7 +10,7 @@ from typing import Any
 
 from binseg.atomic import atomic_path
 from binseg.errors import BinsegError
-from binseg.packed.file import read_header
+from binseg.loaded import read_header
 from binseg.training.checkpoints import BEST
 
 CLASSES = "classes.json"

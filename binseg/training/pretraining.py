@@ -12,10 +12,11 @@ from torch import nn
 from binseg.data.classification import ClassificationData
 from binseg.distributed.processes import joined
 from binseg.errors import BinsegError
+from binseg.loaded import load, read_header
+from binseg.nn.backbone_file import load_classifier, start_backbone
 from binseg.nn.classifier import Classifier, create_classifier
+from binseg.nn.float_file import load_tensors
 from binseg.nn.segmenter import SmpSegmenter
-from binseg.packed import file
-from binseg.packed.backbone_file import load_classifier, start_backbone
 from binseg.training.checkpoints import BEST
 from binseg.training.classes import ClassTable
 from binseg.training.classification_module import ClassificationModule
@@ -104,7 +105,7 @@ def _network(
         if model.weights is not None:
             loaded = load_classifier(model.weights)
             _check_classes(loaded.classes, data, model.weights)
-            file.load_tensors(network, loaded.model.state_dict(), source=model.weights)
+            load_tensors(network, loaded.model.state_dict(), source=model.weights)
         if model.backbone_weights is not None:
             seed = pretraining.trainer.seed
             start_backbone(network, model.backbone_weights, data.preprocessing, seed=seed)
@@ -117,7 +118,7 @@ def _teacher(pretraining: Pretraining, data: ClassificationData) -> nn.Module | 
     path = distillation.teacher
     if path is None:
         return None
-    if file.read_header(path)["kind"] == "classifier":
+    if read_header(path)["kind"] == "classifier":
         if distillation.sees == "pictures":
             raise BinsegError(
                 f"{path}: a classifier teaches crops only; set distillation.sees to crops"
@@ -126,7 +127,7 @@ def _teacher(pretraining: Pretraining, data: ClassificationData) -> nn.Module | 
         _check_classes(classifier.classes, data, path)
         check_teacher_pictures(path, data.preprocessing, classifier.preprocessing)
         return classifier.model
-    loaded = file.load(path)
+    loaded = load(path)
     if not isinstance(loaded.model, SmpSegmenter):
         raise BinsegError(
             f"{path}: neither a classifier nor a network of segmentation-models-pytorch, whose "

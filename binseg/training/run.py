@@ -11,9 +11,10 @@ from binseg.data.module import SegmentationData
 from binseg.distributed.processes import Processes, digest, joined
 from binseg.evaluation.confusion import Scores
 from binseg.evaluation.evaluate import check_same_classes
+from binseg.loaded import load
+from binseg.nn.backbone_file import start_backbone
+from binseg.nn.float_file import load_tensors
 from binseg.nn.segmenter import Segmenter, create_model
-from binseg.packed import file
-from binseg.packed.backbone_file import start_backbone
 from binseg.training.checkpoints import BEST
 from binseg.training.classes import ClassTable
 from binseg.training.config import Experiment, LossConfig
@@ -103,10 +104,10 @@ def _network(experiment: Experiment, data: SegmentationData, *, from_checkpoint:
         start = backbone_start = None
     network = create_model(**arguments)
     if start is not None:
-        loaded = file.load(start)
+        loaded = load(start)
         refuse_packed(start, loaded.header, "model.weights")
         check_same_classes(loaded.labels, labels, str(start))
-        file.load_tensors(network, loaded.model.state_dict(), source=start)
+        load_tensors(network, loaded.model.state_dict(), source=start)
     if backbone_start is not None:
         seed = experiment.trainer.seed
         start_backbone(network, backbone_start, data.preprocessing, seed=seed)
@@ -126,7 +127,7 @@ def _teacher(experiment: Experiment, data: SegmentationData) -> nn.Module | None
     path = experiment.distillation.teacher
     if path is None:
         return None
-    loaded = file.load(path)
+    loaded = load(path)
     check_same_classes(loaded.labels, data.labels, str(path))
     check_teacher_pictures(path, data.preprocessing, loaded.preprocessing)
     return loaded.model

@@ -14,7 +14,7 @@ from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
 from binseg.evaluation.bootstrap import paired_difference
 from binseg.nn.segmenter import create_model
-from binseg.packed.file import save
+from binseg.loaded import save
 from binseg.predictor import Predictor
 
 DATA = DataConfig("scenes", scenes_val=6, scenes_size=(32, 48))

@@ -23,9 +23,9 @@ from binseg.data.labels import LabelTable, get_label_table
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
 from binseg.evaluation.protocols import Protocol
+from binseg.loaded import save
 from binseg.lock import locked
 from binseg.nn.segmenter import create_model
-from binseg.packed.file import save
 from binseg.prediction_folder import BEGUN, RECORDS, PredictionFolder
 from binseg.predictor import Predictor, Segmentation
 

@@ -20,12 +20,12 @@ from binseg.compare.config import (
 from binseg.compare.latency import Contender, measure_latency, timed_input
 from binseg.compare.report import write_report
 from binseg.compare.run import run_comparison
+from binseg.compiler.pack import pack
 from binseg.data.config import DataConfig
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
+from binseg.loaded import read_header
 from binseg.nn.segmenter import create_model
-from binseg.packed.file import read_header
-from binseg.packed.fold import pack
 from binseg.predictor import Predictor
 from binseg.training.checkpoints import BEST, LAST, StopRequestedError
 from binseg.training.config import Experiment, ModelConfig, TrainerConfig

@@ -19,9 +19,9 @@ from binseg.data.config import DataConfig
 from binseg.data.imageio import write_image, write_mask
 from binseg.data.module import SegmentationData
 from binseg.errors import BinsegError
+from binseg.compiler.pack import pack
+from binseg.loaded import load, read_header, save
 from binseg.lock import LOCK, locked
-from binseg.packed.file import load, read_header, save
-from binseg.packed.fold import pack
 from binseg.predictor import evaluate
 from binseg.training import checkpoints
 from binseg.training.batchnorm import reestimate_batchnorm

@@ -10,7 +10,7 @@ from binseg.data.preprocess import Preprocessing
 _LARGEST_INT8 = 127
 _LARGEST_SUM = 2**31 - 1
 _MOST_GROUPS = 8
-"""Groups that run as one dense convolution: integer sums of zeros cost less than separate groups."""
+"""Groups that run as one dense convolution: sums of zeros cost less than separate groups."""
 
 _STORED = ("real", "branches", "merged")
 _AS_READ = frozenset({"pad", "crop", "flatten"})

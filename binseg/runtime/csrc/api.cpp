@@ -1,4 +1,5 @@
 // The C API: arguments are checked here, and no exception passes.
+#include <bit>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -23,6 +24,7 @@ namespace binseg {
 namespace {
 
 constexpr int kMostThreads = 256;
+constexpr char kNan[] = "the network's scores hold nan: its weights are damaged";
 
 // Runs f, and turns what it throws into an error of the handle.
 template <class F>
@@ -101,12 +103,25 @@ const float* scores_of(const Network& network, std::vector<float>& space) {
   return space.data();
 }
 
+// The largest absolute value, or nan if there is one: of numbers, seen as integers, in their order.
+float largest(const float* scores, int64_t count) {
+  uint32_t most = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const uint32_t bits = std::bit_cast<uint32_t>(scores[i]) & 0x7FFFFFFF;
+    most = bits > most ? bits : most;
+  }
+  return std::bit_cast<float>(most);
+}
+
+// Fails on nan.
 void upsample_argmax(Network& network, const float* scores, int64_t in_height, int64_t in_width,
                      int64_t classes, uint8_t* ids, int64_t height, int64_t width,
                      int64_t row_bytes) {
   const Interpolation rows = bilinear(in_height, height, false);
   const Interpolation columns = bilinear(in_width, width, false);
   UpsampleArgs args{};
+  args.largest = largest(scores, in_height * in_width * classes);
+  if (args.largest != args.largest) fail(kNan);
   args.scores = scores;
   args.in_height = in_height;
   args.in_width = in_width;
@@ -242,9 +257,11 @@ int binseg_scores(binseg_network* network, const uint8_t* rgb, int64_t height, i
       return bad_argument(network, "a result is a null pointer");
     Network& net = *network->network;
     run(net, {rgb, height, width, row_bytes}, resize != 0);
-    *scores = scores_of(net, network->scores);
     *out_height = net.output().height;
     *out_width = net.output().width;
+    *scores = scores_of(net, network->scores);
+    const float most = largest(*scores, *out_height * *out_width * net.classes());
+    if (most != most) fail(kNan);
     return int(BINSEG_OK);
   });
 }
@@ -259,9 +276,7 @@ int binseg_upsample_argmax(binseg_network* network, const float* scores, int64_t
     if (!is_side(height) || !is_side(width) || !is_side(ids_height) || !is_side(ids_width) ||
         classes < 1 || classes > 255 || ids_row_bytes < ids_width)
       return bad_argument(network, "the scores or the ids are of a size that cannot be");
-    const int64_t count = times(height, width, classes);
-    for (int64_t i = 0; i < count; ++i)
-      if (scores[i] != scores[i]) return bad_argument(network, "the scores hold nan");
+    times(height, width, classes);
     upsample_argmax(*network->network, scores, height, width, classes, ids, ids_height, ids_width,
                     ids_row_bytes);
     return int(BINSEG_OK);

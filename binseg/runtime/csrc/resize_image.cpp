@@ -1,6 +1,7 @@
 #include "resize_image.h"
 
 #include <algorithm>
+#include <bit>
 #include <cfloat>
 #include <cmath>
 #include <cstring>
@@ -15,14 +16,14 @@ constexpr int64_t kChannels = 3;
 
 // Shrinking by means over areas.
 
-// Source pixel `from` is a part of result pixel `to`.
-struct Part {
+// Source pixel `from` is a share of result pixel `to`.
+struct Share {
   int64_t from, to;
   float weight;
 };
 
-std::vector<Part> parts_of(int64_t source, int64_t size, double scale) {
-  std::vector<Part> parts;
+std::vector<Share> parts_of(int64_t source, int64_t size, double scale) {
+  std::vector<Share> parts;
   for (int64_t i = 0; i < size; ++i) {
     const double begin = static_cast<double>(i) * scale, end = begin + scale;
     const double cell = std::min(scale, static_cast<double>(source) - begin);
@@ -41,68 +42,119 @@ std::vector<Part> parts_of(int64_t source, int64_t size, double scale) {
   return parts;
 }
 
-uint8_t rounded(float value) {
-  return static_cast<uint8_t>(std::clamp(std::nearbyintf(value), 0.0f, 255.0f));
+// Rounded to the nearest, ties to even, for 0 <= value < 2^22: adding 1.5 * 2^23 leaves the integer
+// in the lowest bits.
+inline int32_t nearest_integer(float value) {
+  return std::bit_cast<int32_t>(value + 12582912.0f) - 0x4B400000;
+}
+inline uint8_t rounded(float value) {
+  return static_cast<uint8_t>(std::min(nearest_integer(value), 255));
 }
 
 // Where the parts of each result pixel begin; one entry more than pixels.
-std::vector<size_t> beginnings(const std::vector<Part>& parts, int64_t size) {
+std::vector<size_t> beginnings(const std::vector<Share>& parts, int64_t size) {
   std::vector<size_t> begins(static_cast<size_t>(size) + 1, parts.size());
   for (size_t i = parts.size(); i-- > 0;) begins[static_cast<size_t>(parts[i].to)] = i;
   return begins;
 }
 
-void shrink_row(const uint8_t* from, const std::vector<Part>& columns, float* to, int64_t width) {
-  std::fill(to, to + width * kChannels, 0.0f);
-  for (const Part& part : columns) {
-    const uint8_t* pixel = from + part.from * kChannels;
-    float* sum = to + part.to * kChannels;
-    for (int64_t c = 0; c < kChannels; ++c)
-      sum[c] = sum[c] + static_cast<float>(pixel[c]) * part.weight;
-  }
-}
+// A pixel and the first channel of the next one, which is written over afterwards.
+template <class Number>
+struct Four {
+  typedef Number Vector
+      __attribute__((vector_size(4 * sizeof(Number)), aligned(alignof(Number)), may_alias));
+  static const Vector& at(const Number* from) { return *reinterpret_cast<const Vector*>(from); }
+  static Vector& at(Number* to) { return *reinterpret_cast<Vector*>(to); }
+};
+constexpr size_t kBeyond = 4;
 
-void shrink(const ImageView& from, uint8_t* to, int64_t height, int64_t width, int64_t row_bytes,
-            double scale_y, double scale_x, Pool& pool) {
-  const auto columns = parts_of(from.width, width, scale_x);
-  const auto rows = parts_of(from.height, height, scale_y);
-  const auto begins = beginnings(rows, height);
-  const auto length = static_cast<size_t>(width * kChannels);
-  pool.run(height, [&](int64_t begin, int64_t end, int) {
-    std::vector<float> sums(length), row(length);
+class Shrinker {
+ public:
+  Shrinker(const ImageView& from, int64_t height, int64_t width, double scale_y, double scale_x)
+      : from_(from),
+        columns_(parts_of(from.width, width, scale_x)),
+        rows_(parts_of(from.height, height, scale_y)),
+        first_column_(beginnings(columns_, width)),
+        first_row_(beginnings(rows_, height)),
+        width_(width) {}
+
+  void make_rows(uint8_t* to, int64_t row_bytes, int64_t begin, int64_t end) const {
+    const auto length = static_cast<size_t>(width_ * kChannels);
+    std::vector<float> source(static_cast<size_t>(from_.width * kChannels) + kBeyond);
+    std::vector<float> row(length + kBeyond), sums(length);
+    int64_t in_row = -1;
     for (int64_t y = begin; y < end; ++y) {
-      const size_t first = begins[static_cast<size_t>(y)];
-      for (size_t i = first; i < begins[static_cast<size_t>(y) + 1]; ++i) {
-        shrink_row(from.data + rows[i].from * from.row, columns, row.data(), width);
-        const float weight = rows[i].weight;
+      const size_t first = first_row_[static_cast<size_t>(y)];
+      for (size_t i = first; i < first_row_[static_cast<size_t>(y) + 1]; ++i) {
+        if (in_row != rows_[i].from) shrink_row(in_row = rows_[i].from, source.data(), row.data());
+        const float weight = rows_[i].weight;
         if (i == first) {
           for (size_t c = 0; c < length; ++c) sums[c] = weight * row[c];
         } else {
           for (size_t c = 0; c < length; ++c) sums[c] = sums[c] + weight * row[c];
         }
       }
-      for (size_t c = 0; c < length; ++c) to[y * row_bytes + static_cast<int64_t>(c)] = rounded(sums[c]);
+      uint8_t* out = to + y * row_bytes;
+      for (size_t c = 0; c < length; ++c) out[c] = rounded(sums[c]);
     }
+  }
+
+ private:
+  const ImageView& from_;
+  const std::vector<Share> columns_, rows_;
+  const std::vector<size_t> first_column_, first_row_;
+  const int64_t width_;
+
+  void shrink_row(int64_t y, float* source, float* to) const {
+    using Pixel = Four<float>;
+    const uint8_t* bytes = from_.data + y * from_.row;
+    for (int64_t i = 0; i < from_.width * kChannels; ++i) source[i] = static_cast<float>(bytes[i]);
+    const Share* part = columns_.data();
+    for (int64_t x = 0; x < width_; ++x, to += kChannels) {
+      const Share* end = columns_.data() + first_column_[static_cast<size_t>(x) + 1];
+      Pixel::Vector sum = {};
+      for (; part < end; ++part)
+        sum = sum + Pixel::at(source + part->from * kChannels) * part->weight;
+      Pixel::at(to) = sum;
+    }
+  }
+};
+
+void shrink(const ImageView& from, uint8_t* to, int64_t height, int64_t width, int64_t row_bytes,
+            double scale_y, double scale_x, Pool& pool) {
+  const Shrinker shrinker(from, height, width, scale_y, scale_x);
+  pool.run(height, [&](int64_t begin, int64_t end, int) {
+    shrinker.make_rows(to, row_bytes, begin, end);
   });
 }
 
 // By an integer in both directions: sums of bytes.
+template <class Sum>
 void shrink_evenly(const ImageView& from, uint8_t* to, int64_t height, int64_t width,
                    int64_t row_bytes, int64_t by_y, int64_t by_x, Pool& pool) {
+  using Pixel = Four<Sum>;
   const float scale = 1.0f / static_cast<float>(by_y * by_x);
   const bool quarters = by_y == 2 && by_x == 2;
+  const auto length = static_cast<size_t>(from.width * kChannels);
   pool.run(height, [&](int64_t begin, int64_t end, int) {
+    std::vector<Sum> down(length + kBeyond), across(static_cast<size_t>(width * kChannels) + kBeyond);
     for (int64_t y = begin; y < end; ++y) {
+      std::fill(down.begin(), down.end(), Sum(0));
+      for (int64_t i = 0; i < by_y; ++i) {
+        const uint8_t* row = from.data + (y * by_y + i) * from.row;
+        for (size_t c = 0; c < length; ++c) down[c] += row[c];
+      }
+      const Sum* at = down.data();
       for (int64_t x = 0; x < width; ++x) {
-        for (int64_t c = 0; c < kChannels; ++c) {
-          const uint8_t* at = from.data + y * by_y * from.row + x * by_x * kChannels + c;
-          int64_t sum = 0;
-          for (int64_t i = 0; i < by_y; ++i, at += from.row)
-            for (int64_t j = 0; j < by_x; ++j) sum += at[j * kChannels];
-          to[y * row_bytes + x * kChannels + c] =
-              quarters ? static_cast<uint8_t>((sum + 2) >> 2)
-                       : rounded(static_cast<float>(sum) * scale);
-        }
+        typename Pixel::Vector sum = {};
+        for (int64_t j = 0; j < by_x; ++j, at += kChannels) sum += Pixel::at(at);
+        Pixel::at(across.data() + x * kChannels) = sum;
+      }
+      uint8_t* out = to + y * row_bytes;
+      for (int64_t c = 0; c < width * kChannels; ++c) {
+        const Sum sum = across[static_cast<size_t>(c)];
+        out[c] = quarters ? static_cast<uint8_t>((sum + 2) >> 2)
+                          : rounded(static_cast<float>(sum) * scale);
       }
     }
   });
@@ -188,7 +240,9 @@ void resize_image(const ImageView& from, uint8_t* to, int64_t height, int64_t wi
   const bool shrinks = height * width < from.height * from.width;
   if (shrinks && scale_y >= 1 && scale_x >= 1) {
     if (evenly) {
-      shrink_evenly(from, to, height, width, row, by_y, by_x, pool);
+      const auto shrinks_by = by_y * by_x * 255 <= INT32_MAX ? shrink_evenly<int32_t>
+                                                             : shrink_evenly<int64_t>;
+      shrinks_by(from, to, height, width, row, by_y, by_x, pool);
     } else {
       shrink(from, to, height, width, row, scale_y, scale_x, pool);
     }

@@ -15,7 +15,8 @@ constexpr NibbleTables make_tables() {
   NibbleTables tables{};
   for (int a = 0; a < 16; ++a)
     for (int w = 0; w < 16; ++w)
-      tables.differ[a * 16 + w] = static_cast<uint8_t>(__builtin_popcount(static_cast<unsigned>(a ^ w)));
+      tables.differ[a * 16 + w] =
+          static_cast<uint8_t>(__builtin_popcount(static_cast<unsigned>(a ^ w)));
   return tables;
 }
 constexpr NibbleTables kTables = make_tables();
@@ -99,6 +100,21 @@ struct Avx2 {
   template <bool Bytes>
   using Rows = typename RowsOf<Bytes>::Type;
 
+  // Small pieces of assembly: left alone, compilers add up many products before they add them to a
+  // sum, run out of registers and spill them in the innermost loop.
+  static inline BINSEG_INLINE void look_up(Int& bytes, Int table, Int weights) {
+    Int found;
+    asm("vpshufb %[w], %[t], %[f]\n\tvpaddb %[f], %[b], %[b]"
+        : [b] "+x"(bytes), [f] "=&x"(found)
+        : [t] "x"(table), [w] "x"(weights));
+  }
+  static inline BINSEG_INLINE void multiply_pairs(Int& sum, Int x, const char* w) {
+    Int products;
+    asm("vpmaddwd %[w], %[x], %[p]\n\tvpaddd %[p], %[s], %[s]"
+        : [s] "+x"(sum), [p] "=&x"(products)
+        : [x] "x"(x), [w] "m"(*reinterpret_cast<const Int*>(w)));
+  }
+
   template <int P, int V>
   struct BitSums {
     static constexpr int kHalves = V / 4;  // vectors of 32 byte-wide counts
@@ -125,22 +141,20 @@ struct Avx2 {
         while (left > 0) {
           const int64_t words = left < until_flush ? left : until_flush;
           for (int64_t i = 0; i < words; ++i) {
-#pragma GCC unroll 8
-            for (int g = 0; g < 8; ++g, w += kBlock, ++in) {
+            unroll<8>([&](auto g) BINSEG_INLINE {
               Int weights[kHalves];
-#pragma GCC unroll 2
-              for (int h = 0; h < kHalves; ++h) weights[h] = load(w + h * 32);
-#pragma GCC unroll 8
-              for (int p = 0; p < P; ++p) {
+              unroll<kHalves>([&](auto h)
+                                  BINSEG_INLINE { weights[h] = load(w + g * kBlock + h * 32); });
+              unroll<P>([&](auto p) BINSEG_INLINE {
                 const auto* table =
-                    reinterpret_cast<const __m128i*>(kTables.differ + in[p * pixel]);
+                    reinterpret_cast<const __m128i*>(kTables.differ + in[p * pixel + g]);
                 const Int differ = _mm256_broadcastsi128_si256(_mm_load_si128(table));
-#pragma GCC unroll 2
-                for (int h = 0; h < kHalves; ++h)
-                  bytes[p][h] =
-                      _mm256_add_epi8(bytes[p][h], _mm256_shuffle_epi8(differ, weights[h]));
-              }
-            }
+                unroll<kHalves>([&](auto h)
+                                    BINSEG_INLINE { look_up(bytes[p][h], differ, weights[h]); });
+              });
+            });
+            w += 8 * kBlock;
+            in += 8;
           }
           left -= words;
           until_flush -= words;
@@ -217,35 +231,28 @@ struct Avx2 {
                               const uint8_t* const* taps, int64_t x) {
     const Int even = _mm256_set1_epi32(0x00FF00FF);
     Int s[P][V];
-#pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) {
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) s[p][v] = _mm256_setzero_si256();
-    }
+    unroll<P>([&](auto p) BINSEG_INLINE {
+      unroll<V>([&](auto v) BINSEG_INLINE { s[p][v] = _mm256_setzero_si256(); });
+    });
     const int64_t pixel = a.pixel_step;
     for (int64_t t = 0; t < a.tap_count; ++t) {
       const uint8_t* in = taps[t] + x * pixel;
       for (int64_t i = 0; i < a.run; ++i, in += 4, w += kBlock * 8) {
-#pragma GCC unroll 8
-        for (int p = 0; p < P; ++p) {
+        unroll<P>([&](auto p) BINSEG_INLINE {
           int32_t word;
           __builtin_memcpy(&word, in + p * pixel, 4);
           const Int input = _mm256_set1_epi32(word);
           const Int first = _mm256_and_si256(input, even), second = _mm256_srli_epi16(input, 8);
-#pragma GCC unroll 8
-          for (int v = 0; v < V; ++v) {
-            const Int one = _mm256_madd_epi16(first, load(w + v * 32));
-            const Int two = _mm256_madd_epi16(second, load(w + kBlock * 4 + v * 32));
-            s[p][v] = _mm256_add_epi32(s[p][v], _mm256_add_epi32(one, two));
-          }
-        }
+          unroll<V>([&](auto v) BINSEG_INLINE { multiply_pairs(s[p][v], first, w + v * 32); });
+          unroll<V>([&](auto v) BINSEG_INLINE {
+            multiply_pairs(s[p][v], second, w + kBlock * 4 + v * 32);
+          });
+        });
       }
     }
-#pragma GCC unroll 8
-    for (int p = 0; p < P; ++p) {
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) sums[p][v] = s[p][v];
-    }
+    unroll<P>([&](auto p) BINSEG_INLINE {
+      unroll<V>([&](auto v) BINSEG_INLINE { sums[p][v] = s[p][v]; });
+    });
   }
 
   static Int set(int32_t x) { return _mm256_set1_epi32(x); }
@@ -255,7 +262,8 @@ struct Avx2 {
   static void store(int32_t* to, Int x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), x); }
   static void store_bytes(uint8_t* to, Int x, int count) {
     // all lanes are 0 to 255
-    const __m128i halves = _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    const __m128i halves =
+        _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
     const __m128i bytes = _mm_packus_epi16(halves, halves);
     if (count == kLanes) {
       _mm_storel_epi64(reinterpret_cast<__m128i*>(to), bytes);
@@ -285,9 +293,9 @@ struct Avx2 {
   }
   template <int V>
   static void store_bfloat16(uint16_t* to, const Float (&x)[V]) {
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v)
+    unroll<V>([&](auto v) BINSEG_INLINE {
       _mm_storeu_si128(reinterpret_cast<__m128i*>(to + v * kLanes), narrowed(x[v]));
+    });
   }
   static void store_bfloat16_some(uint16_t* to, Float x, int count) {
     uint16_t lanes[kLanes];
@@ -325,8 +333,9 @@ struct Avx2 {
   template <int V>
   static uint64_t signs(const Float (&x)[V]) {
     uint64_t bits = 0;
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) bits |= static_cast<uint64_t>(not_negative(x[v])) << (v * kLanes);
+    unroll<V>([&](auto v) BINSEG_INLINE {
+      bits |= static_cast<uint64_t>(not_negative(x[v])) << (v * kLanes);
+    });
     return bits;
   }
   // Bits of the channels of V vectors with (a - low) mod 2^32 <= span.

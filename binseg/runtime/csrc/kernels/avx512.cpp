@@ -27,7 +27,7 @@ struct Avx512 {
   // Small pieces of assembly: left alone, compilers compute exclusive ors ahead of time, run out
   // of registers for the sums and spill them in the innermost loop.
   template <bool Bytes>
-  static inline __attribute__((always_inline)) void step(Int& sum, Int x, Int w) {
+  static inline BINSEG_INLINE void step(Int& sum, Int x, Int w) {
     if constexpr (Bytes) {
       asm("vpdpbusd %[w], %[x], %[s]" : [s] "+v"(sum) : [x] "v"(x), [w] "v"(w));
     } else {
@@ -38,37 +38,28 @@ struct Avx512 {
     }
   }
   template <bool Bytes, int P, int V>
-  static inline __attribute__((always_inline)) void loop(Int (&sums)[P][V], Int start,
-                                                         const ConvArgs& a, const char* w,
-                                                         const uint8_t* const* taps, int64_t at) {
+  static inline BINSEG_INLINE void loop(Int (&sums)[P][V], Int start, const ConvArgs& a,
+                                        const char* w, const uint8_t* const* taps, int64_t at) {
     Int s[P][V];
-#pragma GCC unroll 16
-    for (int p = 0; p < P; ++p) {
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) s[p][v] = start;
-    }
+    unroll<P>([&](auto p)
+                  BINSEG_INLINE { unroll<V>([&](auto v) BINSEG_INLINE { s[p][v] = start; }); });
     const int64_t pixel = a.pixel_step;
     for (int64_t t = 0; t < a.tap_count; ++t) {
       const uint8_t* x = taps[t] + at;
       for (int64_t i = 0; i < a.run; ++i, x += 4, w += kBlock * 4) {
         Int weights[V];
-#pragma GCC unroll 8
-        for (int v = 0; v < V; ++v) weights[v] = _mm512_loadu_si512(w + v * 64);
-#pragma GCC unroll 16
-        for (int p = 0; p < P; ++p) {
+        unroll<V>([&](auto v) BINSEG_INLINE { weights[v] = _mm512_loadu_si512(w + v * 64); });
+        unroll<P>([&](auto p) BINSEG_INLINE {
           int32_t word;
           __builtin_memcpy(&word, x + p * pixel, 4);
           const Int input = _mm512_set1_epi32(word);
-#pragma GCC unroll 8
-          for (int v = 0; v < V; ++v) step<Bytes>(s[p][v], input, weights[v]);
-        }
+          unroll<V>([&](auto v) BINSEG_INLINE { step<Bytes>(s[p][v], input, weights[v]); });
+        });
       }
     }
-#pragma GCC unroll 16
-    for (int p = 0; p < P; ++p) {
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) sums[p][v] = s[p][v];
-    }
+    unroll<P>([&](auto p) BINSEG_INLINE {
+      unroll<V>([&](auto v) BINSEG_INLINE { sums[p][v] = s[p][v]; });
+    });
   }
   template <int P, int V>
   struct BitSums {
@@ -99,9 +90,9 @@ struct Avx512 {
   template <int V>
   static uint64_t inside(const Int (&a)[V], const Int (&low)[V], const Int (&span)[V]) {
     __mmask16 masks[V];
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v)
+    unroll<V>([&](auto v) BINSEG_INLINE {
       masks[v] = _mm512_cmple_epu32_mask(_mm512_sub_epi32(a[v], low[v]), span[v]);
+    });
     return joined<V>(masks);
   }
 
@@ -123,17 +114,17 @@ struct Avx512 {
   template <int V>
   static void store_bfloat16(uint16_t* to, const Float (&x)[V]) {
     if constexpr (V % 2 == 0) {
-      const Int high_halves = _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37,
-                                               35, 33, 31, 29, 27, 25, 23, 21, 19, 17, 15, 13, 11, 9,
-                                               7, 5, 3, 1);
+      const Int high_halves =
+          _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29,
+                           27, 25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
 #pragma GCC unroll 4
       for (int v = 0; v < V; v += 2)
-        _mm512_storeu_si512(to + v * 16, _mm512_permutex2var_epi16(rounded(x[v]), high_halves,
-                                                                   rounded(x[v + 1])));
+        _mm512_storeu_si512(
+            to + v * 16, _mm512_permutex2var_epi16(rounded(x[v]), high_halves, rounded(x[v + 1])));
     } else {
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v)
+      unroll<V>([&](auto v) BINSEG_INLINE {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + v * 16), narrowed(x[v]));
+      });
     }
   }
   static void store_bfloat16_some(uint16_t* to, Float x, int count) {
@@ -165,9 +156,9 @@ struct Avx512 {
   template <int V>
   static uint64_t signs(const Float (&x)[V]) {
     __mmask16 masks[V];
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v)
+    unroll<V>([&](auto v) BINSEG_INLINE {
       masks[v] = _mm512_cmp_ps_mask(x[v], _mm512_setzero_ps(), _CMP_GE_OQ);
+    });
     return joined<V>(masks);
   }
 

@@ -68,29 +68,25 @@ inline void tile(const ConvArgs& a, const uint8_t* const* taps, int64_t base, in
     if (edge) starts = find_starts(a, base, block, y, x, P);
     for (int g = 0; g < V; g += G) {
       typename Isa::Int group[P][G];
-#pragma GCC unroll 16
-      for (int p = 0; p < P; ++p) {
-#pragma GCC unroll 8
-        for (int v = 0; v < G; ++v) group[p][v] = sums.get(p, g + v);
-      }
+      unroll<P>([&](auto p) BINSEG_INLINE {
+        unroll<G>([&](auto v) BINSEG_INLINE { group[p][v] = sums.get(p, g + v); });
+      });
       if (a.doubled) {
         const auto plus = Isa::set(a.doubled_plus);
-#pragma GCC unroll 16
-        for (int p = 0; p < P; ++p) {
-#pragma GCC unroll 8
-          for (int v = 0; v < G; ++v)
+        unroll<P>([&](auto p) BINSEG_INLINE {
+          unroll<G>([&](auto v) BINSEG_INLINE {
             group[p][v] = Isa::add(Isa::add(group[p][v], group[p][v]), plus);
-        }
+          });
+        });
       }
       if (edge) {
-#pragma GCC unroll 16
-        for (int p = 0; p < P; ++p) {
-          if (!starts.of[p]) continue;
+        unroll<P>([&](auto p) BINSEG_INLINE {
+          if (!starts.of[p]) return;
           const int32_t* from = starts.of[p] + first + g * Isa::kLanes;
-#pragma GCC unroll 8
-          for (int v = 0; v < G; ++v)
+          unroll<G>([&](auto v) BINSEG_INLINE {
             group[p][v] = Isa::add(group[p][v], Isa::load(from + v * Isa::kLanes));
-        }
+          });
+        });
       }
       epilogue.template take<P, G>(base, block, first + g * Isa::kLanes, y, x, group);
     }

@@ -28,46 +28,36 @@ inline void pool_tile(const ConvArgs& a, const uint8_t* const* taps, int64_t bas
   // column x is even: maxima of columns (x - 1, x, x + 1), (x + 1, x + 2, x + 3), …
   constexpr int Q = (P + 1) / 2;
   Int across[Q][V];
-#pragma GCC unroll 16
-  for (int q = 0; q < Q; ++q) {
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) {
+  unroll<Q>([&](auto q) BINSEG_INLINE {
+    unroll<V>([&](auto v) BINSEG_INLINE {
       Int most = sums[2 * q][v];
-      if (2 * q + 1 < P) most = Isa::maxi(most, sums[2 * q + 1 < P ? 2 * q + 1 : 0][v]);
-      if (q > 0) {
-        most = Isa::maxi(most, sums[q > 0 ? 2 * q - 1 : 0][v]);
+      if constexpr (2 * q + 1 < P) most = Isa::maxi(most, sums[2 * q + 1][v]);
+      if constexpr (q > 0) {
+        most = Isa::maxi(most, sums[2 * q - 1][v]);
       } else if (x > 0) {
         most = Isa::maxi(most, Isa::load(rows.tail + v * Isa::kLanes));
       }
       across[q][v] = most;
-    }
-  }
+    });
+  });
   if constexpr (P % 2 == 0) {
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) Isa::store(rows.tail + v * Isa::kLanes, sums[P - 1][v]);
+    unroll<V>([&](auto v)
+                  BINSEG_INLINE { Isa::store(rows.tail + v * Isa::kLanes, sums[P - 1][v]); });
   }
   int32_t* both = rows.both + x / 2 * kBlock;
   int32_t* above = rows.above + x / 2 * kBlock;
   if (y % 2 == 0) {  // the first row of a call has nothing above it, or the row above just made
-#pragma GCC unroll 16
-    for (int q = 0; q < Q; ++q) {
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) {
-        const int64_t i = q * kBlock + v * Isa::kLanes;
-        if (!starts) across[q][v] = Isa::maxi(across[q][v], Isa::load(above + i));
-        Isa::store(both + i, across[q][v]);
-      }
-    }
+    each_value<Q, V>([&](auto q, auto v) BINSEG_INLINE {
+      const int64_t i = q * kBlock + v * Isa::kLanes;
+      if (!starts) across[q][v] = Isa::maxi(across[q][v], Isa::load(above + i));
+      Isa::store(both + i, across[q][v]);
+    });
   } else {
-#pragma GCC unroll 16
-    for (int q = 0; q < Q; ++q) {
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) {
-        const int64_t i = q * kBlock + v * Isa::kLanes;
-        Isa::store(above + i, across[q][v]);
-        if (finishes) across[q][v] = Isa::maxi(across[q][v], Isa::load(both + i));
-      }
-    }
+    each_value<Q, V>([&](auto q, auto v) BINSEG_INLINE {
+      const int64_t i = q * kBlock + v * Isa::kLanes;
+      Isa::store(above + i, across[q][v]);
+      if (finishes) across[q][v] = Isa::maxi(across[q][v], Isa::load(both + i));
+    });
   }
   if (!finishes) return;
   const Group<Isa, Q, V> at(a.finish, base, block * kBlock + first, y / 2, x / 2);

@@ -39,18 +39,18 @@ struct ConvArgs {
   const uint8_t* image;       // pixel (0, 0)
   const uint8_t* border_row;  // pixel 0 of a row of border pixels only
   int64_t row_stride;
-  int64_t pixel_step;  // from the input of one output pixel to that of the next
-  int64_t base_step;   // 0 where all bases read the same channels
-  int64_t height;      // of the input
-  int64_t stride;      // of rows
+  int64_t pixel_step;                 // from the input of one output pixel to that of the next
+  int64_t base_step;                  // 0 where all bases read the same channels
+  int64_t height;                     // of the input
+  int64_t stride;                     // of rows
   int64_t border_left, border_right;  // pixels of border that taps read
   // pixels of a row without its border; bytes of one pixel, and of one base in it
   int64_t in_width, pixel, base_bytes;
 
   const Tap* taps;  // [bases][tap_count]
   int64_t tap_count;
-  int64_t run;         // words of one tap that lie side by side in image and weights
-  const void* weight;  // [bases][blocks][tap_count][run], arranged by `layer.cpp`
+  int64_t run;                        // words of one tap that lie side by side in image and weights
+  const void* weight;                 // [bases][blocks][tap_count][run], arranged by `layer.cpp`
   int64_t weight_base, weight_block;  // bytes
 
   int64_t out_height, out_width, out_channels, blocks, bases;
@@ -85,7 +85,8 @@ struct ConvArgs {
 };
 
 struct UpsampleArgs {
-  const float* scores;  // [in_height][in_width][classes]
+  const float* scores;  // [in_height][in_width][classes], none of them nan
+  float largest;        // of their absolute values
   int64_t in_height, in_width, classes, height, width;
   const int32_t *top, *left;         // [height], [width]: index of the source pixel above / before
   const float *weight_y, *weight_x;  // of the source pixel below / after, in [0, 1]

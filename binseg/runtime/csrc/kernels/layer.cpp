@@ -252,7 +252,8 @@ void ConvLayer::place_starts(int64_t height, int64_t width) {
   start_values_.assign(static_cast<size_t>(bases * table * length), 0);
   for (int64_t k = 0; k < bases; ++k) {
     const int32_t* sums = weight_sums_.data() + (shape_.shared_weight ? 0 : k * taps * length);
-    const auto &of_rows = rows[static_cast<size_t>(k)], &of_columns = columns[static_cast<size_t>(k)];
+    const auto &of_rows = rows[static_cast<size_t>(k)],
+               &of_columns = columns[static_cast<size_t>(k)];
     for (size_t r = 0; r < of_rows.size(); ++r) {
       for (size_t c = 0; c < of_columns.size(); ++c) {
         if (of_rows[r].empty() && of_columns[c].empty()) continue;
@@ -270,8 +271,7 @@ void ConvLayer::place_starts(int64_t height, int64_t width) {
           }
         }
         // s grows by that much, and the accumulator falls by half of it
-        for (int64_t o = 0; o < length; ++o)
-          values[o] = static_cast<int32_t>(-values[o] / half);
+        for (int64_t o = 0; o < length; ++o) values[o] = static_cast<int32_t>(-values[o] / half);
       }
     }
   }
@@ -296,8 +296,7 @@ std::vector<std::vector<int64_t>> ConvLayer::outside_classes(int64_t kernel, int
       const int64_t at = i * stride + tap * dilation - before;
       if (at < 0 || at >= size) outside.push_back(tap);
     }
-    const auto [entry, is_new] =
-        numbers.try_emplace(outside, static_cast<int32_t>(found.size()));
+    const auto [entry, is_new] = numbers.try_emplace(outside, static_cast<int32_t>(found.size()));
     if (is_new) found.push_back(outside);
     of[i] = entry->second;
   }

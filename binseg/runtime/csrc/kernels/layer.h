@@ -11,7 +11,7 @@
 namespace binseg {
 
 struct ConvShape {
-  bool bytes = false;  // else bits
+  bool bytes = false;                         // else bits
   int64_t in_channels = 0, out_channels = 0;  // of one base
   int64_t in_bases = 1;                       // 1: all bases read the same channels
   int64_t bases = 1;
@@ -54,8 +54,8 @@ class ConvLayer {
   const Kernels& kernels_;
   ConvShape shape_;
   ConvArgs args_{};
-  bool joined_ = false;        // the taps of a row lie side by side
-  int64_t words_ = 0;          // of one tap, or joined of one row of taps
+  bool joined_ = false;  // the taps of a row lie side by side
+  int64_t words_ = 0;    // of one tap, or joined of one row of taps
   int64_t weight_bases_ = 1;
   std::vector<uint64_t> weight_;
   std::vector<int32_t> weight_sums_;  // [weight bases][taps][blocks * 64], for zero padding
@@ -69,9 +69,9 @@ class ConvLayer {
   void arrange_bytes(const int8_t* weight);
   void place_taps(int64_t width, int64_t out_width);
   void place_starts(int64_t height, int64_t width);
-  std::vector<std::vector<int64_t>> outside_classes(int64_t kernel, int64_t stride, int64_t dilation,
-                                                    int64_t before, int64_t size, int64_t out_size,
-                                                    int32_t* of) const;
+  std::vector<std::vector<int64_t>> outside_classes(int64_t kernel, int64_t stride,
+                                                    int64_t dilation, int64_t before, int64_t size,
+                                                    int64_t out_size, int32_t* of) const;
 };
 
 }  // namespace binseg

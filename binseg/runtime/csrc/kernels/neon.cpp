@@ -75,8 +75,7 @@ struct Neon {
                               const uint8_t* const* taps, int64_t x) {
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p) {
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) sums[p][v] = set(0);
+      unroll<V>([&](auto v) BINSEG_INLINE { sums[p][v] = set(0); });
     }
     const int64_t pixel = a.pixel_step;
     for (int64_t t = 0; t < a.tap_count; ++t) {
@@ -134,8 +133,7 @@ struct Neon {
   }
   template <int V>
   static void store_bfloat16(uint16_t* to, const Float (&x)[V]) {
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) vst1_u16(to + v * kLanes, narrowed(x[v]));
+    unroll<V>([&](auto v) BINSEG_INLINE { vst1_u16(to + v * kLanes, narrowed(x[v])); });
   }
   static void store_bfloat16_some(uint16_t* to, Float x, int count) {
     uint16_t lanes[kLanes];
@@ -158,9 +156,7 @@ struct Neon {
     return vbslq_f32(vcgezq_f32(x), x, vmulq_f32(x, slope));
   }
   // x > 0 ? a : b
-  static Float select_positive(Float x, Float a, Float b) {
-    return vbslq_f32(vcgtzq_f32(x), a, b);
-  }
+  static Float select_positive(Float x, Float a, Float b) { return vbslq_f32(vcgtzq_f32(x), a, b); }
   // as on x86, where the second decides if one is nan
   static Float max(Float a, Float b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
   static Float min(Float a, Float b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
@@ -168,8 +164,9 @@ struct Neon {
   template <int V>
   static uint64_t signs(const Float (&x)[V]) {
     uint64_t all = 0;
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) all |= static_cast<uint64_t>(not_negative(x[v])) << (v * kLanes);
+    unroll<V>([&](auto v) BINSEG_INLINE {
+      all |= static_cast<uint64_t>(not_negative(x[v])) << (v * kLanes);
+    });
     return all;
   }
   // Bits of the channels of V vectors with (a - low) mod 2^32 <= span.

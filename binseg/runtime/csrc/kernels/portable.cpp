@@ -124,8 +124,8 @@ struct Portable {
   static Float subf(Float a, Float b) { return a - b; }
   static Float mul(Float a, Float b) { return a * b; }
   static Float div(Float a, Float b) { return a / b; }
-  // Rounded once: the product is exact in double; the sum is rounded to odd there, that is, where it
-  // is not exact its last bit is set, and so never lies in the middle between two floats.
+  // Rounded once: the product is exact in double; the sum is rounded to odd there, that is, where
+  // it is not exact its last bit is set, and so never lies in the middle between two floats.
   static Float fma(Float a, Float b, Float c) {
     typedef double Double __attribute__((vector_size(32)));
     typedef int64_t Long __attribute__((vector_size(32)));
@@ -133,7 +133,8 @@ struct Portable {
     const Double plus = __builtin_convertvector(c, Double);
     const Double sum = product + plus;
     const Double back = sum - product;
-    const Double error = (product - (sum - back)) + (plus - back);  // exact; nan where sum is not finite
+    const Double error =
+        (product - (sum - back)) + (plus - back);  // exact; nan where sum is not finite
     const Long bits = (Long)sum;
     // truncated towards zero first, where the rounding went away from it
     const Long inexact = (error > 0.0) | (error < 0.0);

@@ -19,7 +19,8 @@ namespace {
 // From the best to what always works.
 const Kernels* const kAll[] = {
 #if defined(__x86_64__)
-    &kAvx512, &kAvx2,
+    &kAvx512,
+    &kAvx2,
 #elif defined(__aarch64__)
     &kNeon,
 #elif defined(__wasm_simd128__)

@@ -22,7 +22,7 @@ constexpr Kernels make_kernels(const char* name) {
       convolve<Isa, false, Merge<Isa>>,
       convolve<Isa, true, Real<Isa>>,
       convolve_and_pool<Isa>,
-      upsample,
+      upsample<Isa>,
       make_row_kernels<Isa>(),
   };
 }

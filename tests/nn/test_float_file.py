@@ -10,7 +10,7 @@ from binseg.data.labels import get_label_table
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
 from binseg.nn.segmenter import create_model
-from binseg.packed.file import load, read_header, save
+from binseg.loaded import load, read_header, save
 
 
 @pytest.fixture
