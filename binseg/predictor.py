@@ -13,29 +13,30 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import torch
-from torch import nn
 
-from binseg.data.datasets import SegmentationDataset
 from binseg.data.image_input import ImageLike, as_rgb
 from binseg.data.imageio import write_image, write_mask
 from binseg.data.labels import LabelTable
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
 from binseg.evaluation.boundary import DISTANCE
-from binseg.evaluation.evaluate import (
-    Predictions,
-    check_same_classes,
-    network_predictions,
-    score,
-)
-from binseg.evaluation.protocols import WHOLE, Network, Protocol, segment
-from binseg.evaluation.result import Evaluation
-from binseg.loaded import LoadedModel, load
+from binseg.inference.packed import PackedNetwork, is_program
+from binseg.inference.protocol import WHOLE, Protocol
+from binseg.model_file import read_header
 from binseg.visualize import overlay, overlay_with_legend
+
+if TYPE_CHECKING:  # torch and what needs it load where it is needed: packed networks run without
+    import torch
+
+    from binseg.data.datasets import SegmentationDataset
+    from binseg.data.samples import Sample
+    from binseg.evaluation.evaluate import Predictions
+    from binseg.evaluation.protocols import Network
+    from binseg.evaluation.result import Evaluation
+    from binseg.loaded import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -105,23 +106,28 @@ class Segmentation:
 class Predictor:
     """A network ready to segment images of any size.
 
+    A file of a packed network runs by libbinseg, without torch, on the CPU with the protocol
+    "whole"; everything else runs in torch.
+
     Args:
         model: a model file, what `binseg.load` gives, or any callable from normalised float32
             NCHW images to NCHW logits (a module is moved to `device` and set to eval mode).
         labels: names and colours of the classes; needed with a bare callable, else the file's.
         preprocessing: how images become the network's input; needed with a bare callable, else
             the file's.
-        device: "cpu", "cuda", "cuda:1", …; "auto" is a CUDA GPU if there is one, else the CPU.
+        device: "cpu", "cuda", "cuda:1", …; "auto" is the CPU for files of packed networks; for
+            others a CUDA GPU if there is one, else the CPU.
         protocol: how images are shown to the network.
 
     Raises:
         BinsegError: the file is missing, foreign or damaged, or there is no such device.
+        ImportError: torch is needed and not installed.
         TypeError: a bare callable without labels or preprocessing.
     """
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | LoadedModel | Network,
+        model: "str | os.PathLike[str] | LoadedModel | Network",
         *,
         labels: LabelTable | None = None,
         preprocessing: Preprocessing | None = None,
@@ -130,8 +136,23 @@ class Predictor:
     ) -> None:
         self.source = "the model"
         self.header: Mapping[str, Any] = {}
+        self.protocol = protocol
+        self.packed: PackedNetwork | None = None
         if isinstance(model, str | os.PathLike):
             self.source = os.fspath(model)
+            on_cpu = device in ("auto", "cpu")
+            if on_cpu and protocol.name == "whole" and is_program(read_header(model)):
+                self.packed = PackedNetwork(model)
+                self.header = self.packed.header
+                self.labels = labels or self.packed.labels
+                self.preprocessing = self.packed.preprocessing
+                self.device: torch.device | str = "cpu"
+                return
+        from torch import nn
+
+        from binseg.loaded import LoadedModel, load
+
+        if isinstance(model, str | os.PathLike):
             model = load(Path(model))
         if isinstance(model, LoadedModel):
             self.header = model.header
@@ -146,7 +167,6 @@ class Predictor:
         self.network: Network = model
         self.labels = labels
         self.preprocessing = preprocessing
-        self.protocol = protocol
 
     @overload
     def __call__(self, image: ImageLike) -> Segmentation: ...
@@ -173,9 +193,7 @@ class Predictor:
             return [self(each) for each in image]
         pixels = as_rgb(image)
         started = time.perf_counter()
-        class_map = segment(
-            self.network, pixels, self.preprocessing, self.protocol, device=self.device
-        )
+        class_map = self._class_map(pixels)
         seconds = time.perf_counter() - started
         if class_map.max() >= self.labels.num_classes:
             raise BinsegError(
@@ -184,15 +202,25 @@ class Predictor:
             )
         return Segmentation(pixels, class_map, self.labels, seconds)
 
+    def _class_map(self, image: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
+        """HW uint8, of `size` (default: the picture's)."""
+        if self.packed is not None:
+            return self.packed.class_map(image, size)
+        from binseg.evaluation.protocols import segment
+
+        return segment(
+            self.network, image, self.preprocessing, self.protocol, size, device=self.device
+        )
+
     def evaluate(
         self,
-        dataset: SegmentationDataset,
+        dataset: "SegmentationDataset",
         *,
         boundary_distance: float | None = DISTANCE,
         worst: int = 0,
         progress: bool = False,
         about: Mapping[str, Any] | None = None,
-    ) -> Evaluation:
+    ) -> "Evaluation":
         """Score the network on labelled images, at the label's own resolution.
 
         Args:
@@ -206,6 +234,8 @@ class Predictor:
         Raises:
             BinsegError: the data set has other classes than the model, or a file of it is faulty.
         """
+        from binseg.evaluation.evaluate import score
+
         return score(
             self.predictions(dataset),
             dataset,
@@ -215,7 +245,7 @@ class Predictor:
             about={**self.about, **(about or {})},
         )
 
-    def predictions(self, dataset: SegmentationDataset) -> Predictions:
+    def predictions(self, dataset: "SegmentationDataset") -> "Predictions":
         """The class map of each of a data set's samples, at its label's own resolution.
 
         For `binseg.evaluation.evaluate.score`, which can also export them.
@@ -223,8 +253,14 @@ class Predictor:
         Raises:
             BinsegError: the data set has other classes than the model.
         """
+        from binseg.evaluation.evaluate import check_same_classes
+
         check_same_classes(self.labels, dataset.labels, self.source)
-        return network_predictions(self.network, self.preprocessing, self.protocol, self.device)
+
+        def predict(sample: "Sample") -> np.ndarray:
+            return self._class_map(sample.image, (sample.labels.shape[0], sample.labels.shape[1]))
+
+        return predict
 
     @property
     def about(self) -> dict[str, Any]:
@@ -237,15 +273,15 @@ class Predictor:
 
 
 def evaluate(
-    model: str | os.PathLike[str] | LoadedModel | Predictor,
-    dataset: SegmentationDataset,
+    model: "str | os.PathLike[str] | LoadedModel | Predictor",
+    dataset: "SegmentationDataset",
     *,
     protocol: Protocol = WHOLE,
     device: str = "auto",
     boundary_distance: float | None = DISTANCE,
     worst: int = 0,
     progress: bool = False,
-) -> Evaluation:
+) -> "Evaluation":
     """Score a model on a data set: `binseg.evaluate("model.safetensors", dataset)`.
 
     Args:
@@ -268,12 +304,14 @@ def evaluate(
     )
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def choose_device(name: str = "auto") -> "torch.device":
     """The device called `name`; "auto" is a CUDA GPU if there is one, else the CPU.
 
     Raises:
         BinsegError: torch does not know the name, or this machine has no such device.
     """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

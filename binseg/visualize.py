@@ -7,7 +7,6 @@ HW uint8 train ids with 255 (`IGNORE`) for pixels that have no label.
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -20,6 +19,9 @@ _PAPER = (255, 255, 255)
 _INK = (25, 25, 25)
 _FRAME = (120, 120, 120)
 _LONGEST_NAME = 32
+_FONT = "DejaVuSans.ttf"
+_STRIP = 256
+"""Rows that are mixed at a time, so that large pictures need no large numbers in between."""
 
 
 def colorize(class_map: np.ndarray, palette: Iterable[Sequence[int]]) -> np.ndarray:
@@ -36,8 +38,9 @@ def colorize(class_map: np.ndarray, palette: Iterable[Sequence[int]]) -> np.ndar
     table = np.full((256, 3), IGNORE_COLOR, dtype=np.uint8)
     table[: len(colors)] = colors
     # many times as fast as numpy's indexing
-    three = cv2.cvtColor(class_map, cv2.COLOR_GRAY2RGB)
-    return np.asarray(cv2.LUT(three, table[None]), np.uint8)
+    image = Image.fromarray(np.ascontiguousarray(class_map))
+    image.putpalette(table.tobytes())
+    return np.array(image.convert("RGB"))
 
 
 def overlay(
@@ -64,7 +67,11 @@ def overlay(
     if not 0.0 <= alpha <= 1.0:
         raise ValueError(f"alpha must lie in [0, 1], not {alpha}")
     colors = colorize(class_map, labels.palette)
-    return np.asarray(cv2.addWeighted(image, 1.0 - alpha, colors, alpha, 0.0), dtype=np.uint8)
+    for rows in _strips(len(image)):
+        mixed = image[rows] * np.float32(1 - alpha)
+        mixed += colors[rows] * np.float32(alpha)
+        colors[rows] = np.rint(mixed, out=mixed)
+    return colors
 
 
 def legend(
@@ -255,13 +262,17 @@ def _joined(pictures: Sequence[np.ndarray], axis: int, gap: int = 6) -> np.ndarr
     return canvas
 
 
+def _strips(rows: int) -> Iterable[slice]:
+    return (slice(start, start + _STRIP) for start in range(0, rows, _STRIP))
+
+
 def _into_view(picture: np.ndarray, longest: int, shortest: int = 240) -> np.ndarray:
     """The picture, shrunk to `longest` or magnified by a whole factor to about `shortest`."""
     height, width = picture.shape[:2]
     side = max(height, width)
     if side > longest:
         height, width = (max(1, round(length * longest / side)) for length in (height, width))
-        return resize_image(picture, (height, width))
+        return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
     factor = max(1, min(shortest, longest) // side)
     return picture.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else picture
 

@@ -66,7 +66,7 @@ def test_seconds_are_without_the_kernels_compilation(predictor, monkeypatch):
         clock[0] += 1
         return clock[0]
 
-    monkeypatch.setattr("binseg.predictor.backend_of", compile_kernels)
+    monkeypatch.setattr("binseg.kernels.dispatch.backend_of", compile_kernels)
     monkeypatch.setattr("time.perf_counter", tick)
     assert predictor(halves(8, 8)).seconds == 1
     dataset = ScenesDataset("val", 1, (32, 48))

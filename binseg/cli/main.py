@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from binseg.cli.config import with_shipped_configs
 from binseg.cli.missing import install_advice
 from binseg.cli.streams import show_any_text, terminated_in_order
 from binseg.cli.switches import in_parsers_spelling
@@ -78,6 +79,8 @@ COMMANDS = {
     "data prepare": _Command(
         "data_prepare:data_prepare", "download or check a benchmark's files", {"name": None}
     ),
+    "config ls": _Command("config:config_ls", "list the experiments' configurations"),
+    "config cp": _Command("config:config_cp", "copy one, to change it", {"name": None}),
     "bench": _Command(
         "bench:bench", "speed, size and memory beside fp32, bf16 and int8", {"network": "?"}
     ),
@@ -152,7 +155,7 @@ def _run(arguments: list[str]) -> int:
     command = COMMANDS[name]
     module, function_name = command.function.split(":")
     home = importlib.import_module(f"binseg.cli.{module}")
-    rest = arguments[words:]
+    rest = with_shipped_configs(arguments[words:])
     with contextlib.ExitStack() as stack:
         if name in ("train", "pretrain"):
             from binseg.cli.train import with_config_of_resumed_run
@@ -224,11 +227,7 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
         raise UsageError(f"{message} (see {prog} --help)") from error
     except SystemExit as error:  # --help
         return int(error.code or 0)
-    given = {
-        switches.get(key, key): value
-        for key, value in values.items(branches=True)
-        if "." not in key and key != "config"
-    }
+    given = {k: v for k, v in values.items(branches=True) if "." not in k and k != "config"}
     for old, new in _RENAMED.items():
         if (value := given.pop(old, None)) is not None:
             print(
@@ -236,7 +235,7 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
                 file=sys.stderr,
             )
             given[new] = value
-    return function(**given)
+    return function(**{switches.get(key, key): value for key, value in given.items()})
 
 
 def _item_type(hint: Any) -> Any:

@@ -13,7 +13,7 @@ from binseg.atomic import NoSpaceError
 from binseg.data.image_files import find_images, left_out_lines
 from binseg.distributed.processes import digest, joined
 from binseg.errors import BinsegError
-from binseg.evaluation.protocols import WHOLE, Protocol
+from binseg.inference.protocol import WHOLE, Protocol
 from binseg.lock import locked
 from binseg.prediction_folder import PredictionFolder
 from binseg.shipped import resolve
