@@ -12,7 +12,7 @@ import re
 import sys
 import typing
 from argparse import SUPPRESS, ArgumentError
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -227,7 +227,6 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
     arguments = in_parsers_spelling(arguments, switches, truths)
     for path in _config_files(arguments):
         _check_yaml(path)
-    arguments = [_with_underscores(text, hints) for text in arguments]
     try:
         values = parser.instantiate(parser.parse_args(arguments))
     except ArgumentError as error:
@@ -244,13 +243,6 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
             )
             given[new] = value
     return function(**{switches.get(key, key): value for key, value in given.items()})
-
-
-def _with_underscores(text: str, known: Mapping[str, Any]) -> str:
-    """An option spelt with dashes as the parser knows it."""
-    name, equals, value = text.removeprefix("--").partition("=")
-    plain = name.replace("-", "_")
-    return f"--{plain}{equals}{value}" if text.startswith("--") and plain in known else text
 
 
 def _item_type(hint: Any) -> Any:
