@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from binseg.data.config import DataConfig
+from binseg.data.image_files import left_out_lines
 from binseg.data.samples import SegmentationDataset
-from binseg.errors import BinsegError
+from binseg.errors import BinsegError, printable
 from binseg.evaluation.boundary import DISTANCE
 from binseg.evaluation.evaluate import Predictions, export_predictions, score
 from binseg.evaluation.export import Export
@@ -84,6 +85,9 @@ def evaluate(
         raise BinsegError(f"{export}: --export would overwrite --predictions; give another folder")
     with joined() as processes:
         dataset = data.open(split)
+        if processes.rank == 0:
+            for line in left_out_lines(dataset.left_out):
+                print(printable(line), file=sys.stderr)
         if official:
             check_official(data.name, dataset)
         said = {"name": data.name, "root": data.root, "split": split, "pictures": len(dataset)}
