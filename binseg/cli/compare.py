@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from binseg.compare.config import Comparison, LatencyConfig, networks_of
+from binseg.compare.config import Comparison, LatencyConfig, named, networks_of
 from binseg.data.config import DataConfig
-from binseg.packed.folding import Rest
+from binseg.lock import locked
+from binseg.program.file import OtherLayers
 from binseg.training.config import (
     BinarizationConfig,
     DistillationConfig,
@@ -28,18 +29,20 @@ def compare(
     distillation: DistillationConfig = DistillationConfig(),  # noqa: B008
     trainer: TrainerConfig = TrainerConfig(),  # noqa: B008
     seeds: list[int] | None = None,
-    rest: Rest = "fp32",
+    folds: dict[str, dict[str, Any]] | None = None,
+    other_layers: OtherLayers = "fp32",
     latency: LatencyConfig = LatencyConfig(),  # noqa: B008
-    reference: str | None = None,
-    against: str | None = None,
-    only: list[str] | None = None,
+    reference: str | int | None = None,
+    against: str | int | None = None,
+    only: list[str | int] | None = None,
     report: bool = False,
 ) -> int:
     """Train networks under one recipe, pack, score and time them, write one table and one chart.
 
     `binseg compare --config configs/compare/scenes.yaml --out runs/compare`. Ctrl-C stops; the same
     command goes on: finished networks are kept, the one at hand resumes from its checkpoint. --out
-    gets NAME/seedN run folders, results.json, results.md, results.csv and scatter.png.
+    gets NAME/seedN run folders (with folds NAME/seedN-FOLD), results.json, results.md, results.csv
+    and scatter.png.
 
     Args:
         out: folder, new or that of an earlier call with the same recipe.
@@ -53,7 +56,10 @@ def compare(
         distillation: teacher.
         trainer: how long and on what; its seed is one of --seeds.
         seeds: every network is trained once with each; null: 0.
-        rest: how binary networks are packed: fp32, bf16 or int8 for what is not 1 bit.
+        folds: name of a fold → the keys that differ in it, e.g. {0006R0: {data: {val_groups:
+            [0006R0]}}}: every network is trained once for each fold and seed, and its mIoU is the
+            mean over the folds.
+        other_layers: how binary networks are packed: fp32, bf16 or int8 for what is not 1 bit.
         latency: how time is measured.
         reference: row that networks without a full-precision twin in the table are compared with.
         against: row that the others' val mIoU is set against, seed by seed, in a column of its own.
@@ -74,15 +80,18 @@ def compare(
 
     recipe = Experiment(data, model, optimizer, loss, binarization, distillation, trainer)
     comparison = Comparison(
-        networks=networks_of(recipe, networks),
+        networks=networks_of(recipe, named(networks, "networks")),
         seeds=tuple(seeds or (0,)),
-        rest=rest,
+        folds={name: tree or {} for name, tree in named(folds or {}, "folds").items()},
+        other_layers=other_layers,
         latency=latency,
-        reference=reference,
-        against=against,
+        reference=None if reference is None else str(reference),
+        against=None if against is None else str(against),
     )
-    found = run_comparison(comparison, out, only=only, report=report)
-    written = write_report(found, comparison, recipe, out)
+    rows = None if only is None else [str(name) for name in only]
+    with locked(out):
+        found = run_comparison(comparison, out, only=rows, report=report)
+        written = write_report(found, comparison, recipe, out)
     Console(width=WIDTH, highlight=False).print(
         screen_table(found.rows, conditions(comparison)), markup=False
     )

@@ -48,6 +48,13 @@ class DatasetCheck:
                 optional = split == "test" and isinstance(error, MissingSplitError)
                 if not optional:
                     self._fault("arrangement", str(error))
+        for number, other in enumerate(config.merge, start=1):
+            try:
+                opened = other.open(self.report.labels, strict=False)
+            except BinsegError as error:
+                self._fault("arrangement", str(error))
+            else:
+                self._datasets[f"merge {number}, {other.name}"] = opened
 
     def __len__(self) -> int:
         """Samples to read."""
@@ -188,7 +195,8 @@ def _check_item(
     number: int,
 ) -> CheckedSample:
     split, index = items[number]
-    return check_sample(datasets[split], index, need_labels=need_labels)
+    # what is merged may have images of ignored classes alone
+    return check_sample(datasets[split], index, need_labels=need_labels and split in SPLITS)
 
 
 def _by_train_id(result: SplitReport) -> np.ndarray:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from binseg.data.augment import AugmentConfig
+from binseg.data.dataset_views import stretched
 from binseg.data.datasets import (
     DatasetOptions,
     SegmentationDataset,
@@ -11,6 +12,7 @@ from binseg.data.datasets import (
     dataset_labels,
 )
 from binseg.data.labels import LabelTable
+from binseg.data.merge import MergeConfig, check_repeat, check_stretch
 from binseg.errors import BinsegError
 
 
@@ -22,6 +24,10 @@ class DataConfig:
         name: data set: camvid, voc (PASCAL VOC 2012), cityscapes, folder (own pictures: images/,
             masks/, labels.yaml) or scenes (street scenes drawn on the fly, no files needed).
         root: folder of the data set; not needed for scenes.
+        merge: other data sets whose training images are trained on, too, with what their classes
+            become; scored is this data set alone.
+        repeat: how often each training image is seen in an epoch.
+        stretch: factor on the width of images that are stored squeezed, when they are read.
         classes: only these classes, in this order, like [background,cat,dog] or
             background,cat,dog; all other pixels are ignored. null: all.
         train_split: what is trained on: train; camvid, folder and voc: also trainval; voc: also
@@ -54,6 +60,9 @@ class DataConfig:
 
     name: str = "camvid"
     root: str | None = None
+    merge: list[MergeConfig] = field(default_factory=list)
+    repeat: int = 1
+    stretch: float = 1.0
     classes: list[str] | str | None = None
     train_split: str = "train"
     group_by: str | None = None
@@ -77,6 +86,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if _names(self.classes) == []:
             raise BinsegError("data.classes: names no class; leave it out for all of them")
+        check_repeat("data.repeat", self.repeat)
+        check_stretch("data.stretch", self.stretch)
         if self._held_out == []:
             raise BinsegError("data.val_groups: names no group; leave it out for a hashed split")
         short_side = 16 if self.short_side is None else self.short_side
@@ -146,7 +157,7 @@ class DataConfig:
             group_by=self.group_by,
             val_groups=self._held_out,
         )
-        return create_dataset(self.name, split, options)
+        return stretched(create_dataset(self.name, split, options), self.stretch)
 
 
 def _names(value: list[str] | str | None) -> list[str] | None:

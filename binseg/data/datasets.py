@@ -9,6 +9,7 @@ import numpy as np
 
 from binseg.data.camvid import CamVidDataset
 from binseg.data.cityscapes import CityscapesDataset
+from binseg.data.dataset_views import subset_of_classes
 from binseg.data.files import MissingSplitError, existing_root
 from binseg.data.folder import FolderDataset, folder_labels
 from binseg.data.groups import SEQUENCE, SEQUENCES, group_pattern, split_by_group
@@ -17,7 +18,6 @@ from binseg.data.labels import LabelTable, class_subset, get_label_table
 from binseg.data.parts import JoinedDatasets
 from binseg.data.samples import Sample, SegmentationDataset
 from binseg.data.scenes import draw_scene
-from binseg.data.subset import ClassSubset
 from binseg.data.voc import VOCDataset
 from binseg.errors import BinsegError, unknown_name
 
@@ -150,7 +150,7 @@ def create_dataset(name: str, split: str, options: DatasetOptions) -> Segmentati
         dataset = _train_and_val(name, options)
     else:
         dataset = DATASETS[name](options.train_split if split == "train" else split, options)
-    return ClassSubset(dataset, options.classes) if options.classes else dataset
+    return subset_of_classes(dataset, options.classes) if options.classes else dataset
 
 
 _JOINED_TRAINVAL = ("camvid", "folder")

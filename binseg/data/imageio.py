@@ -22,6 +22,7 @@ from PIL import (
 from binseg.atomic import atomic_path
 from binseg.data.image_files import IMAGE_SUFFIXES
 from binseg.data.image_formats import HEAD_BYTES, READ_FORMATS, format_of
+from binseg.data.jpeg_scans import MAX_SCANS, count_scans
 from binseg.data.labels import IGNORE, IGNORE_COLOR, Color
 from binseg.data.stored_values import BmpFile, stored_grey
 from binseg.data.unsupported import unsupported_kind, unsupported_values
@@ -76,6 +77,11 @@ def _opened(path: Path, max_pixels: int) -> Iterator[tuple[str, ImageFile.ImageF
                 kind = f" ({name})" if name else ""
                 what = f"not an image that binseg reads{kind}" if head else "empty file"
                 raise BinsegError(f"{path}: {what}; use {', '.join(READ_FORMATS[:-1])} or WebP")
+            if name == "JPEG" and count_scans(file) > MAX_SCANS:
+                raise BinsegError(
+                    f"{path}: a JPEG of more than {MAX_SCANS} scans, which takes too long to "
+                    "decode; save it again"
+                )
             with _OPENERS[name](file, str(path)) as image:
                 width, height = image.size
                 if width * height > max_pixels:
@@ -221,24 +227,15 @@ def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int
         return height, width
 
 
-def write_mask(
-    path: str | Path, class_map: np.ndarray, palette: Sequence[Color] | None = None
-) -> None:
-    """Write class ids as a palette PNG: viewers show colours, `read_mask` gives the ids back.
+def mask_image(class_map: np.ndarray, palette: Sequence[Color] | None = None) -> Image.Image:
+    """Class ids as a palette image: viewers show colours, `read_mask` gives the ids back.
 
     Args:
-        path: ends in .png; written whole or not at all.
         class_map: uint8 (H, W); 255 means ignored.
         palette: RGB colour by class id; None: grey values.
-
-    Raises:
-        BinsegError: another suffix, or the file cannot be written.
     """
     if class_map.dtype != np.uint8 or class_map.ndim != 2:
         raise ValueError(f"expected uint8 HW, not {class_map.dtype} {class_map.shape}")
-    path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise BinsegError(f"{path}: masks are written as PNG; let the name end in .png")
     image = Image.fromarray(class_map)
     if palette is not None:
         colors = np.zeros((256, 3), np.uint8)
@@ -246,6 +243,25 @@ def write_mask(
         if len(palette) <= IGNORE:
             colors[IGNORE] = IGNORE_COLOR
         image.putpalette(colors.tobytes())
+    return image
+
+
+def write_mask(
+    path: str | Path, class_map: np.ndarray, palette: Sequence[Color] | None = None
+) -> None:
+    """Write `mask_image` of class ids as a PNG.
+
+    Args:
+        path: ends in .png; written whole or not at all.
+        class_map, palette: see `mask_image`.
+
+    Raises:
+        BinsegError: another suffix, or the file cannot be written.
+    """
+    image = mask_image(class_map, palette)
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise BinsegError(f"{path}: masks are written as PNG; let the name end in .png")
     with atomic_path(path) as temporary:
         image.save(temporary, format="PNG")
 

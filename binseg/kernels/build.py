@@ -21,7 +21,17 @@ from typing import Literal
 import torch
 
 from binseg.kernels import isa
-from binseg.kernels.cache import CACHE, cache_folder, find, keep, locked, say, writable_folder
+from binseg.kernels.cache import (
+    CACHE,
+    cache_folder,
+    failed_when_new,
+    find,
+    keep,
+    locked,
+    note_failure,
+    say,
+    writable_folder,
+)
 from binseg.kernels.recipes import RECIPES, Recipe
 from binseg.kernels.toolchain import TORCH, BuildError, Tools, find_compiler, find_toolkit, run
 
@@ -55,19 +65,28 @@ def open_library(recipe: Recipe) -> Path:
     Raises:
         BuildError: it cannot be built or loaded.
     """
-    path = build(recipe)
-    try:
-        torch.ops.load_library(str(path))
-    except OSError:
-        path = build(recipe, again=True)
+    path = cached(recipe)
+    if path is not None:
         try:
             torch.ops.load_library(str(path))
+            return path
         except OSError as error:
-            raise BuildError(
-                f"{path}: cannot be loaded ({error.__cause__ or error}); set {CACHE} to a folder "
-                "that programs may run from"
-            ) from error
+            if failed_when_new(path):
+                raise _unloadable(path, error) from error
+    path = build(recipe, again=path is not None)
+    try:
+        torch.ops.load_library(str(path))
+    except OSError as error:
+        note_failure(path)
+        raise _unloadable(path, error) from error
     return path
+
+
+def _unloadable(path: Path, error: OSError) -> BuildError:
+    return BuildError(
+        f"{path}: cannot be loaded ({error.__cause__ or error}); set {CACHE} to a folder that "
+        "programs may run from"
+    )
 
 
 def cached(recipe: Recipe) -> Path | None:

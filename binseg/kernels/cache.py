@@ -1,13 +1,13 @@
 """Where compiled libraries are kept, each with a .sha256 beside it that holds its digest.
 
 Only a library whose digest agrees is found: a truncated one would not fail to load but crash the
-process. Files are put in place, and removed, by whoever holds the lock of their name.
+process. A library is code, so only those are found that nobody but this user and root can have put
+there. Files are put in place, and removed, by whoever holds the lock of their name.
 """
 
 import errno
 import hashlib
 import os
-import stat
 import sys
 import tempfile
 import time
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from binseg.kernels.ownership import why_untrusted
 from binseg.kernels.toolchain import TIMEOUT, BuildError, time_limit
 
 CACHE = "BINSEG_CACHE"
@@ -38,56 +39,82 @@ def cache_folder() -> Path:
 def find(pattern: str) -> Path | None:
     """The first whole library whose file name matches `pattern`; it counts as used now.
 
+    Libraries that another user can have put there, and those in folders that programs may not run
+    from, are not found.
+
     Raises:
         BuildError: there is no place for a cache.
     """
-    fallback = _fallback_folder()
-    for folder in (cache_folder(), *([fallback] if fallback else [])):
-        for library in sorted(folder.glob(f"{pattern}.so")):
+    for folder in (cache_folder(), _fallback_folder()):
+        # what is loaded must not lead through a link that somebody turns round after the look
+        place = folder.resolve()
+        if _why_unfit(place):
+            continue
+        for library in sorted(place.glob(f"{pattern}.so")):
             with suppress(OSError, UnicodeError):
-                if _digest_file(library).read_text() == _digest(library):
+                digest = _digest_file(library)
+                if why_untrusted(library) or why_untrusted(digest):
+                    continue
+                if digest.read_text() == _digest(library):
                     _touch(library)
                     return library
     return None
 
 
 def writable_folder(name: str) -> Path:
-    """The cache folder, or one among the temporary files if that cannot be written.
+    """The cache folder, or one among the temporary files if that does not serve.
+
+    It can be written by this user, by nobody else but root, and programs may run from it.
 
     Raises:
         BuildError: there is no place for a cache.
-        OSError: it cannot be written, and no other can.
+        OSError: it cannot be written, and no other serves.
     """
     folder = cache_folder()
     try:
         _try_to_write(folder, name)
+        where, why = folder, _why_unfit(folder.resolve())
+        fault: Exception = BuildError(
+            f"{folder}: {why}; set {CACHE} to a folder of your own that programs may run from"
+        )
     except OSError as error:
-        fallback = _fallback_folder(make=True)
-        if fallback is None or error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        say(f"{error.filename or folder}: cannot be written, the kernels go to {fallback}")
-        folder = fallback
-        _try_to_write(folder, name)
-    return folder
+        where, why, fault = Path(error.filename or folder), "cannot be written", error
+    if why is None:
+        return folder
+    fallback = _fallback_folder()
+    try:
+        _try_to_write(fallback, name)
+    except OSError:
+        raise fault from None
+    if _why_unfit(fallback.resolve()):
+        raise fault
+    say(f"{where}: {why}, the kernels go to {fallback}")
+    return fallback
 
 
 def _try_to_write(folder: Path, name: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder), _lock_file(folder, name).open("a"):
         pass
 
 
-def _fallback_folder(*, make: bool = False) -> Path | None:
-    """A folder among the temporary files that is this user's alone, if there is one."""
-    with suppress(OSError):
-        folder = Path(tempfile.gettempdir()) / f"binseg-{os.getuid()}"
-        if make:
-            folder.mkdir(mode=0o700, exist_ok=True)
-        status = folder.lstat()
-        # anybody could have put a folder or a link, and libraries to load, in this place
-        if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid():
-            return None if status.st_mode & 0o022 else folder
-    return None
+def _fallback_folder() -> Path:
+    """A folder of this user's among the temporary files."""
+    return Path(tempfile.gettempdir()) / f"binseg-{os.getuid()}"
+
+
+def _why_unfit(folder: Path) -> str | None:
+    """Why no library is kept in or loaded from a folder; None if it serves, or is not there."""
+    try:
+        if os.statvfs(folder).f_flag & getattr(os, "ST_NOEXEC", 0):
+            return "programs may not run from it"
+        return why_untrusted(folder)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 @contextmanager
@@ -142,6 +169,20 @@ def keep(made: Path, library: Path) -> None:
             if other != library and other.stat().st_mtime < oldest:
                 other.unlink()
                 _digest_file(other).unlink()
+                _failure_file(other).unlink()
+
+
+def note_failure(library: Path) -> None:
+    """Remember that a library could not be loaded although it was new."""
+    with suppress(OSError):
+        _failure_file(library).write_text(_digest(library))
+
+
+def failed_when_new(library: Path) -> bool:
+    """Whether to compile it again would give the same library, which cannot be loaded."""
+    with suppress(OSError, UnicodeError):
+        return _failure_file(library).read_text() == _digest(library)
+    return False
 
 
 def say(text: str) -> None:
@@ -155,6 +196,10 @@ def _lock_file(folder: Path, name: str) -> Path:
 
 def _digest_file(library: Path) -> Path:
     return library.with_suffix(".sha256")
+
+
+def _failure_file(library: Path) -> Path:
+    return library.with_suffix(".failed")
 
 
 def _digest(path: Path) -> str:

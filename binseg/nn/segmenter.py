@@ -1,13 +1,15 @@
 """Backbone + head = `Segmenter`; `create_model` builds one from names and numbers."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from binseg.errors import BinsegError, unknown_name
 from binseg.nn.backbones import Backbone, create_backbone, list_backbones
+from binseg.nn.baselines import BASELINES
 from binseg.nn.heads import HEADS, create_head, resize_logits
+from binseg.nn.shapes import crop_to
 from binseg.nn.smp_grids import padded
 from binseg.nn.smp_models import SMP_MODELS, create_smp_network
 
@@ -70,13 +72,15 @@ class SmpSegmenter(Segmenter):
         return backbone if isinstance(backbone, Backbone) else None
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        return self.network(padded(x))[..., :height, :width]
+        network = cast(Any, self.network)
+        # what smp's own forward does after a check of sizes that padding makes superfluous
+        features = network.encoder(padded(x))
+        return crop_to(network.segmentation_head(network.decoder(features)), x)
 
 
 def list_models() -> list[str]:
     """Names that `create_model` takes."""
-    return sorted([*list_backbones(), *SMP_MODELS])
+    return sorted([*list_backbones(), *SMP_MODELS, *BASELINES])
 
 
 def create_model(
@@ -95,8 +99,8 @@ def create_model(
             segmentation-models-pytorch, which take `encoder` and `encoder_weights`, and the
             backbone's options where the encoder is "binseg-" and a backbone's name.
         num_classes: channels of the logits.
-        head: "fcn" (dilated; the default), "fcn32s", "fcn16s", "fcn8s", "fcn4s" or
-            "deeplabv3".
+        head: "fcn" (dilated; the default), "fcn32s", "fcn16s", "fcn8s", "fcn4s",
+            "unet" (binary decoder) or "deeplabv3".
         output_stride: 8, 16 or 32 input pixels to one of the last stage; None for what the head
             is meant for (8 for "fcn" and "deeplabv3", 32 for the others).
         head_options: see `binseg.nn.heads.FCNHead` (`kernel_size`, `dropout`) and
@@ -114,6 +118,12 @@ def create_model(
             if value is not None:
                 options[option] = value
         return _create_smp(name, num_classes, **options, **(head_options or {}))
+    if name in BASELINES:
+        return _create_baseline(
+            name,
+            num_classes,
+            {"head": head, "output_stride": output_stride, **options, **(head_options or {})},
+        )
     if name not in list_backbones():
         raise unknown_name("model", name, list_models())
     head = "fcn" if head is None else head
@@ -129,7 +139,7 @@ def create_model(
             backbone.channels,
             num_classes,
             output_stride=backbone.strides[-1],
-            precision=options.get("precision", "binary"),
+            backbone_options=options,
             **head_options,
         ),
         {
@@ -140,6 +150,21 @@ def create_model(
             "head_options": head_options,
             **options,
         },
+    )
+
+
+def _create_baseline(name: str, num_classes: int, options: dict[str, Any]) -> BackboneSegmenter:
+    # it is full precision, and may be told so
+    given = {
+        key: value
+        for key, value in options.items()
+        if value is not None and (key, value) != ("precision", "full")
+    }
+    if given:
+        raise BinsegError(f"{name} has no options, so {', '.join(sorted(given))} cannot be set")
+    baseline = BASELINES[name]
+    return BackboneSegmenter(
+        baseline.backbone(), baseline.head(num_classes), {"name": name, "num_classes": num_classes}
     )
 
 

@@ -234,18 +234,35 @@ def test_a_spoilt_library_is_built_again(recipe, compiler, spoil):
     assert answer(path) == 42
 
 
-def test_a_library_that_never_loads_is_built_twice_and_no_more(recipe, compiler, monkeypatch):
-    tries = []
-
+def test_a_library_that_never_loads_is_built_once_and_remembered(recipe, compiler, monkeypatch):
     def refuse(path):
-        tries.append(path)
         raise OSError("no")
 
-    monkeypatch.setattr(torch.ops, "load_library", refuse)
-    with pytest.raises(BuildError, match="cannot be loaded"):
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.ops, "load_library", refuse)
+            with pytest.raises(BuildError, match="cannot be loaded"):
+                build.open_library(recipe)
+    assert len(compiler.calls) == CALLS
+    # once what hindered it is gone, it serves
+    assert answer(build.open_library(recipe)) == 42
+    assert len(compiler.calls) == CALLS
+
+
+def test_a_cache_that_programs_may_not_run_from_is_seen_before_compiling(
+    recipe, compiler, monkeypatch, tmp_path
+):
+    real = os.statvfs
+
+    def statvfs(path):
+        fields = list(real(path))
+        fields[8] |= os.ST_NOEXEC
+        return os.statvfs_result(fields)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    with pytest.raises(BuildError, match=f"programs may not run from it; set {cache.CACHE}"):
         build.open_library(recipe)
-    assert len(tries) == 2
-    assert len(compiler.calls) == 2 * CALLS
+    assert compiler.calls == []
 
 
 def test_what_failed_once_is_not_tried_again(recipe, compiler):

@@ -112,6 +112,132 @@ def test_a_temporary_folder_that_others_can_write_to_is_not_used(fallback):
         cache.writable_folder("cpu")
 
 
+STRANGER = 54321
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
+
+
+def give_away(path: Path) -> None:
+    os.chown(path, STRANGER, STRANGER)
+
+
+def share(path: Path) -> None:
+    path.chmod(path.stat().st_mode | 0o002)
+
+
+def share_with_group(path: Path) -> None:
+    os.chown(path, -1, STRANGER)
+    path.chmod(path.stat().st_mode | 0o020)
+
+
+def link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to(path.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize(
+    "expose",
+    [
+        pytest.param(give_away, marks=as_root),
+        share,
+        pytest.param(share_with_group, marks=as_root),
+    ],
+)
+@pytest.mark.parametrize("what", ["parent", "folder", "library", "digest"])
+def test_what_another_user_can_have_put_there_is_not_found(folder, monkeypatch, what, expose):
+    monkeypatch.setenv(cache.CACHE, str(folder / "below"))
+    library = put(folder / "below", "cpu-1-a.so")
+    assert cache.find("cpu-*") == library
+    expose(
+        {
+            "parent": folder,
+            "folder": folder / "below",
+            "library": library,
+            "digest": library.with_suffix(".sha256"),
+        }[what]
+    )
+    assert cache.find("cpu-*") is None
+
+
+@pytest.mark.parametrize("which", [".so", ".sha256"])
+def test_a_link_in_place_of_a_library_is_not_followed(folder, which):
+    link(put(folder, "cpu-1-a.so").with_suffix(which))
+    assert cache.find("cpu-*") is None
+
+
+def test_what_is_found_leads_through_no_link(folder, tmp_path, monkeypatch):
+    library = put(folder, "cpu-1-a.so")
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.setenv(cache.CACHE, str(tmp_path / "link"))
+    assert cache.find("cpu-*") == library
+
+
+def test_a_sticky_folder_of_everybody_serves(folder, monkeypatch):
+    library = put(folder / "own", "cpu-1-a.so")
+    folder.chmod(0o1777)
+    monkeypatch.setenv(cache.CACHE, str(folder / "own"))
+    assert cache.find("cpu-*") == library
+    folder.chmod(0o777)
+    assert cache.find("cpu-*") is None
+
+
+@pytest.mark.parametrize(
+    ("expose", "why"),
+    [
+        pytest.param(give_away, "belongs to another user", marks=as_root),
+        (share, "can be written by other users"),
+    ],
+)
+def test_where_the_cache_is_not_safe_a_temporary_folder_serves(
+    folder, tmp_path, capfd, expose, why
+):
+    put(folder, "cpu-1-a.so")
+    expose(folder)
+    other = cache.writable_folder("cpu")
+    assert other == tmp_path / f"binseg-{os.getuid()}"
+    assert capfd.readouterr().err == f"binseg: {folder}: {why}, the kernels go to {other}\n"
+    put(other, "cpu-1-a.so", "another library")
+    assert cache.find("cpu-*") == other / "cpu-1-a.so"
+
+
+@pytest.fixture
+def noexec(monkeypatch):
+    """A set of folders in which programs may not run."""
+    folders = set()
+    real = os.statvfs
+
+    def statvfs(path):
+        found = real(path)
+        if Path(path) not in folders:
+            return found
+        fields = list(found)
+        fields[8] |= os.ST_NOEXEC
+        return os.statvfs_result(fields)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    return folders
+
+
+def test_where_programs_may_not_run_a_temporary_folder_serves(folder, tmp_path, noexec, capfd):
+    put(folder, "cpu-1-a.so")
+    noexec.add(folder)
+    assert cache.find("cpu-*") is None
+    other = cache.writable_folder("cpu")
+    assert other == tmp_path / f"binseg-{os.getuid()}"
+    assert "programs may not run from it, the kernels go to" in capfd.readouterr().err
+    noexec.add(other)
+    with pytest.raises(BuildError, match=rf"{folder}: programs may not run .*set {cache.CACHE}"):
+        cache.writable_folder("cpu")
+
+
+def test_a_new_cache_is_this_users_alone(folder):
+    before = os.umask(0o002)
+    try:
+        assert cache.writable_folder("cpu") == folder
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_full_disk_does_not_send_the_kernels_elsewhere(folder, monkeypatch):
     def full(dir):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(dir))
