@@ -90,6 +90,7 @@ struct Avx2 {
   static constexpr int kLanes = 8;
   static constexpr int kBitVectors = 8, kByteVectors = 4;
   static constexpr int kPoolVectors = 4, kPoolPixels = 2;
+  static constexpr int kMergePixels = 2;
   static constexpr int kGroup = 2;
   static constexpr int kBitWeight = 1, kByteWeight = 4;  // bytes of one channel in one half word
   // bits: 8 vectors of byte-wide counts, 2 weights, a table; bytes: 8 sums
