@@ -9,8 +9,7 @@ namespace {
 struct Avx512 {
   using Int = __m512i;
   using Float = __m512;
-  static constexpr Arrangement kBits = Arrangement::kLanes;
-  static constexpr bool kSplitBytes = false;
+  static constexpr bool kUnpacks = false;
   static constexpr int kLanes = 16;
   static constexpr int kBitVectors = 4, kByteVectors = 4;
   static constexpr int kPoolVectors = 2, kPoolPixels = 10;
