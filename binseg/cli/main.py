@@ -43,6 +43,17 @@ COMMANDS = {
     "evaluate": _Command("evaluate:evaluate", "score a model on labelled pictures", {"model": "?"}),
     "predict": _Command("predict:predict", "segment pictures", {"model": None, "pictures": "+"}),
     "pack": _Command("pack:pack", "write a trained network as bits", {"model": None}),
+    "export": _Command(
+        "export:export", "write a trained network as ONNX or for OpenVINO", {"model": None}
+    ),
+    "push": _Command(
+        "push:push", "upload a model to the Hugging Face Hub", {"model": None, "name": None}
+    ),
+    "data import": _Command(
+        "data_import:data_import",
+        "turn annotations of another tool into a folder to train on",
+        {"source": None},
+    ),
     "data check": _Command("data_check:data_check", "look for faults in a data set"),
     "data show": _Command("data_show:data_show", "write samples as a training sees them"),
     "data bench": _Command("data_bench:data_bench", "how fast pictures are loaded, and why"),

@@ -1,5 +1,6 @@
 """`binseg pack`: a trained network to a file of bits."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -112,10 +113,15 @@ class _PictureError(BinsegError):
 def _files(patterns: list[Path] | None) -> _Pictures | None:
     if not patterns:
         return None
-    from binseg.data.imageio import expand_paths, read_image
+    from binseg.data.image_files import find_all_images, left_out_lines
+    from binseg.data.imageio import read_image
 
-    paths = expand_paths(patterns)
-    readers = [lambda path=path: read_image(path) for path in paths]
+    found = find_all_images(patterns)
+    for line in left_out_lines(found.left_out):
+        print(line, file=sys.stderr)
+    if not found.images:
+        raise BinsegError(f"{patterns[0]}: no image that can be read; see above")
+    readers = [lambda path=path: read_image(path) for path in found.images]
     return f"{patterns[0]}{' …' if len(patterns) > 1 else ''}", readers
 
 

@@ -102,9 +102,10 @@ class SegmentationData(ResumableData):
         """In words, how many pictures are trained on, beside the number of the full set."""
         train, val = self.train_set.dataset, self.val_set.dataset
         split = "" if self.config.train_split == "train" else f" ({self.config.train_split})"
+        split += f" ({train.arrangement})" if train.arrangement else ""
         return (
             f"{self.labels.name}: {told_size(train)} for training{split}, "
-            f"{told_size(val)} for scoring"
+            f"{told_size(val)} for scoring{f' ({val.arrangement})' if val.arrangement else ''}"
         )
 
     # --- loaders ------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ class ClassSubset:
         self.dataset = dataset
         self.labels = class_subset(dataset.labels, names)
         self.faults, self.expected = dataset.faults, dataset.expected
+        self.left_out, self.arrangement = dataset.left_out, dataset.arrangement
         self.labelled = dataset.labelled
         self._lookup = np.full(256, IGNORE, np.uint8)
         for train, name in enumerate(names):
@@ -44,6 +45,9 @@ class ClassSubset:
 
     def sample_name(self, index: int) -> str:
         return self.dataset.sample_name(index)
+
+    def sample_key(self, index: int) -> str:
+        return self.dataset.sample_key(index)
 
     def sample_size(self, index: int) -> tuple[int, int]:
         return self.dataset.sample_size(index)

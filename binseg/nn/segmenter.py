@@ -1,6 +1,6 @@
 """Backbone + head = `Segmenter`; `create_model` builds one from names and numbers."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from binseg.errors import BinsegError, unknown_name
 from binseg.nn.backbones import Backbone, create_backbone, list_backbones
 from binseg.nn.heads import HEADS, create_head, resize_logits
+from binseg.nn.shapes import crop_to
 from binseg.nn.smp_grids import padded
 from binseg.nn.smp_models import SMP_MODELS, create_smp_network
 
@@ -70,8 +71,10 @@ class SmpSegmenter(Segmenter):
         return backbone if isinstance(backbone, Backbone) else None
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        return self.network(padded(x))[..., :height, :width]
+        network = cast(Any, self.network)
+        # what smp's own forward does after a check of sizes that padding makes superfluous
+        features = network.encoder(padded(x))
+        return crop_to(network.segmentation_head(network.decoder(features)), x)
 
 
 def list_models() -> list[str]:

@@ -1,5 +1,6 @@
 """A run's folder: what may be in it, and how its configuration is written and compared."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ def _must_stay(key: str, before: Any, now: Any) -> bool:
     steady = (
         "data.name",
         "data.classes",
+        "data.group_by",
+        "data.val_groups",
         "data.scenes_size",
         "optimizer.name",
         "trainer.accumulate",
@@ -86,4 +89,15 @@ def write_config(recipe: Recipe, folder: Path) -> None:
         for leftover in folder.glob(f".{Path(name).stem}-*"):  # killed while it wrote
             leftover.unlink()
     with atomic_path(folder / CONFIG) as temporary:
-        temporary.write_text(yaml.safe_dump(to_plain(recipe), sort_keys=False))
+        temporary.write_text(yaml.dump(to_plain(recipe), Dumper=_Dumper, sort_keys=False))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text such as 0016E5, which jsonargparse, unlike PyYAML, reads back as a number."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)

@@ -320,7 +320,7 @@ class TestBenchmarks:
             *("--predictions", str(masks)),
         )
         assert codes == [1, 1]
-        assert "not a picture that binseg reads" in (tmp_path / "0.err").read_text()
+        assert "not an image that binseg reads" in (tmp_path / "0.err").read_text()
         assert (tmp_path / "0.err").read_text().count("binseg: error:") == 1
         assert "error" not in (tmp_path / "1.err").read_text()
 

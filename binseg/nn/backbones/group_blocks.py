@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from binseg.nn.backbones.group_units import ConvUnit, GroupDownsample
 from binseg.nn.backbones.groupnet_options import GroupNetOptions
 from binseg.nn.backbones.stages import average_pool
-from binseg.nn.bases import create_lambdas, merge_bases
+from binseg.nn.bases import create_lambdas, gate_branches, merge_bases
+from binseg.nn.shapes import mean_of_neighbours
 
 BOTTLENECK_EXPANSION = 4
 
@@ -84,9 +85,7 @@ class GroupBlock(nn.Module):
     def _gate(self, branches: Tensor, merged: Tensor) -> Tensor:
         if self.theta is None:
             return branches
-        gate = torch.sigmoid(self.theta).view(1, -1, 1, 1, 1).to(branches.dtype)
-        own = branches.unflatten(1, (self.bases, -1))
-        return torch.lerp(merged.unsqueeze(1).to(own.dtype), own, gate).flatten(1, 2)
+        return gate_branches(branches, merged, self.theta, self.bases)
 
 
 class BasicGroupBlock(GroupBlock):
@@ -144,7 +143,7 @@ class BottleneckGroupBlock(GroupBlock):
     def _branches(self, x: Tensor, shortcut: Tensor) -> Tensor:
         out = self.unit1(x)
         if self.shortcut_each:
-            out = out + self._spread(x.unflatten(1, (-1, self.narrowing)).mean(dim=2))
+            out = out + self._spread(mean_of_neighbours(x, self.narrowing))
         before, out = out, self.unit2(out)
         if self.shortcut_each:
             out = out + self.pool(before)

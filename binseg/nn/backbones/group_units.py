@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from binseg.nn.backbones.groupnet_options import GroupNetOptions, Nonlinearity
 from binseg.nn.backbones.stages import real_downsample
-from binseg.nn.bases import BaseSum
+from binseg.nn.bases import BaseSum, join_branches, part_branches
 from binseg.nn.layers import BinaryConv2d
 
 
@@ -85,8 +85,7 @@ class GroupDownsample(nn.Module):
         """(N, branches·C_in, H, W) → (N, branches·C_out, ⌈H / stride⌉, ⌈W / stride⌉)."""
         if branches == 1:
             return self.layers(x)
-        folded = x.unflatten(1, (branches, -1)).flatten(0, 1)
-        return self.layers(folded).unflatten(0, (-1, branches)).flatten(1, 2)
+        return join_branches(self.layers(part_branches(x, branches)), branches)
 
 
 def _nonlinearity(name: Nonlinearity, channels: int) -> nn.Module:

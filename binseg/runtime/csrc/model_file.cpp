@@ -46,6 +46,15 @@ int64_t offset(const Json& number, int64_t most) {
   return static_cast<int64_t>(number.number);
 }
 
+bool is_finite(const Tensor& tensor) {
+  if (tensor.dtype != Dtype::kF32 && tensor.dtype != Dtype::kBf16) return true;
+  const int64_t bytes = tensor.dtype == Dtype::kF32 ? 4 : 2;
+  for (const uint8_t* last = tensor.data + bytes - 1; last < tensor.data + tensor.count * bytes;
+       last += bytes)
+    if ((last[0] & 0x7F) == 0x7F && (last[-1] & 0x80)) return false;
+  return true;
+}
+
 Tensor read_tensor(const std::string& name, const Json& json, const uint8_t* data, int64_t room,
                    std::pair<int64_t, int64_t>& range) {
   const Json *dtype = json.get("dtype"), *shape = json.get("shape"),
@@ -65,6 +74,7 @@ Tensor read_tensor(const std::string& name, const Json& json, const uint8_t* dat
   if (range.first > range.second || range.second - range.first != times(tensor.count, known->bytes))
     fail("tensor '" + name + "' has a shape that its bytes do not fill");
   tensor.data = data + range.first;
+  if (!is_finite(tensor)) fail("tensor '" + name + "' holds nan or infinity");
   return tensor;
 }
 

@@ -17,11 +17,12 @@ struct PoolRows {
 };
 
 template <class Isa, int P, int V>
-inline void pool_tile(const ConvArgs& a, const uint8_t* const* taps, int64_t block, int64_t first,
-                      int64_t y, int64_t x, bool finishes, bool starts, PoolRows<Isa>& rows) {
+inline void pool_tile(const ConvArgs& a, const uint8_t* const* taps, int64_t base, int64_t block,
+                      int64_t first, int64_t y, int64_t x, bool finishes, bool starts,
+                      PoolRows<Isa>& rows) {
   using Int = typename Isa::Int;
-  const char* weight =
-      static_cast<const char*>(a.weight) + block * a.weight_block + first * Isa::kByteWeight;
+  const char* weight = static_cast<const char*>(a.weight) + base * a.weight_base +
+                       block * a.weight_block + first * Isa::kByteWeight;
   Int sums[P][V];
   Isa::template multiply<P, V>(sums, a, weight, taps, x);
   // column x is even: maxima of columns (x - 1, x, x + 1), (x + 1, x + 2, x + 3), …
@@ -59,9 +60,9 @@ inline void pool_tile(const ConvArgs& a, const uint8_t* const* taps, int64_t blo
     });
   }
   if (!finishes) return;
-  const Group<Isa, Q, V> at(a.finish, 0, block * kBlock + first, y / 2, x / 2);
+  const Group<Isa, Q, V> at(a.finish, base, block * kBlock + first, y / 2, x / 2);
   typename Isa::Float values[Q][V];
-  curve_values<Isa, Q, V>(a, 0, block, first, across, values);
+  curve_values<Isa, Q, V>(a, base, block, first, across, values);
   finish_group<Isa, Q, V>(a.finish, at, values);
 }
 
@@ -80,22 +81,23 @@ void convolve_and_pool(const ConvArgs& a, int64_t begin, int64_t end, void* memo
   typename Isa::template Rows<true> unpacked(a, scratch);
   const int64_t first_row = begin > 0 ? 2 * begin - 1 : 0;
   const int64_t last_row = least(a.out_height, 2 * end);
-  for (int64_t block = 0; block < a.blocks; ++block) {
+  for (int64_t pass = 0; pass < a.bases * a.blocks; ++pass) {
+    const int64_t base = pass / a.blocks, block = pass % a.blocks;
     const int64_t channels = least(kBlock, a.out_channels - block * kBlock);
     for (int64_t first = 0; first < (channels + 31) / 32 * 32; first += V * Isa::kLanes) {
       for (int64_t y = first_row; y < last_row; ++y) {
         unpacked.clear();
-        locate_taps(a, y, 0, unpacked, taps);
+        locate_taps(a, y, base, unpacked, taps);
         // an odd row ends a pooled one, but for the one before the first; so does the last row
         const bool finishes = y >= 2 * begin && (y % 2 == 1 || y + 1 == a.out_height);
         const bool starts = y == 0;
         int64_t x = 0;
         for (; x + P <= a.out_width; x += P)
-          pool_tile<Isa, P, V>(a, taps, block, first, y, x, finishes, starts, rows);
+          pool_tile<Isa, P, V>(a, taps, base, block, first, y, x, finishes, starts, rows);
         for (; x + 2 <= a.out_width; x += 2)
-          pool_tile<Isa, 2, V>(a, taps, block, first, y, x, finishes, starts, rows);
+          pool_tile<Isa, 2, V>(a, taps, base, block, first, y, x, finishes, starts, rows);
         if (x < a.out_width)
-          pool_tile<Isa, 1, V>(a, taps, block, first, y, x, finishes, starts, rows);
+          pool_tile<Isa, 1, V>(a, taps, base, block, first, y, x, finishes, starts, rows);
       }
     }
   }

@@ -24,7 +24,7 @@ struct PointArgs {
   What what;
   RealMap x;
   RealMap other;         // row and pixel are 0 where it is (1, 1, C)
-  const uint8_t* image;  // [height][image_row bytes]: four bytes a pixel, of which three are used
+  const uint8_t* image;  // [height][image_row bytes], three bytes a pixel
   int64_t image_row;
   const float *scale, *shift;
   int64_t width;
@@ -71,6 +71,25 @@ struct ResizeArgs {
   Finish finish;
 };
 
+// Means over parts of x of nearly equal size.
+struct AdaptivePoolArgs {
+  RealMap x;
+  int64_t height, in_width, out_height, width, channels;
+  Finish finish;
+};
+
+// y = fma((x - mean) * inverse, scale, shift), with the mean and deviation of groups of channels,
+// over the whole map or at each pixel.
+struct GroupNormArgs {
+  RealMap x;
+  int64_t height, width, channels, groups;
+  bool each_pixel;
+  double epsilon;
+  double *mean, *inverse;  // [groups], of the whole map
+  const float *scale, *shift;
+  Finish finish;
+};
+
 // One pixel; a call does channels [begin * kFilled, end * kFilled) of x.
 struct SpatialMeanArgs {
   RealMap x;
@@ -94,6 +113,10 @@ struct RowKernels {
   void (*window)(const WindowArgs&, int64_t begin, int64_t end, void* scratch);
   void (*resize)(const ResizeArgs&, int64_t begin, int64_t end, void* scratch);
   void (*spatial_mean)(const SpatialMeanArgs&, int64_t begin, int64_t end, void* scratch);
+  void (*adaptive_pool)(const AdaptivePoolArgs&, int64_t begin, int64_t end, void* scratch);
+  // of groups, then of rows
+  void (*group_moments)(const GroupNormArgs&, int64_t begin, int64_t end, void* scratch);
+  void (*group_norm)(const GroupNormArgs&, int64_t begin, int64_t end, void* scratch);
   void (*channel_mean)(const ChannelMeanArgs&, int64_t begin, int64_t end, void* scratch);
 };
 

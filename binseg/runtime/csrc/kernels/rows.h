@@ -27,6 +27,17 @@ inline void read_channels(const RealMap& map, int64_t at, int64_t count, float* 
   }
 }
 
+// Adds them to `to`.
+inline void add_channels(const RealMap& map, int64_t at, int64_t count, float* to) {
+  if (map.bfloat16) {
+    const uint16_t* from = halves_at(map, at);
+    for (int64_t i = 0; i < count; ++i) to[i] += from_bfloat16(from[i]);
+  } else {
+    const float* from = floats_at(map, at);
+    for (int64_t i = 0; i < count; ++i) to[i] += from[i];
+  }
+}
+
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 inline int to_lanes(int64_t left, int lanes) {
@@ -105,37 +116,42 @@ void activate(const Finish& f, float* y, int64_t count) {
   }
 }
 
-// Calls g(element of the map, results) for each base of each pixel.
+// Calls g(element of the map, results, how many) for the results: all at once where the map has no
+// gaps, else for each pixel or base.
 template <class G>
-inline void each_base(const Finish& f, const RealMap& map, float* y, int64_t row, int64_t x,
-                      int64_t count, G&& g) {
-  for (int64_t p = 0; p < count; ++p)
+inline void each_run(const Finish& f, const RealMap& map, float* y, int64_t row, int64_t x,
+                     int64_t count, G&& g) {
+  const int64_t all = f.bases * f.channels;
+  const bool whole = f.bases == 1 || map.base_step == f.channels;
+  const int64_t at = row * map.row + x * map.pixel;
+  if (whole && map.pixel == all) return g(at, y, count * all);
+  for (int64_t p = 0; p < count; ++p) {
+    if (whole) {
+      g(at + p * map.pixel, y, all);
+      y += all;
+      continue;
+    }
     for (int64_t b = 0; b < f.bases; ++b, y += f.channels)
-      g(row * map.row + (x + p) * map.pixel + b * map.base_step, y);
+      g(at + p * map.pixel + b * map.base_step, y, f.channels);
+  }
 }
 
 inline void add_map(const Finish& f, const RealMap& map, float* y, int64_t row, int64_t x,
                     int64_t count) {
-  each_base(f, map, y, row, x, count, [&](int64_t at, float* to) {
-    if (map.bfloat16) {
-      const uint16_t* from = halves_at(map, at);
-      for (int64_t c = 0; c < f.channels; ++c) to[c] += from_bfloat16(from[c]);
-    } else {
-      const float* from = floats_at(map, at);
-      for (int64_t c = 0; c < f.channels; ++c) to[c] += from[c];
-    }
+  each_run(f, map, y, row, x, count, [&](int64_t at, float* to, int64_t length) {
+    add_channels(map, at, length, to);
   });
 }
 
 inline void store_map(const Finish& f, const RealMap& map, float* y, int64_t row, int64_t x,
                       int64_t count) {
-  each_base(f, map, y, row, x, count, [&](int64_t at, const float* from) {
+  each_run(f, map, y, row, x, count, [&](int64_t at, const float* from, int64_t length) {
     if (map.bfloat16) {
       auto* to = static_cast<uint16_t*>(map.data) + at;
-      for (int64_t c = 0; c < f.channels; ++c) to[c] = to_bfloat16(from[c]);
+      for (int64_t i = 0; i < length; ++i) to[i] = to_bfloat16(from[i]);
     } else {
-      auto* to = static_cast<float*>(map.data) + at;
-      for (int64_t c = 0; c < f.channels; ++c) to[c] = from[c];
+      __builtin_memcpy(static_cast<float*>(map.data) + at, from,
+                       static_cast<size_t>(length) * sizeof(float));
     }
   });
 }
@@ -206,6 +222,17 @@ inline void each_piece(const Finish& f, int64_t row, int64_t width, float* y, Ma
   }
 }
 
+// y = fma(y, scale, shift).
+template <class Isa>
+inline void scale_channels(float* y, const float* scale, const float* shift, int64_t channels) {
+  for (int64_t c = 0; c < channels; c += Isa::kLanes) {
+    const int lanes = to_lanes(channels - c, Isa::kLanes);
+    const auto v =
+        Isa::fma(load_lanes<Isa>(y + c, lanes), Isa::loadf(scale + c), Isa::loadf(shift + c));
+    store_lanes<Isa>(y + c, v, lanes);
+  }
+}
+
 template <class Isa>
 void point(const PointArgs& a, int64_t begin, int64_t end, void* scratch) {
   const int64_t channels = a.finish.bases * a.finish.channels;
@@ -214,7 +241,7 @@ void point(const PointArgs& a, int64_t begin, int64_t end, void* scratch) {
     each_piece<Isa>(a.finish, row, a.width, space, [&](int64_t x, int64_t count, float* y) {
       for (int64_t p = x; p < x + count; ++p, y += channels) {
         if (a.what == PointArgs::kImage) {
-          const uint8_t* from = a.image + row * a.image_row + 4 * p;
+          const uint8_t* from = a.image + row * a.image_row + 3 * p;
           for (int64_t c = 0; c < channels; ++c) y[c] = static_cast<float>(from[c]);
         } else {
           read_channels(a.x, row * a.x.row + p * a.x.pixel, channels, y);
@@ -231,13 +258,7 @@ void point(const PointArgs& a, int64_t begin, int64_t end, void* scratch) {
             y[c] = a.what == PointArgs::kAdd ? y[c] + with : y[c] * with;
           }
         }
-        if (!a.scale) continue;
-        for (int64_t c = 0; c < channels; c += Isa::kLanes) {
-          const int lanes = to_lanes(channels - c, Isa::kLanes);
-          const auto v = Isa::fma(load_lanes<Isa>(y + c, lanes), Isa::loadf(a.scale + c),
-                                  Isa::loadf(a.shift + c));
-          store_lanes<Isa>(y + c, v, lanes);
-        }
+        if (a.scale) scale_channels<Isa>(y, a.scale, a.shift, channels);
       }
     });
   }
@@ -470,17 +491,19 @@ void resize_rows(const ResizeArgs& a, int64_t begin, int64_t end, void* scratch)
     if (!nearest) {
       const int64_t bottom = top + 1 < a.height ? top + 1 : top;
       const float below = a.weight_y[row], above = 1.0f - below;
-      for (int64_t x = 0; x < a.in_width; ++x) {
-        float* to = between + x * a.channels;
+      const bool dense = a.x.pixel == a.channels;
+      const int64_t length = dense ? a.in_width * a.channels : a.channels;
+      for (int64_t x = 0; x < (dense ? 1 : a.in_width); ++x) {
+        float* to = between + x * length;
         const int64_t upper = top * a.x.row + x * a.x.pixel;
         const int64_t lower = bottom * a.x.row + x * a.x.pixel;
         if (a.x.bfloat16) {
           const uint16_t *u = halves_at(a.x, upper), *l = halves_at(a.x, lower);
-          for (int64_t c = 0; c < a.channels; ++c)
-            to[c] = above * from_bfloat16(u[c]) + below * from_bfloat16(l[c]);
+          for (int64_t i = 0; i < length; ++i)
+            to[i] = above * from_bfloat16(u[i]) + below * from_bfloat16(l[i]);
         } else {
           const float *u = floats_at(a.x, upper), *l = floats_at(a.x, lower);
-          for (int64_t c = 0; c < a.channels; ++c) to[c] = above * u[c] + below * l[c];
+          for (int64_t i = 0; i < length; ++i) to[i] = above * u[i] + below * l[i];
         }
       }
     }
@@ -495,7 +518,13 @@ void resize_rows(const ResizeArgs& a, int64_t begin, int64_t end, void* scratch)
             const float after = a.weight_x[p], before = 1.0f - after;
             const float* l = between + left * a.channels;
             const float* r = left + 1 < a.in_width ? l + a.channels : l;
-            for (int64_t c = 0; c < a.channels; ++c) y[c] = before * l[c] + after * r[c];
+            const auto w0 = Isa::setf(before), w1 = Isa::setf(after);
+            for (int64_t c = 0; c < a.channels; c += Isa::kLanes) {
+              const int lanes = to_lanes(a.channels - c, Isa::kLanes);
+              const auto v = Isa::addf(Isa::mul(w0, load_lanes<Isa>(l + c, lanes)),
+                                       Isa::mul(w1, load_lanes<Isa>(r + c, lanes)));
+              store_lanes<Isa>(y + c, v, lanes);
+            }
           }
         });
   }
@@ -514,6 +543,86 @@ inline void spatial_mean(const SpatialMeanArgs& a, int64_t begin, int64_t end, v
     }
     const auto pixels = static_cast<double>(a.height * a.width);
     for (int64_t c = 0; c < count; ++c) a.mean[first + c] = static_cast<float>(sums[c] / pixels);
+  }
+}
+
+template <class Isa>
+void adaptive_pool(const AdaptivePoolArgs& a, int64_t begin, int64_t end, void* scratch) {
+  const auto first = [](int64_t i, int64_t length, int64_t count) { return i * length / count; };
+  const auto last = [](int64_t i, int64_t length, int64_t count) {
+    return ((i + 1) * length + count - 1) / count;
+  };
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t y0 = first(row, a.height, a.out_height), y1 = last(row, a.height, a.out_height);
+    each_piece<Isa>(
+        a.finish, row, a.width, static_cast<float*>(scratch),
+        [&](int64_t x, int64_t pixels, float* y) {
+          for (int64_t p = x; p < x + pixels; ++p, y += a.channels) {
+            const int64_t x0 = first(p, a.in_width, a.width), x1 = last(p, a.in_width, a.width);
+            for (int64_t c = 0; c < a.channels; ++c) y[c] = 0;
+            for (int64_t i = y0; i < y1; ++i)
+              for (int64_t j = x0; j < x1; ++j)
+                add_channels(a.x, i * a.x.row + j * a.x.pixel, a.channels, y);
+            const auto count = static_cast<float>((y1 - y0) * (x1 - x0));
+            for (int64_t c = 0; c < a.channels; ++c) y[c] /= count;
+          }
+        });
+  }
+}
+
+inline double real_at(const RealMap& map, int64_t at) {
+  return static_cast<double>(map.bfloat16 ? from_bfloat16(*halves_at(map, at))
+                                          : *floats_at(map, at));
+}
+
+// Mean and 1 / sqrt(variance + epsilon) of `count` channels from `channel` on, over the pixels of
+// height rows from `row` and width columns from `column`, in this order.
+inline void moments(const GroupNormArgs& a, int64_t row, int64_t height, int64_t column,
+                    int64_t width, int64_t channel, int64_t count, double& mean, double& inverse) {
+  const auto n = static_cast<double>(height * width * count);
+  const auto each = [&](auto&& take) {
+    for (int64_t y = row; y < row + height; ++y)
+      for (int64_t x = column; x < column + width; ++x)
+        for (int64_t c = channel; c < channel + count; ++c)
+          take(real_at(a.x, y * a.x.row + x * a.x.pixel + c));
+  };
+  double sum = 0, squares = 0;
+  each([&](double v) { sum += v; });
+  mean = sum / n;
+  each([&](double v) { squares += (v - mean) * (v - mean); });
+  inverse = 1 / __builtin_sqrt(squares / n + a.epsilon);
+}
+
+inline void group_moments(const GroupNormArgs& a, int64_t begin, int64_t end, void*) {
+  const int64_t count = a.channels / a.groups;
+  for (int64_t g = begin; g < end; ++g)
+    moments(a, 0, a.height, 0, a.width, g * count, count, a.mean[g], a.inverse[g]);
+}
+
+template <class Isa>
+void group_norm(const GroupNormArgs& a, int64_t begin, int64_t end, void* scratch) {
+  const int64_t count = a.channels / a.groups;
+  for (int64_t row = begin; row < end; ++row) {
+    each_piece<Isa>(
+        a.finish, row, a.width, static_cast<float*>(scratch),
+        [&](int64_t x, int64_t pixels, float* y) {
+          for (int64_t p = x; p < x + pixels; ++p, y += a.channels) {
+            for (int64_t g = 0; g < a.groups; ++g) {
+              double mean, inverse;
+              if (a.each_pixel) {
+                moments(a, row, 1, p, 1, g * count, count, mean, inverse);
+              } else {
+                mean = a.mean[g];
+                inverse = a.inverse[g];
+              }
+              for (int64_t c = g * count; c < (g + 1) * count; ++c) {
+                const double v = real_at(a.x, row * a.x.row + p * a.x.pixel + c);
+                y[c] = static_cast<float>((v - mean) * inverse);
+              }
+            }
+            scale_channels<Isa>(y, a.scale, a.shift, a.channels);
+          }
+        });
   }
 }
 
@@ -546,8 +655,9 @@ void channel_mean(const ChannelMeanArgs& a, int64_t begin, int64_t end, void* sc
 template <class Isa>
 constexpr RowKernels make_row_kernels() {
   return {
-      point<Isa>,       concat<Isa>,  real_conv<Isa>,    depthwise<Isa>, window<Isa>,
-      resize_rows<Isa>, spatial_mean, channel_mean<Isa>,
+      point<Isa>,       concat<Isa>,  real_conv<Isa>,     depthwise<Isa>, window<Isa>,
+      resize_rows<Isa>, spatial_mean, adaptive_pool<Isa>, group_moments,  group_norm<Isa>,
+      channel_mean<Isa>,
   };
 }
 

@@ -11,11 +11,12 @@ from torch import nn
 
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
+from binseg.model_file import read_model_file
 from binseg.nn.adapt import adapt_tensors
 from binseg.nn.backbones import Backbone
 from binseg.nn.classifier import Classifier, create_classifier
+from binseg.nn.float_file import load_tensors, outlines, read_tensors, write_tensors
 from binseg.nn.segmenter import create_model
-from binseg.packed import file
 
 
 @dataclass
@@ -43,23 +44,19 @@ def save_classifier(
     *,
     training: dict[str, Any] | None = None,
 ) -> None:
-    """Write a classifier file, whole or not at all; see `binseg.packed.file.save`.
+    """Write a classifier file, whole or not at all; see `binseg.save`.
 
     Raises:
         BinsegError: the file cannot be written.
     """
     header = {
-        "format": file.FORMAT_VERSION,
         "kind": "classifier",
         "architecture": model.architecture,
         "classes": classes,
         "preprocessing": preprocessing.to_dict(),
         "training": training or {},
     }
-    tensors = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
-    }
-    file.write(path, header, tensors)
+    write_tensors(path, header, model.state_dict())
 
 
 def load_classifier(path: str | Path) -> LoadedClassifier:
@@ -69,11 +66,12 @@ def load_classifier(path: str | Path) -> LoadedClassifier:
         BinsegError: missing, damaged or foreign file, or one of a segmentation network.
     """
     path = Path(path)
-    header, tensors = file.read(path)
+    file = read_model_file(path)
+    header = file.header
     if header["kind"] != "classifier":
         raise BinsegError(f"{path}: no classifier; give a file that `binseg pretrain` wrote")
     outline = _outline(header, path)
-    file.load_tensors(outline, tensors, source=path, assign=True)
+    load_tensors(outline, read_tensors(file), source=path, assign=True)
     assert isinstance(outline, Classifier)
     classes = [str(name) for name in header.get("classes", [])]
     return LoadedClassifier(outline.eval(), classes, _preprocessing(header, path), header)
@@ -96,7 +94,8 @@ def start_backbone(network: nn.Module, path: str | Path, ours: Preprocessing, *,
             deviations of the pictures, a packed file, a network without a backbone of ours.
     """
     path = Path(path)
-    header, tensors = file.read(path)
+    file = read_model_file(path)
+    header = file.header
     if header["kind"] == "packed":
         raise BinsegError(
             f"{path}: a packed file holds bits and no weights to train; give the float file that "
@@ -113,17 +112,17 @@ def start_backbone(network: nn.Module, path: str | Path, ours: Preprocessing, *,
     _, target = _backbone(network, "model.backbone_weights")
     own = {
         key.removeprefix(f"{name}."): tensor
-        for key, tensor in tensors.items()
+        for key, tensor in read_tensors(file).items()
         if key.startswith(f"{name}.")
     }
-    file.load_tensors(target, adapt_tensors(source, own, target, seed=seed), source=path)
+    load_tensors(target, adapt_tensors(source, own, target, seed=seed), source=path)
 
 
 def _outline(header: dict[str, Any], path: Path) -> nn.Module:
     """The network that a header describes, without its values."""
     build = create_classifier if header["kind"] == "classifier" else create_model
     try:
-        with file.outlines():
+        with outlines():
             return build(**dict(header["architecture"]))
     except BinsegError as error:
         raise BinsegError(f"{path}: {error}") from error
