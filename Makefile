@@ -56,8 +56,10 @@ $(VENV)/installed: pyproject.toml | $(BIN)/python
 $(VENV)/floors/installed: pyproject.toml | $(BIN)/python
 	$(PYTHON) -m venv $(VENV)/floors
 	$(VENV)/floors/bin/python -m pip install --quiet --disable-pip-version-check uv
-	$(VENV)/floors/bin/uv pip install --python $(VENV)/floors/bin/python --resolution lowest-direct \
-	    'pytest>=8' --editable '.[train,demo,export,openvino,evaluation,import,hub]'
+	$(VENV)/floors/bin/uv pip compile --quiet --resolution lowest-direct --all-extras pyproject.toml \
+	    --python $(VENV)/floors/bin/python --output-file $(VENV)/floors/lowest.txt
+	$(VENV)/floors/bin/uv pip install --python $(VENV)/floors/bin/python --requirement $(VENV)/floors/lowest.txt
+	$(VENV)/floors/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 # all that `installed` has, and what the tests need; they import little of it, so none is compiled yet
