@@ -61,11 +61,13 @@ $(VENV)/installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,demo]' cmake
 	touch $@
 
-$(VENV)/floors/installed: pyproject.toml tools/floors.py | $(BIN)/python
+$(VENV)/floors/installed: pyproject.toml | $(BIN)/python
 	$(PYTHON) -m venv $(VENV)/floors
-	$(PYTHON) tools/floors.py > $(VENV)/floors/constraints.txt
-	$(VENV)/floors/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
-	    --constraint $(VENV)/floors/constraints.txt pytest --editable '.[train,export,import,hub]'
+	$(VENV)/floors/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)/floors/bin/uv pip compile --quiet --resolution lowest-direct --all-extras pyproject.toml \
+	    --python $(VENV)/floors/bin/python --output-file $(VENV)/floors/lowest.txt
+	$(VENV)/floors/bin/uv pip install --python $(VENV)/floors/bin/python --requirement $(VENV)/floors/lowest.txt
+	$(VENV)/floors/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 # all that `installed` has, and what the tests need; they import little of it, so none is compiled yet
