@@ -6,15 +6,15 @@ import torch
 from test_packed_file import LABELS
 from trained_networks import trained
 
+from binseg.compiler.pack import pack
 from binseg.data.datasets import ScenesDataset
 from binseg.data.labels import get_label_table
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
 from binseg.evaluation.protocols import Protocol, segment
 from binseg.kernels.ops import upsample_argmax
-from binseg.nn.segmenter import Segmenter
 from binseg.loaded import LoadedModel, save
-from binseg.compiler.pack import pack
+from binseg.nn.segmenter import Segmenter
 from binseg.predictor import Predictor, evaluate
 
 PLAIN = Preprocessing()

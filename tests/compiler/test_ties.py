@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from trained_networks import pictures, trained
+from trained_networks import trained
 
+from binseg.compiler.pack import pack
 from binseg.data.datasets import ScenesDataset
-from binseg.data.preprocess import Preprocessing
+from binseg.data.preprocess import Preprocessing, network_input
+from binseg.loaded import load
 from binseg.nn.layers import BinaryConv2d
 from binseg.program.interpreter import Interpreter
-from binseg.data.preprocess import network_input
-from binseg.loaded import load
-from binseg.compiler.pack import pack
 
 WEIGHTS = Path(__file__).parents[2] / "weights" / "camvid_base.safetensors"
 
@@ -103,7 +102,9 @@ def test_on_the_camvid_network():
     signs = Signs(loaded.model)
     for index in range(2):
         scene = ScenesDataset("val", 3, (90, 120))[index].image
-        explained(signs, loaded.model, packed, scene, replace(loaded.preprocessing, short_side=None))
+        explained(
+            signs, loaded.model, packed, scene, replace(loaded.preprocessing, short_side=None)
+        )
 
 
 def test_what_is_no_rounding_is_seen():

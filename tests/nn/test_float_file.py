@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 from binseg.data.labels import get_label_table
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
+from binseg.loaded import load, read_header, save
 from binseg.nn.float_file import write_tensors
 from binseg.nn.segmenter import create_model
-from binseg.loaded import load, read_header, save
 
 
 @pytest.fixture
