@@ -321,4 +321,7 @@ def _as_image(image: np.ndarray) -> np.ndarray:
 
 def _view(image: np.ndarray) -> tuple[int, int, int, int]:
     """Pointer, height, width, bytes from row to row."""
-    return image.ctypes.data, image.shape[0], image.shape[1], image.strides[0]
+    height, width, _ = image.shape
+    # the stride of an axis of one element may be anything
+    row = image.strides[0] if height > 1 else 3 * width
+    return image.ctypes.data, height, width, row

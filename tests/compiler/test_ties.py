@@ -102,7 +102,9 @@ def test_on_the_camvid_network():
     signs = Signs(loaded.model)
     for index in range(2):
         scene = ScenesDataset("val", 3, (90, 120))[index].image
-        explained(signs, loaded.model, packed, scene, replace(loaded.preprocessing, short_side=None))
+        explained(
+            signs, loaded.model, packed, scene, replace(loaded.preprocessing, short_side=None)
+        )
 
 
 def test_what_is_no_rounding_is_seen():

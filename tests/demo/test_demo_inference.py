@@ -6,12 +6,12 @@ from demo_models import write_tiny
 
 from binseg.data.scenes import draw_scene
 from binseg.demo import twins
-from binseg.demo.backends import REFERENCE
 from binseg.demo.inference import segment_picture
 from binseg.demo.models import ModelList
 from binseg.errors import BinsegError
 from binseg.nn.segmenter import create_model
 from binseg.predictor import Predictor
+from binseg.program.executor import REFERENCE
 
 IMAGE = draw_scene(0, 0, (45, 61)).image
 
