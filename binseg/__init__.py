@@ -6,13 +6,13 @@ The names below load on first use, so that `import binseg` costs next to nothing
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from binseg import smp_hook
+from binseg import openmp, smp_hook
 
 if TYPE_CHECKING:
+    from binseg.compiler.pack import pack
     from binseg.errors import BinsegError
+    from binseg.loaded import load, save
     from binseg.nn.segmenter import create_model, list_models
-    from binseg.packed.file import load, save
-    from binseg.packed.fold import pack
     from binseg.predictor import Predictor, Segmentation, evaluate
     from binseg.shipped import shipped_models
     from binseg.summarize import summary
@@ -25,9 +25,9 @@ _HOMES = {
     "create_model": "binseg.nn.segmenter",
     "evaluate": "binseg.predictor",
     "list_models": "binseg.nn.segmenter",
-    "load": "binseg.packed.file",
-    "pack": "binseg.packed.fold",
-    "save": "binseg.packed.file",
+    "load": "binseg.loaded",
+    "pack": "binseg.compiler.pack",
+    "save": "binseg.loaded",
     "shipped_models": "binseg.shipped",
     "summary": "binseg.summarize",
     "train": "binseg.training.run",
@@ -59,4 +59,6 @@ def __dir__() -> list[str]:
     return __all__
 
 
+# before anything imports torch, which loads OpenMP
+openmp.sleep_at_barriers()
 smp_hook.install()

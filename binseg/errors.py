@@ -7,12 +7,19 @@ _SHOWN = 100  # characters of what somebody wrote
 
 
 class BinsegError(Exception):
-    """A fault the user can mend: one line that names the file and the remedy.
+    """A fault the user can fix: one line that names the file and the remedy.
 
     The command line prints it without a traceback and exits with `status`.
     """
 
     status = 1
+
+
+class BinsegWarning(UserWarning):
+    """Something a person should know of, though the work goes on: one line.
+
+    The command line prints it as a note.
+    """
 
 
 def unknown_name(kind: str, name: str, options: Iterable[str]) -> BinsegError:

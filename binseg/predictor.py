@@ -34,8 +34,7 @@ from binseg.evaluation.evaluate import (
 )
 from binseg.evaluation.protocols import WHOLE, Network, Protocol, segment
 from binseg.evaluation.result import Evaluation
-from binseg.kernels.dispatch import backend_of
-from binseg.packed.file import LoadedModel, load
+from binseg.loaded import LoadedModel, load
 from binseg.visualize import overlay, overlay_with_legend
 
 
@@ -160,7 +159,6 @@ class Predictor:
                 output cannot be used.
         """
         pixels = _as_array(image)
-        backend_of(self.device)  # compiles the kernels if need be, before the clock starts
         started = time.perf_counter()
         class_map = segment(
             self.network, pixels, self.preprocessing, self.protocol, device=self.device
@@ -213,7 +211,6 @@ class Predictor:
             BinsegError: the data set has other classes than the model.
         """
         check_same_classes(self.labels, dataset.labels, self.source)
-        backend_of(self.device)  # as above
         return network_predictions(self.network, self.preprocessing, self.protocol, self.device)
 
     @property

@@ -14,17 +14,17 @@ import torch
 from torch import Tensor
 
 from binseg.atomic import atomic_path
+from binseg.compiler.pack import pack
 from binseg.data.augment import AugmentConfig
 from binseg.data.config import DataConfig
 from binseg.data.imageio import write_image
+from binseg.data.preprocess import network_input
 from binseg.data.samples import Sample
 from binseg.errors import BinsegError
 from binseg.evaluation.evaluate import network_predictions, score
+from binseg.loaded import LoadedModel, load, save
 from binseg.nn.backbones.groupnet import Precision
 from binseg.nn.segmenter import Segmenter
-from binseg.packed.agreement import network_input
-from binseg.packed.file import LoadedModel, load, save
-from binseg.packed.fold import pack
 from binseg.predictor import Predictor
 from binseg.summarize import Size, measure_size
 from binseg.training.checkpoints import StopRequestedError
@@ -181,7 +181,13 @@ def run_quickstart(out: Path, say: Callable[[str], None] = print) -> list[Row]:
 def _pack(trained: LoadedModel, path: Path) -> LoadedModel:
     """Write the packed network and open it again."""
     training = trained.header["training"]
-    save(path, pack(trained.model), trained.labels, trained.preprocessing, training=training)
+    save(
+        path,
+        pack(trained.model, preprocessing=trained.preprocessing),
+        trained.labels,
+        trained.preprocessing,
+        training=training,
+    )
     return load(path)
 
 

@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from binseg import hub
 from binseg.errors import unknown_name
 
 FOLDER = Path(__file__).parent / "models"
@@ -54,16 +55,20 @@ def twin_of(path: Path) -> Path | None:
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     """The file that a name or a path means: what exists there, else the shipped model so named.
 
-    Anything else is the path as it is.
+    `hf:user/name` is the file of that model on the Hugging Face Hub, downloaded once. Anything else
+    is the path as it is.
 
     Raises:
-        BinsegError: a bare word that is neither; it says which names there are.
+        BinsegError: a bare word that is neither, with the names there are; a model on the hub that
+            cannot be had.
     """
+    if hub.is_hub_name(name := os.fspath(name_or_path)):
+        return hub.fetch(name)
     path = Path(name_or_path)
     if path.exists():
         return path
     shipped = shipped_models()
-    if (name := os.fspath(name_or_path)) in shipped:
+    if name in shipped:
         return shipped[name].path
     if shipped and not path.suffix and path.name == name:
         raise unknown_name("model file or shipped model", name, shipped)

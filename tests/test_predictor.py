@@ -14,8 +14,8 @@ from binseg.data.labels import get_label_table
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
 from binseg.evaluation.protocols import Protocol
+from binseg.loaded import LoadedModel, save
 from binseg.nn.segmenter import create_model
-from binseg.packed.file import LoadedModel, save
 from binseg.predictor import Predictor, choose_device, evaluate
 
 SCENES = get_label_table("scenes")

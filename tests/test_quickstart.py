@@ -11,12 +11,12 @@ from PIL import Image
 
 from binseg import quickstart
 from binseg.cli import main
+from binseg.compiler.pack import pack
 from binseg.data.labels import get_label_table
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
+from binseg.loaded import LoadedModel, read_header
 from binseg.nn.segmenter import Segmenter, create_model
-from binseg.packed.file import LoadedModel, read_header
-from binseg.packed.fold import pack
 from binseg.summarize import measure_size
 
 

@@ -12,8 +12,8 @@ from binseg.cli import main
 from binseg.data.imageio import write_image
 from binseg.data.labels import get_label_table
 from binseg.data.preprocess import Preprocessing
+from binseg.loaded import save
 from binseg.nn.segmenter import create_model
-from binseg.packed.file import save
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -12,13 +12,13 @@ from trained_networks import trained
 import binseg
 from binseg import shipped
 from binseg.cli import main
+from binseg.compiler.pack import pack
 from binseg.data.datasets import ScenesDataset
 from binseg.data.imageio import write_image
 from binseg.data.labels import get_label_table
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
-from binseg.packed.file import load, read_header, save
-from binseg.packed.fold import pack
+from binseg.loaded import load, read_header, save
 
 full = partial(trained, precision="full")
 

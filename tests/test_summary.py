@@ -8,11 +8,12 @@ from rich.console import Console
 from torch import nn
 
 import binseg
+from binseg.compiler.pack import pack
 from binseg.data.label_table import LabelTable, auto_palette
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
+from binseg.loaded import save
 from binseg.nn.layers import BinaryConv2d
-from binseg.packed import pack, save
 from binseg.summarize import measure_size, summary, time_operators
 from binseg.summarize.tables import WIDTH, count, summary_table, time_table
 from binseg.summarize.timing import OperatorTime, real_time_share

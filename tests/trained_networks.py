@@ -5,10 +5,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from binseg.compiler.verification import agreement
 from binseg.data.datasets import ScenesDataset
-from binseg.data.preprocess import Preprocessing
+from binseg.data.preprocess import Preprocessing, network_input
 from binseg.nn.segmenter import Segmenter, create_model
-from binseg.packed.agreement import agreement, network_input
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -37,8 +37,16 @@ def trained(seed: int = 0, **options: Any) -> Segmenter:
 def pictures(height: int = 45, width: int = 61) -> Tensor:
     """Noise and a drawn street scene, as a network takes them."""
     scene = network_input(ScenesDataset("train", 1, (height, width))[0].image, Preprocessing())
-    generator = torch.Generator().manual_seed(0)
-    return torch.cat([torch.randn(1, 3, height, width, generator=generator), scene])
+    return torch.cat([noise(1, height, width), scene])
+
+
+def noise(number: int, height: int, width: int, *, seed: int = 0) -> Tensor:
+    """Images of random bytes, as a network takes them."""
+    generator = torch.Generator().manual_seed(seed)
+    size = (number, 3, height, width)
+    return Preprocessing().normalize(
+        torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
+    )
 
 
 @torch.inference_mode()

@@ -9,20 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from binseg.bench.options import BenchOptions
+from binseg.compiler.pack import pack
+from binseg.compiler.packed import PackedSegmenter
 from binseg.data.label_table import LabelTable, auto_palette
 from binseg.data.preprocess import Preprocessing
 from binseg.data.scenes import draw_scene
 from binseg.errors import BinsegError
 from binseg.nn.backbones.groupnet import Gates
 from binseg.nn.segmenter import BackboneSegmenter, Segmenter, create_model
-from binseg.packed.fold import pack
-from binseg.packed.folding import Rest
-from binseg.packed.modules import PackedSegmenter
+from binseg.program.file import OtherLayers
 
 CALIBRATION = 4
 """Pictures that activations are measured on for 8 bits."""
 
-RESTS: tuple[Rest, ...] = get_args(Rest)
+OTHER_LAYERS: tuple[OtherLayers, ...] = get_args(OtherLayers)
 
 _BATCHNORM_SIZE = (96, 128)
 _GATES: dict[Gates, str] = {"per_branch": "", "shared": " shared gates", "none": " no gates"}
@@ -76,7 +76,8 @@ def default_contest(options: BenchOptions) -> Contest:
             network = create_model(**arguments, bases=bases, gates=gates)
             settle(network)
             name = f"1-bit K={bases}{_GATES[gates] if bases > 1 else ''}"
-            packed.update(_packed(network, name, pictures, RESTS if first else ("int8",)))
+            kinds = OTHER_LAYERS if first else OTHER_LAYERS[-1:]
+            packed.update(_packed(network, name, pictures, preprocessing, kinds))
     return Contest(
         "groupnet18, FCN head, output stride 16, random weights",
         _twin(arguments),
@@ -111,11 +112,11 @@ def contest_of(
     preprocessing = preprocessing or Preprocessing()
     pictures = _pictures(options.size, preprocessing)
     if isinstance(model, PackedSegmenter):
-        packed = {f"1-bit, {model.rest} rest": model}
+        packed = {f"1-bit, other layers {model.other_layers}": model}
     else:
         if not trained:
             settle(model)
-        packed = _packed(model, "1-bit", pictures)
+        packed = _packed(model, "1-bit", pictures, preprocessing)
     return Contest(
         title,
         _twin(model.architecture),
@@ -162,10 +163,17 @@ def _twin(architecture: dict[str, Any]) -> BackboneSegmenter:
 
 
 def _packed(
-    network: Segmenter, name: str, pictures: list[Tensor], rests: Sequence[Rest] = RESTS
+    network: Segmenter,
+    name: str,
+    pictures: list[Tensor],
+    preprocessing: Preprocessing,
+    kinds: Sequence[OtherLayers] = OTHER_LAYERS,
 ) -> dict[str, PackedSegmenter]:
     return {
-        f"{name}, {rest} rest": pack(network, rest=rest, calibration=pictures) for rest in rests
+        f"{name}, other layers {kind}": pack(
+            network, other_layers=kind, calibration=pictures, preprocessing=preprocessing
+        )
+        for kind in kinds
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from binseg.bench.contest import Contest
-from binseg.packed.file import save
+from binseg.loaded import save
 
 TWIN = "fp32 twin"
 

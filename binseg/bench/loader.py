@@ -152,21 +152,21 @@ def _training_parts(
         ]
 
     given = config.augment
-    scale = {"scale_min": given.scale_min, "scale_max": given.scale_max}
-    crops = changed(replace(_STILL, **scale), whole)
+    scaled = replace(_STILL, scale_min=given.scale_min, scale_max=given.scale_max)
+    crops = changed(scaled, whole)
     parts: dict[str, Callable[[], object]] = _reading_parts(data.train_set, chosen)
     if config.short_side is not None:
         originals = [data.train_set.dataset[index].image for index in chosen]
         parts["resize picture"] = lambda: [data.preprocessing.resize(each) for each in originals]
-    parts["scale and crop"] = lambda: changed(replace(_STILL, **scale), whole)
+    parts["scale and crop"] = lambda: changed(scaled, whole)
     if given.flip:
         parts["flip"] = lambda: changed(replace(_STILL, flip=given.flip), crops)
     strengths = {name: getattr(given, name) for name in ("brightness", "contrast", "saturation")}
     if any(strengths.values()):
         parts["colour jitter"] = lambda: changed(replace(_STILL, **strengths), crops)
-    rare = {name: getattr(given, name) for name in ("hue", "blur", "noise")}
+    rare = {name: getattr(given, name) for name in ("hue", "gamma", "blur", "noise", "jpeg")}
     if any(rare.values()):
-        parts["hue, blur, noise"] = lambda: changed(replace(_STILL, **rare), crops)
+        parts["hue, gamma, blur, noise, JPEG"] = lambda: changed(replace(_STILL, **rare), crops)
     parts["collate"] = lambda: collate(crops)
     batch: Any = collate(crops)
     parts["normalize"] = lambda: data.preprocessing.normalize(batch["image"])

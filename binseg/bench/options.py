@@ -23,7 +23,7 @@ class BenchOptions:
         size: height and width of the picture, in pixels.
         bases: K of the default networks.
         gates: of the default networks: "per_branch", "shared", "none". The first is measured with
-            every rest, the others with the int8 rest and more than one base.
+            every arithmetic of the other layers, the others with int8 and more than one base.
         classes: of the default networks.
         backends: of the layers part; empty for the fastest of this machine and AVX2.
         device: "cpu" or "cuda"; on a GPU only the network part runs.

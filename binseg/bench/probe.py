@@ -21,8 +21,8 @@ _WARM_UP = 64  # pixels a side: libraries are loaded and kernels compiled before
 
 def main(arguments: list[str]) -> None:
     """Measure and print; see the module's text."""
-    from binseg.packed.file import load
-    from binseg.packed.modules import PackedSegmenter
+    from binseg.compiler.packed import PackedSegmenter
+    from binseg.loaded import load
 
     path, height, width, threads, finish = arguments
     torch.set_num_threads(int(threads))

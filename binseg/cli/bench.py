@@ -41,7 +41,7 @@ def bench(
         size: height and width of the picture, in pixels.
         bases: K of the default networks, a list with commas.
         gates: of the default networks, a list with commas of per_branch, shared, none; the first is
-            measured in full, the others with the int8 rest only.
+            measured in full, the others with int8 layers only.
         classes: of networks that come without a file.
         backends: instruction sets for layers and block, a list with commas of portable, avx2,
             avx512, neon, reference; auto is the fastest here, and AVX2 beside AVX-512.

@@ -5,7 +5,7 @@ from typing import Any
 
 from binseg.compare.config import Comparison, LatencyConfig, networks_of
 from binseg.data.config import DataConfig
-from binseg.packed.folding import Rest
+from binseg.program.file import OtherLayers
 from binseg.training.config import (
     BinarizationConfig,
     DistillationConfig,
@@ -28,7 +28,8 @@ def compare(
     distillation: DistillationConfig = DistillationConfig(),  # noqa: B008
     trainer: TrainerConfig = TrainerConfig(),  # noqa: B008
     seeds: list[int] | None = None,
-    rest: Rest = "fp32",
+    folds: dict[str, dict[str, Any]] | None = None,
+    other_layers: OtherLayers = "fp32",
     latency: LatencyConfig = LatencyConfig(),  # noqa: B008
     reference: str | None = None,
     against: str | None = None,
@@ -39,7 +40,8 @@ def compare(
 
     `binseg compare --config configs/compare/scenes.yaml --out runs/compare`. Ctrl-C stops; the same
     command goes on: finished networks are kept, the one at hand resumes from its checkpoint. --out
-    gets NAME/seedN run folders, results.json, results.md, results.csv and scatter.png.
+    gets NAME/seedN run folders (with folds NAME/seedN-FOLD), results.json, results.md, results.csv
+    and scatter.png.
 
     Args:
         out: folder, new or that of an earlier call with the same recipe.
@@ -53,7 +55,10 @@ def compare(
         distillation: teacher.
         trainer: how long and on what; its seed is one of --seeds.
         seeds: every network is trained once with each; null: 0.
-        rest: how binary networks are packed: fp32, bf16 or int8 for what is not 1 bit.
+        folds: name of a fold → the keys that differ in it, e.g. {0006R0: {data: {val_groups:
+            [0006R0]}}}: every network is trained once for each fold and seed, and its mIoU is the
+            mean over the folds.
+        other_layers: how binary networks are packed: fp32, bf16 or int8 for what is not 1 bit.
         latency: how time is measured.
         reference: row that networks without a full-precision twin in the table are compared with.
         against: row that the others' val mIoU is set against, seed by seed, in a column of its own.
@@ -76,7 +81,8 @@ def compare(
     comparison = Comparison(
         networks=networks_of(recipe, networks),
         seeds=tuple(seeds or (0,)),
-        rest=rest,
+        folds=folds or {},
+        other_layers=other_layers,
         latency=latency,
         reference=reference,
         against=against,

@@ -2,13 +2,15 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from binseg.data.config import DataConfig
 from binseg.data.samples import SegmentationDataset
+from binseg.distributed.processes import Processes, digest, joined
 from binseg.errors import BinsegError
+from binseg.evaluation.bootstrap import BLOCK, difference_dict, paired_difference
 from binseg.evaluation.boundary import DISTANCE
 from binseg.evaluation.evaluate import Predictions, export_predictions, score
 from binseg.evaluation.export import Export
@@ -19,9 +21,18 @@ from binseg.evaluation.official import (
     official_table,
 )
 from binseg.evaluation.prediction_files import FolderPredictions
-from binseg.evaluation.processes import joined
 from binseg.evaluation.protocols import WHOLE, Protocol
 from binseg.evaluation.result import Evaluation
+from binseg.evaluation.robustness import (
+    CLEAN,
+    difference_table,
+    robustness_dict,
+    robustness_table,
+    score_corrupted,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def evaluate(
@@ -38,6 +49,9 @@ def evaluate(
     boundary: bool = True,
     boundary_distance: float = DISTANCE,
     worst: int = 20,
+    against: Path | None = None,
+    corruptions: bool = False,
+    block: int = BLOCK,
     device: str = "auto",
 ) -> int:
     """Score a model on labelled pictures, at the label's own resolution.
@@ -69,6 +83,12 @@ def evaluate(
         boundary: also compute Boundary IoU.
         boundary_distance: width of its boundary as a share of the picture's diagonal.
         worst: number of pictures on the page of the worst; 0: no page.
+        against: another model file, scored on the same images: prints the differences and their
+            95 % intervals (paired bootstrap over blocks of neighbouring images).
+        corruptions: also score under noise, changes of brightness and contrast, blur and JPEG of
+            fixed strengths.
+        block: neighbouring images to a block of the bootstrap: frames of a clip are almost copies
+            of one another.
         device: auto (a CUDA GPU if there is one, else the CPU), cpu, cuda or cuda:N.
 
     Returns:
@@ -78,12 +98,20 @@ def evaluate(
         raise BinsegError("give a model file or --predictions FOLDER, one of the two")
     if worst < 0:
         raise BinsegError(f"worst must be 0 or more pictures, not {worst}")
+    if model is None and (corruptions or against is not None):
+        raise BinsegError("--corruptions and --against show images to a model file; give one")
+    if block < 1:
+        raise BinsegError(f"block must be 1 image or more, not {block}")
     if official and export is None and predictions is None:
         raise BinsegError("--official reads written predictions; add --export FOLDER")
     if export is not None and predictions is not None and export.resolve() == predictions.resolve():
         raise BinsegError(f"{export}: --export would overwrite --predictions; give another folder")
+    from rich.console import Console
+
     with joined() as processes:
         dataset = data.open(split)
+        names = (dataset.sample_name(place) for place in range(len(dataset)))
+        processes.agree("data", {"images": digest(names)})
         if official:
             check_official(data.name, dataset)
         said = {"name": data.name, "root": data.root, "split": split, "pictures": len(dataset)}
@@ -92,6 +120,10 @@ def evaluate(
         else:
             assert model is not None
             source = _network(model, dataset, processes.device(device), protocol)
+        # opened first: a model that does not fit is refused before minutes of scoring
+        rival = None
+        if against is not None:
+            rival = _network(against, dataset, processes.device(device), protocol)
         writer = None
         files = source.files
         if export is not None:
@@ -122,6 +154,15 @@ def evaluate(
             export=writer,
             processes=processes,
         )
+        own, other = {CLEAN: found}, None
+        if rival is not None:
+            other = {CLEAN: _score_plainly(rival, dataset, processes)}
+        if corruptions:
+            own |= score_corrupted(source.predictions, dataset, progress=True, processes=processes)
+            if rival is not None and other is not None:
+                other |= score_corrupted(
+                    rival.predictions, dataset, progress=True, processes=processes
+                )
         if processes.rank > 0:
             return 0
         name = "VOC animals" if dataset.labels.name == "voc_animals" else data.name
@@ -130,8 +171,45 @@ def evaluate(
         if official:
             instances = found.instance_iou is not None
             theirs = official_scores(data.name, dataset, files, instances=instances)
+        about, tables = _comparisons(own, other, rival, block)
+        found = dataclasses.replace(found, about={**found.about, **about})
         _report(found, dataset, theirs, out, title)
+        for table in tables:
+            Console().print(table)
         return 0
+
+
+def _score_plainly(
+    source: "_Source", dataset: SegmentationDataset, processes: Processes
+) -> Evaluation:
+    return score(
+        source.predictions, dataset, boundary_distance=None, progress=True, processes=processes
+    )
+
+
+def _comparisons(
+    own: Mapping[str, Evaluation],
+    other: Mapping[str, Evaluation] | None,
+    rival: "_Source | None",
+    block: int,
+) -> tuple[dict[str, Any], list["Table"]]:
+    """What the report says beside the scores: of a second model, and of corrupted images."""
+    about: dict[str, Any] = {}
+    tables = []
+    if rival is not None and other is not None:
+        difference = paired_difference([[own[CLEAN].counts]], [[other[CLEAN].counts]], block=block)
+        about["against"] = {
+            **rival.about,
+            "mean_iou": other[CLEAN].scores.mean_iou,
+            **difference_dict(difference, own[CLEAN].labels.names, block),
+        }
+        tables.append(difference_table(own[CLEAN], other[CLEAN], difference, rival.title))
+    if len(own) > 1:
+        about["corruptions"] = robustness_dict(own)
+        if other is not None:
+            about["against"]["corruptions"] = robustness_dict(other)
+        tables.append(robustness_table(own, other, block=block, title="corrupted images"))
+    return about, tables
 
 
 class _Source(NamedTuple):

@@ -10,8 +10,8 @@ import os
 import re
 import sys
 import typing
-from argparse import ArgumentError
-from collections.abc import Callable, Iterable, Sequence
+from argparse import SUPPRESS, ArgumentError
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,10 +19,28 @@ from typing import Any
 
 import yaml
 
+from binseg.cli.missing import install_advice
+from binseg.cli.streams import show_any_text, terminated_in_order
+from binseg.cli.switches import in_parsers_spelling
+from binseg.distributed.processes import joined
 from binseg.errors import BinsegError, unknown_name
 
 INTERRUPTED = 130
 USAGE = 2
+
+_SHARED = ("train", "pretrain", "evaluate", "predict")
+"""Commands whose work several processes share if torchrun starts them."""
+
+WORKER_LOST = (
+    "a process that reads images was killed, most likely for want of memory; lower --data.workers, "
+    "the batch or the crop"
+)
+
+
+class UsageError(BinsegError):
+    """A command cannot be understood."""
+
+    status = USAGE
 
 
 @dataclass(frozen=True)
@@ -43,6 +61,17 @@ COMMANDS = {
     "evaluate": _Command("evaluate:evaluate", "score a model on labelled pictures", {"model": "?"}),
     "predict": _Command("predict:predict", "segment pictures", {"model": None, "pictures": "+"}),
     "pack": _Command("pack:pack", "write a trained network as bits", {"model": None}),
+    "export": _Command(
+        "export:export", "write a trained network as ONNX or for OpenVINO", {"model": None}
+    ),
+    "push": _Command(
+        "push:push", "upload a model to the Hugging Face Hub", {"model": None, "name": None}
+    ),
+    "data import": _Command(
+        "data_import:data_import",
+        "turn annotations of another tool into a folder to train on",
+        {"source": None},
+    ),
     "data check": _Command("data_check:data_check", "look for faults in a data set"),
     "data show": _Command("data_show:data_show", "write samples as a training sees them"),
     "data bench": _Command("data_bench:data_bench", "how fast pictures are loaded, and why"),
@@ -62,14 +91,20 @@ COMMANDS = {
 }
 
 
+_RENAMED = {"rest": "other_layers"}
+"""Old names of options, on the command line and in configuration files → new ones."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `binseg ARGUMENTS`; returns the exit status.
 
     0 done, 1 a fault that one line on stderr explains, 2 wrong usage, 130 Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    show_any_text()
     try:
-        return _run(arguments)
+        with terminated_in_order(), _processes(arguments):
+            return _run(arguments)
     except BinsegError as error:
         return _fail(str(error), error.status)
     except MemoryError as error:
@@ -83,7 +118,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except ImportError as error:
+        if (remedy := install_advice(error)) is None:
+            raise
+        return _fail(remedy)
     except RuntimeError as error:
+        if "DataLoader worker" in str(error):
+            return _fail(WORKER_LOST)
         if "DefaultCPUAllocator" not in str(error):
             raise
         return _fail("not enough memory; lower the batch, the crop or the network's width")
@@ -91,6 +132,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno != errno.ENOSPC:
             raise
         return _fail(f"{error.filename or 'disk'}: no space left; free some and run again")
+
+
+def _processes(arguments: list[str]) -> contextlib.AbstractContextManager[Any]:
+    return joined() if arguments and arguments[0] in _SHARED else contextlib.nullcontext()
 
 
 def _run(arguments: list[str]) -> int:
@@ -108,15 +153,16 @@ def _run(arguments: list[str]) -> int:
     module, function_name = command.function.split(":")
     home = importlib.import_module(f"binseg.cli.{module}")
     rest = arguments[words:]
-    if name in ("train", "pretrain"):
-        from binseg.cli.train import with_config_of_resumed_run
+    with contextlib.ExitStack() as stack:
+        if name in ("train", "pretrain"):
+            from binseg.cli.train import with_config_of_resumed_run
 
-        rest = with_config_of_resumed_run(rest)
-    if name in ("data check", "data show", "data bench"):
-        from binseg.cli.data_part import with_data_of_experiment
+            rest = stack.enter_context(with_config_of_resumed_run(rest))
+        if name in ("data check", "data show", "data bench"):
+            from binseg.cli.data_part import with_data_of_experiment
 
-        rest = with_data_of_experiment(rest)
-    return _call(getattr(home, function_name), command, f"binseg {name}", rest)
+            rest = with_data_of_experiment(rest)
+        return _call(getattr(home, function_name), command, f"binseg {name}", rest)
 
 
 def _call(function: Callable[..., int], command: _Command, prog: str, arguments: list[str]) -> int:
@@ -159,18 +205,41 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
         )
     skip: set[str | int] = {*command.positional, *switches, *lists}
     parser.add_function_arguments(function, skip=skip, fail_untyped=True)
+    for old, new in _RENAMED.items():
+        if new in hints:
+            parser.add_argument(f"--{old}", type=hints[new], help=SUPPRESS)
+    truths = [
+        action.dest
+        for action in parser._actions
+        if bool in (hint := getattr(action, "_typehint", None), *typing.get_args(hint))
+    ]
+    arguments = in_parsers_spelling(arguments, switches, truths)
     for path in _config_files(arguments):
         _check_yaml(path)
+    arguments = [_with_underscores(text, hints) for text in arguments]
     try:
         values = parser.instantiate(parser.parse_args(arguments))
     except ArgumentError as error:
         message = _explained(str(error), parser.get_defaults().keys(), arguments)
-        return _fail(f"{message} (see {prog} --help)", USAGE)
+        raise UsageError(f"{message} (see {prog} --help)") from error
     except SystemExit as error:  # --help
         return int(error.code or 0)
-    return function(
-        **{k: v for k, v in values.items(branches=True) if "." not in k and k != "config"}
-    )
+    given = {k: v for k, v in values.items(branches=True) if "." not in k and k != "config"}
+    for old, new in _RENAMED.items():
+        if (value := given.pop(old, None)) is not None:
+            print(
+                f"note: {old} is now called {new}; the old name goes with the next release",
+                file=sys.stderr,
+            )
+            given[new] = value
+    return function(**given)
+
+
+def _with_underscores(text: str, known: Mapping[str, Any]) -> str:
+    """An option spelt with dashes as the parser knows it."""
+    name, equals, value = text.removeprefix("--").partition("=")
+    plain = name.replace("-", "_")
+    return f"--{plain}{equals}{value}" if text.startswith("--") and plain in known else text
 
 
 def _item_type(hint: Any) -> Any:

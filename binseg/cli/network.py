@@ -40,8 +40,8 @@ def open_network(network: str | None, options: ModelConfig, classes: int) -> Sub
     Raises:
         BinsegError: neither a file nor a name, options for a file, or a file that is faulty.
     """
+    from binseg.loaded import load
     from binseg.nn.segmenter import create_model, list_models
-    from binseg.packed.file import load
 
     if options.weights is not None:
         raise BinsegError("--model.weights is for training; give the file in place of the name")

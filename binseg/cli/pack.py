@@ -1,5 +1,6 @@
 """`binseg pack`: a trained network to a file of bits."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,47 +11,55 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from binseg.compiler.verification import Agreement
     from binseg.data.config import DataConfig
     from binseg.data.preprocess import Preprocessing
 
-_EXACT = 0.999
-"""Share of equal pixels that rest fp32 must reach: less is a fault, not rounding near zero."""
+_CALIBRATION = 16
+"""Images that int8 finds its ranges on, at most."""
 
-_Pictures = tuple[str, Sequence[Callable[[], "np.ndarray"]]]
-"""Where pictures are from, and functions that read them."""
+_Images = tuple[str, Sequence[Callable[[], "np.ndarray"]]]
+"""Where images are from, and functions that read them."""
 
 
 def pack(
     model: Path,
     *,
     out: Path,
-    rest: Literal["fp32", "bf16", "int8"] = "fp32",
+    other_layers: Literal["fp32", "bf16", "int8"] = "fp32",
     calibration: list[Path] | None = None,
     verify: list[Path] | None = None,
-    limit: int = 16,
+    limit: int = 64,
+    least_agreement: float | None = None,
 ) -> int:
     """Pack a trained network: 1-bit weights as bits, what follows them as integers and constants.
 
-    Compares the packed network's class maps with the trained one's on a few pictures, then writes
-    one file that `binseg predict` and `binseg evaluate` open like any other. If the maps differ
-    more than rounding can explain, nothing is written and the exit status is 1.
+    Compares the packed network's class maps with the trained one's, then writes one file that
+    `binseg predict` and `binseg evaluate` open like any other. If the maps differ too much, nothing
+    is written and the exit status is 1; a network that is itself so sensitive that a change of its
+    input by a millionth does as much is told apart from a fault.
 
     Args:
         model: float model file (.safetensors), or a run folder, whose best.safetensors is packed.
         out: the file to write (.safetensors).
-        rest: arithmetic of what is not binary (stem, head, real 1x1 convolutions): fp32 equals the
-            trained network; bf16 and int8 are smaller and faster and cost a little accuracy.
-        calibration: pictures, folders and globs on which int8 finds the ranges of its numbers;
-            without it, training pictures of the run.
-        verify: pictures, folders and globs to compare class maps on; without it, the run's val
-            pictures, else those of --calibration, else drawn street scenes.
-        limit: pictures to use for each of the two at most, spread evenly.
+        other_layers: arithmetic of the layers that are not binary (stem, head, real 1x1
+            convolutions): fp32 equals the trained network; bf16 and int8 are smaller and faster and
+            cost a little accuracy.
+        calibration: images, folders and globs on which int8 finds the ranges of its numbers;
+            without it, training images of the run.
+        verify: images, folders and globs to compare class maps on; without it, the run's val
+            images, else those of --calibration, else drawn street scenes.
+        limit: images to compare on at most, spread evenly; int8 calibrates on 16 of them at most.
+        least_agreement: share of the pixels whose class must be the same; without it 0.999 for
+            fp32, 0.98 for bf16, 0.95 for int8.
 
     Returns:
-        0; a network that says something else raises.
+        0; a network whose class maps differ too much raises.
     """
     if limit < 1:
         raise BinsegError(f"limit must be at least 1 picture, not {limit}")
+    if least_agreement is not None and not 0 <= least_agreement <= 1:
+        raise BinsegError(f"least_agreement must lie in 0 to 1, not {least_agreement:g}")
     if out.suffix != ".safetensors":
         raise BinsegError(f"{out}: a model file's name ends in .safetensors; choose such an --out")
     source = model / "best.safetensors" if model.is_dir() else model
@@ -59,67 +68,119 @@ def pack(
     if out.exists() and not out.is_file():
         raise BinsegError(f"{out}: not a file; choose another --out")
     # seconds of imports that --help does not need
-    import torch
-
-    from binseg.packed.agreement import agreement
-    from binseg.packed.file import load, save
-    from binseg.packed.fold import pack as fold
+    from binseg.compiler.pack import pack as compile_and_pack
+    from binseg.compiler.packed import PackedSegmenter
+    from binseg.compiler.verification import LEAST_AGREEMENT
+    from binseg.compiler.verification import verify as compare
+    from binseg.loaded import load, save
 
     loaded = load(source)
+    if isinstance(loaded.model, PackedSegmenter):
+        raise BinsegError(f"{source}: the network is packed already")
     data = _data_of_run(model) if model.is_dir() else None
     given = _files(calibration)
-    pictures = _files(verify) or _split(data, "val", lenient=True) or given or _scenes()
+    images = _files(verify) or _split(data, "val", lenient=True) or given or _scenes()
     inputs = None
-    if rest == "int8":
+    if other_layers == "int8":
         found = given or _split(data, "train")
         if found is None:
             raise BinsegError("int8 needs pictures like those it will see: give --calibration")
         print(f"calibrating on {found[0]}")
-        inputs = _inputs(found, limit, loaded.preprocessing)
+        inputs = _inputs(found, min(limit, _CALIBRATION), loaded.preprocessing)
     try:
-        packed = fold(loaded.model, rest=rest, calibration=inputs)
-    except _PictureError:
+        packed = compile_and_pack(
+            loaded.model,
+            other_layers=other_layers,
+            calibration=inputs,
+            preprocessing=loaded.preprocessing,
+        )
+    except _ImageError:
         raise
     except BinsegError as error:
         raise BinsegError(f"{source}: {error}") from error
-    share = agreement(loaded.model, packed, _inputs(pictures, limit, loaded.preprocessing))
-    if rest == "fp32" and share < _EXACT:
-        raise BinsegError(
-            f"{source}: packed, it gives another class on {100 * (1 - share):.3f} % of the pixels "
-            f"of {pictures[0]}; nothing was written: this is a fault of binseg, please report it"
-        )
+    least = LEAST_AGREEMENT[other_layers] if least_agreement is None else least_agreement
+    agreement = compare(
+        loaded.model,
+        packed,
+        lambda: _inputs(images, limit, loaded.preprocessing),
+        least=least,
+    )
+    if agreement.equal < least and not (other_layers == "fp32" and agreement.is_sensitivity):
+        raise BinsegError(_refusal(source, images[0], other_layers, agreement, least))
     training = loaded.header.get("training") or {}
     save(out, packed, loaded.labels, loaded.preprocessing, training=training)
-    kept = load(out).model.state_dict()
-    if not all(torch.equal(kept[name], value) for name, value in packed.state_dict().items()):
-        raise BinsegError(f"{out}: does not hold what was written; is the disk sound?")
+    _check_written(out, packed)
     before, after = source.stat().st_size, out.stat().st_size
     print(
-        f"wrote {out}: {after / 1e6:.2f} MB, 1/{before / after:.1f} of {before / 1e6:.2f} MB "
-        f"(rest {rest})"
+        f"wrote {out}: {after / 1e6:.2f} MB, {before / after:.0f}× smaller than the float file "
+        f"({before / 1e6:.2f} MB); non-binary layers in {other_layers}"
     )
     print(
-        f"class maps equal the trained network's on {100 * share:.3f} % of the pixels of "
-        f"{pictures[0]}"
+        f"class maps equal the trained network's on {100 * agreement.equal:.3f} % of the pixels of "
+        f"{agreement.images} images ({images[0]}; at least {100 * least:g} % are required)"
     )
+    if agreement.own is not None and agreement.equal < least:
+        print(
+            "note: the network is sensitive: a change of its input by a millionth alone changes "
+            f"{100 * (1 - agreement.own):.3f} % of its own class map, as rounding does"
+        )
     return 0
 
 
-class _PictureError(BinsegError):
-    """A picture that cannot be read; the message names it."""
+def _refusal(
+    source: Path, where: str, other_layers: str, agreement: "Agreement", least: float
+) -> str:
+    different = (
+        f"{source}: packed with {other_layers}, it gives another class on "
+        f"{100 * (1 - agreement.equal):.3f} % of the pixels of {agreement.images} images ({where})"
+    )
+    own = "" if agreement.own is None else f"{100 * (1 - agreement.own):.3f} %"
+    if other_layers == "fp32":
+        return (
+            f"{different}; the trained network itself changes {own} when its input changes by a "
+            "millionth, so this is a fault of binseg; nothing was written, please report it"
+        )
+    return (
+        f"{different}, more than {100 * (1 - least):g} %; nothing was written: choose "
+        "--other_layers fp32 or more --calibration images, or accept it with --least_agreement "
+        f"{int(100 * agreement.equal) / 100:.2f} (the trained network itself changes {own} when its "
+        "input changes by a millionth)"
+    )
 
 
-def _files(patterns: list[Path] | None) -> _Pictures | None:
+def _check_written(out: Path, packed: object) -> None:
+    """That the file holds the program."""
+    from binseg.program.file import read_program
+
+    program, _ = read_program(out)
+    own = packed.program  # type: ignore[attr-defined]
+    same = program.to_json() == own.to_json() and program.tensors.keys() == own.tensors.keys()
+    if not same or not all(
+        (program.tensors[name] == tensor).all() for name, tensor in own.tensors.items()
+    ):
+        raise BinsegError(f"{out}: does not hold what was written; is the disk sound?")
+
+
+class _ImageError(BinsegError):
+    """An image that cannot be read; the message names it."""
+
+
+def _files(patterns: list[Path] | None) -> _Images | None:
     if not patterns:
         return None
-    from binseg.data.imageio import expand_paths, read_image
+    from binseg.data.image_files import find_all_images, left_out_lines
+    from binseg.data.imageio import read_image
 
-    paths = expand_paths(patterns)
-    readers = [lambda path=path: read_image(path) for path in paths]
+    found = find_all_images(patterns)
+    for line in left_out_lines(found.left_out):
+        print(line, file=sys.stderr)
+    if not found.images:
+        raise BinsegError(f"{patterns[0]}: no image that can be read; see above")
+    readers = [lambda path=path: read_image(path) for path in found.images]
     return f"{patterns[0]}{' …' if len(patterns) > 1 else ''}", readers
 
 
-def _split(data: "DataConfig | None", split: str, *, lenient: bool = False) -> _Pictures | None:
+def _split(data: "DataConfig | None", split: str, *, lenient: bool = False) -> _Images | None:
     """One split of a run's data; with `lenient`, None if it is not on this machine."""
     if data is None:
         return None
@@ -133,7 +194,7 @@ def _split(data: "DataConfig | None", split: str, *, lenient: bool = False) -> _
     return f"{data.name} {split}", readers
 
 
-def _scenes() -> _Pictures:
+def _scenes() -> _Images:
     from binseg.data.datasets import ScenesDataset
 
     scenes = ScenesDataset("val", 16, (144, 192))
@@ -141,16 +202,16 @@ def _scenes() -> _Pictures:
     return "drawn street scenes", readers
 
 
-def _inputs(pictures: _Pictures, limit: int, preprocessing: "Preprocessing") -> "Iterator[Tensor]":
-    from binseg.packed.agreement import network_input
+def _inputs(images: _Images, limit: int, preprocessing: "Preprocessing") -> "Iterator[Tensor]":
+    from binseg.data.preprocess import network_input
 
-    readers = pictures[1]
+    readers = images[1]
     count = min(limit, len(readers))
     for place in range(count):
         try:
             image = readers[place * len(readers) // count]()
         except BinsegError as error:
-            raise _PictureError(str(error)) from error
+            raise _ImageError(str(error)) from error
         yield network_input(image, preprocessing)
 
 

@@ -109,16 +109,21 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _expanded(patterns: Sequence[Path]) -> tuple[list[Path], int]:
     """The files that the patterns name, and how many patterns name none (told on stderr)."""
-    from binseg.data.imageio import expand_paths
+    from binseg.data.image_files import find_images, left_out_lines
 
     found: dict[Path, None] = {}
     faults = 0
     for pattern in patterns:
         try:
-            found.update(dict.fromkeys(expand_paths([pattern])))
+            files = find_images(pattern)
         except BinsegError as error:
             faults += 1
             _complain(error, pattern)
+            continue
+        found.update(dict.fromkeys(files.images))
+        faults += len(files.left_out)
+        for line in left_out_lines(files.left_out):
+            print(line, file=sys.stderr)
     return list(found), faults
 
 

@@ -1,9 +1,9 @@
 """`binseg pretrain`: one classifier into one run folder, for its backbone's sake."""
 
-import os
 from pathlib import Path
 
 from binseg.data.classification_config import ClassificationConfig
+from binseg.distributed.processes import joined
 from binseg.training.config import (
     BinarizationConfig,
     DistillationConfig,
@@ -46,10 +46,11 @@ def pretrain(
     from binseg.training.pretraining import pretrain as run
 
     pretraining = Pretraining(data, model, optimizer, loss, binarization, distillation, trainer)
-    result = run(pretraining, out, resume=resume)
-    if os.environ.get("RANK", "0") == "0":
-        print(
-            f"best val top-1 {result.best_top1:.4f} (epoch {result.best_epoch}); start a network "
-            f"with `binseg train --model.backbone_weights {result.model}`"
-        )
+    with joined(trainer.devices) as processes:
+        result = run(pretraining, out, resume=resume)
+        if processes.is_first:
+            print(
+                f"best val top-1 {result.best_top1:.4f} (epoch {result.best_epoch}); start a "
+                f"network with `binseg train --model.backbone_weights {result.model}`"
+            )
     return 0

@@ -1,10 +1,13 @@
 """`binseg train`: one experiment into one run folder."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from binseg.cli.switches import is_on, value_of
 from binseg.data.config import DataConfig
+from binseg.distributed.processes import joined
 from binseg.errors import BinsegError
 from binseg.training.config import (
     BinarizationConfig,
@@ -48,20 +51,46 @@ def train(
     from binseg.training.run import train as run
 
     experiment = Experiment(data, model, optimizer, loss, binarization, distillation, trainer)
-    result = run(experiment, out, resume=resume)
-    if os.environ.get("RANK", "0") == "0":
-        print(
-            f"best val mIoU {result.best_miou:.4f} (epoch {result.best_epoch}); "
-            f"the network is {result.model}"
-        )
+    with joined(trainer.devices) as processes:
+        result = run(experiment, out, resume=resume)
+        if processes.is_first:
+            print(
+                f"best val mIoU {result.best_miou:.4f} (epoch {result.best_epoch}); "
+                f"the network is {result.model}"
+            )
     return 0
 
 
-def with_config_of_resumed_run(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the run's own config.yaml in front, if --resume comes without --config."""
-    if "--resume" not in arguments or "--config" in arguments or "--out" not in arguments[:-1]:
-        return list(arguments)
-    config = Path(arguments[list(arguments).index("--out") + 1]) / "config.yaml"
-    if not config.exists():
-        raise BinsegError(f"{config}: there is no run to resume; check --out")
-    return ["--config", str(config), *arguments]
+@contextmanager
+def with_config_of_resumed_run(arguments: Sequence[str]) -> Iterator[list[str]]:
+    """The arguments with the run's own config.yaml in front, if --resume comes without --config.
+
+    Of several processes, process 0 reads the file, and the others get what it holds: their machine
+    may have another disk.
+    """
+    folder = value_of(arguments, "out")
+    own = value_of(arguments, "config")
+    if not is_on(arguments, "resume") or own is not None or folder is None:
+        yield list(arguments)
+        return
+    config = Path(folder) / "config.yaml"
+    with joined() as processes:
+        text = processes.decided("config", lambda: _config_text(config))
+        if processes.is_first:
+            yield ["--config", str(config), *arguments]
+            return
+        with TemporaryDirectory(prefix="binseg-") as temporary:
+            copy = Path(temporary) / config.name
+            copy.write_text(text, encoding="utf-8")
+            yield ["--config", str(copy), *arguments]
+
+
+def _config_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise BinsegError(f"{path}: there is no run to resume; check --out") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BinsegError(
+            f"{path}: cannot be read ({type(error).__name__}); train again into another --out"
+        ) from error

@@ -12,7 +12,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from binseg.errors import BinsegError, unknown_name
 from binseg.kernels import isa
 from binseg.nn.segmenter import create_model
-from binseg.packed.folding import Rest
+from binseg.program.file import OtherLayers
 from binseg.training.config import Experiment, ModelConfig, to_plain
 
 
@@ -55,7 +55,9 @@ class Comparison:
     Attributes:
         networks: name of a row → its experiment; the name is a folder's too.
         seeds: each network is trained once with each, as `trainer.seed`.
-        rest: how binary networks are packed, see `binseg.pack`.
+        folds: name of a fold → the keys that differ in it, as "data.val_groups"; each network is
+            trained once for each fold and seed, and its mIoU is the mean over the folds.
+        other_layers: how binary networks are packed, see `binseg.pack`.
         latency: how time is measured.
         reference: name of the row that speed-ups of networks without a twin refer to.
         against: name of the row that the others' val mIoU is set against, seed by seed.
@@ -67,7 +69,8 @@ class Comparison:
 
     networks: Mapping[str, Experiment]
     seeds: tuple[int, ...] = (0,)
-    rest: Rest = "fp32"
+    folds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    other_layers: OtherLayers = "fp32"
     latency: LatencyConfig = field(default_factory=LatencyConfig)
     reference: str | None = None
     against: str | None = None
@@ -75,20 +78,27 @@ class Comparison:
     def __post_init__(self) -> None:
         if not self.networks:
             raise BinsegError("networks: is empty; name one at least")
-        for name in self.networks:
-            if not re.fullmatch(r"\w[\w.+-]*", name):
-                raise BinsegError(
-                    f"networks.{name}: names a folder too: letters, digits and _ . + - only"
-                )
+        for kind, names in (("networks", self.networks), ("folds", self.folds)):
+            for name in names:
+                if not re.fullmatch(r"\w[\w.+-]*", name):
+                    raise BinsegError(
+                        f"{kind}.{name}: names a folder too: letters, digits and _ . + - only"
+                    )
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             raise BinsegError(f"seeds must be different numbers from 0, not {list(self.seeds)}")
         for key, row in (("reference", self.reference), ("against", self.against)):
             if row is not None and row not in self.networks:
                 raise unknown_name(key, row, self.networks)
 
-    def experiment(self, name: str, seed: int) -> Experiment:
-        """What the row `name` trains with `seed`."""
+    def experiment(self, name: str, seed: int, fold: str | None = None) -> Experiment:
+        """What the row `name` trains with `seed`, in a fold if there are any.
+
+        Raises:
+            BinsegError: the fold has an unknown key or a value that does not fit.
+        """
         own = self.networks[name]
+        if fold is not None:
+            own = networks_of(own, {fold: self.folds[fold]}, kind="folds")[fold]
         return replace(own, trainer=replace(own.trainer, seed=seed))
 
     def baseline(self, name: str) -> str | None:
@@ -107,7 +117,10 @@ class Comparison:
 
 
 def networks_of(
-    recipe: Experiment, overrides: Mapping[str, Mapping[str, Any] | None]
+    recipe: Experiment,
+    overrides: Mapping[str, Mapping[str, Any] | None],
+    *,
+    kind: str = "networks",
 ) -> dict[str, Experiment]:
     """The recipe with each network's own values, as checked as the recipe itself.
 
@@ -115,6 +128,7 @@ def networks_of(
         recipe: what the networks share.
         overrides: name of a row → tree of keys and values like a configuration's, for example
             {"model": {"name": "groupnet18"}}; None and an empty tree leave the recipe as it is.
+        kind: what the names are of, for messages.
 
     Raises:
         BinsegError: an unknown key (with the nearest one) or a value that does not fit; the
@@ -128,7 +142,7 @@ def networks_of(
             _check_keys(own, shared)
             networks[name] = _experiment(shared, own)
         except BinsegError as error:
-            raise BinsegError(f"networks.{name}: {error}") from error
+            raise BinsegError(f"{kind}.{name}: {error}") from error
     return networks
 
 

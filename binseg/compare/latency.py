@@ -13,11 +13,10 @@ from binseg.bench.onnx_layer import session
 from binseg.bench.onnx_twin import OnnxScores, ScoresOnly
 from binseg.bench.timing import Timing, measure, threads
 from binseg.compare.config import LatencyConfig
-from binseg.data.preprocess import Preprocessing
+from binseg.compiler.packed import PackedSegmenter
+from binseg.data.preprocess import Preprocessing, network_input
 from binseg.data.scenes import draw_scene
 from binseg.nn.segmenter import BackboneSegmenter, Segmenter
-from binseg.packed.agreement import network_input
-from binseg.packed.modules import PackedSegmenter
 
 _LAYOUTS = (torch.contiguous_format, torch.channels_last)
 

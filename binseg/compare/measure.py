@@ -15,23 +15,22 @@ from binseg.compare.config import Comparison
 from binseg.compare.latency import Contender, Times, measure_latency
 from binseg.compare.rows import Outcome, Row
 from binseg.compare.runs import Run
+from binseg.compiler.pack import pack
 from binseg.data.config import DataConfig
-from binseg.data.preprocess import resize_image
+from binseg.data.preprocess import network_input, resize_image
 from binseg.errors import BinsegError
 from binseg.evaluation.result import Evaluation
 from binseg.evaluation.scores import without_nan
+from binseg.loaded import LoadedModel, load, save
 from binseg.nn.segmenter import BackboneSegmenter
-from binseg.packed.agreement import network_input
-from binseg.packed.file import LoadedModel, load, save
-from binseg.packed.fold import pack
-from binseg.packed.folding import Rest
 from binseg.predictor import Predictor
+from binseg.program.file import OtherLayers
 from binseg.summarize import Layer, measure_size, summary
 from binseg.training.config import ModelConfig
 
 PACKED = "packed.safetensors"
 _CALIBRATION = 16
-"""Training pictures on which the int8 rest finds the ranges of its numbers."""
+"""Training images on which 8-bit layers find the ranges of their numbers."""
 
 
 @dataclass
@@ -74,14 +73,14 @@ def measure_rows(
     """
     found: dict[str, _Network] = {}
     for run in runs:
-        say(f"packing and scoring {run.name}, seed {run.seed}")
+        say(f"packing and scoring {run.title}")
         trained = load(run.model)
         if run.name not in found:
             binary = measure_size(trained.model).binary > 0
             seen = trained.preprocessing.target_size(*comparison.latency.size)
             counts = summary(trained.model, seen).total
             found[run.name] = _Network(binary, counts)
-        _take(found[run.name], run, trained, comparison.rest)
+        _take(found[run.name], run, trained, comparison.other_layers)
     shipped = {name: each.shipped for name, each in found.items() if each.shipped is not None}
     times, busy = _times(comparison, shipped, say)
     rows = []
@@ -161,14 +160,14 @@ def _faster(own: Times | None, other: Timing | None) -> float | None:
     return None if own is None or other is None else other.seconds / own.own.seconds
 
 
-def _take(network: _Network, run: Run, trained: LoadedModel, rest: Rest) -> None:
+def _take(network: _Network, run: Run, trained: LoadedModel, other_layers: OtherLayers) -> None:
     """Enter the outcome of one run."""
     shipped: LoadedModel | None = trained
     path = run.model
     if network.binary:
         path = run.folder / PACKED
         try:
-            shipped = _pack(trained, rest, run.experiment.data, path)
+            shipped = _pack(trained, other_layers, run.experiment.data, path)
         except BinsegError as error:
             network.not_packed, shipped = str(error), None
         except Exception as error:  # a family that packing does not know may raise anything
@@ -180,22 +179,31 @@ def _take(network: _Network, run: Run, trained: LoadedModel, rest: Rest) -> None
     network.outcomes.append(
         Outcome(
             seed=run.seed,
+            fold=run.fold,
             trained_miou=best,
             best_epoch=epoch,
             minutes=run.minutes,
             shipped_miou=None if evaluation is None else evaluation.scores.mean_iou,
             bytes=None if shipped is None else path.stat().st_size,
             class_iou={} if evaluation is None else _class_iou(evaluation),
+            counts=None if evaluation is None else evaluation.counts,
         )
     )
 
 
-def _pack(trained: LoadedModel, rest: Rest, data: DataConfig, path: Path) -> LoadedModel:
+def _pack(
+    trained: LoadedModel, other_layers: OtherLayers, data: DataConfig, path: Path
+) -> LoadedModel:
     """Write the packed network and open it again."""
     calibration = None
-    if rest == "int8":
+    if other_layers == "int8":
         calibration = (network_input(each, trained.preprocessing) for each in _pictures(data))
-    packed = pack(trained.model, rest=rest, calibration=calibration)
+    packed = pack(
+        trained.model,
+        other_layers=other_layers,
+        calibration=calibration,
+        preprocessing=trained.preprocessing,
+    )
     training = trained.header["training"]
     save(path, packed, trained.labels, trained.preprocessing, training=training)
     return load(path)

@@ -8,10 +8,11 @@ from typing import Any
 from binseg.atomic import atomic_path
 from binseg.bench.machine import describe
 from binseg.compare.chart import draw
-from binseg.compare.config import Comparison, leaves_of, tree_of
+from binseg.compare.config import Comparison, flat, leaves_of, tree_of
 from binseg.compare.rows import Mean, Row
 from binseg.compare.run import Compared
 from binseg.compare.tables import Conditions, csv_text, markdown
+from binseg.evaluation.bootstrap import Interval
 from binseg.training.config import Experiment
 
 JSON, MARKDOWN, CSV, CHART = "results.json", "results.md", "results.csv", "scatter.png"
@@ -24,10 +25,11 @@ def conditions(comparison: Comparison) -> Conditions:
     return Conditions(
         latency.size,
         latency.threads,
-        comparison.rest,
+        comparison.other_layers,
         latency.int8,
         comparison.reference,
         comparison.against,
+        tuple(comparison.folds),
     )
 
 
@@ -55,18 +57,19 @@ def write_report(
         f"({about['commit'] or 'no commit'}), torch {versions['torch']}"
     )
     rows, stated = compared.rows, conditions(comparison)
-    differences = stated.differences(rows)
+    differences, intervals = stated.differences(rows), stated.intervals(rows)
     result = {
         "format": FORMAT,
         **about,
         "recipe": tree_of(leaves_of(recipe)),
         "seeds": list(comparison.seeds),
-        "rest": comparison.rest,
+        "folds": {name: tree_of(flat(tree)) for name, tree in comparison.folds.items()},
+        "other_layers": comparison.other_layers,
         "latency": asdict(comparison.latency),
         "reference": comparison.reference,
         "against": comparison.against,
         "load": compared.load.to_dict(),
-        "rows": [_row(row, difference) for row, difference in zip(rows, differences, strict=True)],
+        "rows": [_row(*each) for each in zip(rows, differences, intervals, strict=True)],
         "failures": compared.failures,
         "missing": compared.missing,
     }
@@ -82,12 +85,20 @@ def write_report(
     return [out / name for name in (*files, CHART)]
 
 
-def _row(row: Row, difference: Mean | None) -> dict[str, Any]:
+def _row(row: Row, difference: Mean | None, interval: Interval | None) -> dict[str, Any]:
     means = {
         "trained_miou": row.trained_miou,
         "shipped_miou": row.shipped_miou,
         "difference": difference,
     }
     found = {name: None if mean is None else asdict(mean) for name, mean in means.items()}
-    own = {"class_iou": row.class_iou, "bytes": row.bytes, "minutes": row.minutes}
-    return {**asdict(row), **found, **own}
+    own = {
+        "class_iou": row.class_iou,
+        "bytes": row.bytes,
+        "minutes": row.minutes,
+        "difference_interval": None if interval is None else interval._asdict(),
+    }
+    plain = asdict(row)
+    for outcome in plain["outcomes"]:
+        del outcome["counts"]  # of every image: megabytes
+    return {**plain, **found, **own}

@@ -2,8 +2,12 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+
+from binseg.evaluation.bootstrap import BLOCK, Interval, paired_difference
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class Outcome:
         bytes: of that file.
         class_iou: class → its IoU with that file, None for one that no picture has; empty if the
             network could not be packed.
+        counts: of that file, see `Evaluation.counts`; None if the network could not be packed.
+        fold: whose data it was trained on; None without folds.
     """
 
     seed: int
@@ -64,6 +70,8 @@ class Outcome:
     shipped_miou: float | None
     bytes: int | None
     class_iou: Mapping[str, float | None]
+    counts: np.ndarray | None = field(default=None, repr=False, compare=False)
+    fold: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,26 +112,84 @@ class Row:
     not_packed: str | None
 
     @property
+    def folds(self) -> list[str | None]:
+        """In the order of the trainings; [None] without folds."""
+        return list(dict.fromkeys(each.fold for each in self.outcomes))
+
+    @property
+    def seeds(self) -> dict[int, list[Outcome]]:
+        """Seed → its outcomes in the order of `folds`; seeds that lack a fold are left out."""
+        found = {}
+        for seed in dict.fromkeys(each.seed for each in self.outcomes):
+            own = {each.fold: each for each in self.outcomes if each.seed == seed}
+            if len(own) == len(self.folds):
+                found[seed] = [own[fold] for fold in self.folds]
+        return found
+
+    @property
     def trained_miou(self) -> Mean | None:
-        """Over the seeds."""
-        return Mean.of([each.trained_miou for each in self.outcomes])
+        """Over the seeds, of the means over the folds."""
+        return Mean.of(
+            [
+                statistics.fmean(each.trained_miou for each in outcomes)
+                for outcomes in self.seeds.values()
+            ]
+        )
 
     @property
     def shipped_miou(self) -> Mean | None:
-        """Over the seeds whose network was packed."""
-        values = [each.shipped_miou for each in self.outcomes if each.shipped_miou is not None]
-        return Mean.of(values)
+        """The same, over the seeds whose network was packed."""
+        return Mean.of(list(self._shipped.values()))
+
+    @property
+    def _shipped(self) -> dict[int, float]:
+        found = {}
+        for seed, outcomes in self.seeds.items():
+            values = [each.shipped_miou for each in outcomes if each.shipped_miou is not None]
+            if len(values) == len(outcomes):
+                found[seed] = statistics.fmean(values)
+        return found
+
+    def of_fold(self, fold: str | None) -> Mean | None:
+        """Shipped mIoU in one fold, over the seeds."""
+        return Mean.of(
+            [
+                each.shipped_miou
+                for each in self.outcomes
+                if each.fold == fold and each.shipped_miou is not None
+            ]
+        )
 
     def difference(self, other: "Row") -> Mean | None:
         """Shipped mIoU less that of `other`, over the seeds that both have: what two runs owe to
-        their common seed cancels out. None where there is no such seed."""
-        theirs = {each.seed: each.shipped_miou for each in other.outcomes}
-        differences = []
-        for each in self.outcomes:
-            before = theirs.get(each.seed)
-            if each.shipped_miou is not None and before is not None:
-                differences.append(each.shipped_miou - before)
-        return Mean.of(differences)
+        their common seed cancels out. None where there is no such seed, or with other folds."""
+        if self.folds != other.folds:
+            return None
+        own, theirs = self._shipped, other._shipped
+        return Mean.of([own[seed] - theirs[seed] for seed in own if seed in theirs])
+
+    def interval(self, other: "Row") -> Interval | None:
+        """Where that difference lies with 95 %, as far as the images decide it; see
+        `paired_difference`. None without common seeds, or with other images or too few."""
+        if self.folds != other.folds:
+            return None
+        ours, theirs = self.seeds, other.seeds
+        common = [seed for seed in ours if seed in theirs]
+        sides = []
+        for outcomes in (ours, theirs):
+            by_fold = zip(*(outcomes[seed] for seed in common), strict=True)
+            sides.append([[each.counts for each in fold] for fold in by_fold])
+        for pair in zip(*sides, strict=True):
+            counts = [each for side in pair for each in side]
+            if any(each is None for each in counts):
+                return None
+            shapes = {each.shape for each in counts if each is not None}
+            if len(shapes) != 1 or shapes.pop()[0] <= BLOCK:
+                return None
+        if not common:
+            return None
+        first, second = cast(list[list[list[np.ndarray]]], sides)
+        return paired_difference(first, second).mean_iou
 
     @property
     def miou(self) -> float:

@@ -49,8 +49,9 @@ def run_comparison(
 ) -> Compared:
     """Train every network once with each seed, then pack, score and time them.
 
-    `out`/NAME/seedN is a run folder of `binseg.train`. Finished ones are kept, and others go on
-    from their last checkpoint; a training that fails leaves the others alone.
+    `out`/NAME/seedN, with folds `out`/NAME/seedN-FOLD, is a run folder of `binseg.train`. Finished
+    ones are kept, and others go on from their last checkpoint; a training that fails leaves the
+    others alone.
 
     Args:
         comparison: what to train and how to measure.
@@ -83,7 +84,7 @@ def run_comparison(
         raise StopRequestedError(
             f"stopped; the same command goes on from here (finished networks in {out} are kept)"
         ) from error
-    missing = [_title(run) for run in runs if not run.finished and _title(run) not in failures]
+    missing = [run.title for run in runs if not run.finished and run.title not in failures]
     return Compared(rows, failures, missing, load)
 
 
@@ -94,7 +95,7 @@ def _train(runs: Sequence[Run], say: Say) -> dict[str, str]:
     if len(left) < len(runs):
         say(f"{len(runs) - len(left)} of {len(runs)} trainings are finished already")
     for place, run in enumerate(left):
-        say(f"training {place + 1} of {len(left)}: {_title(run)}{_time_left(runs, left[place:])}")
+        say(f"training {place + 1} of {len(left)}: {run.title}{_time_left(runs, left[place:])}")
         try:
             train(run.experiment, run.folder, resume=True)
             if not run.finished:
@@ -102,15 +103,11 @@ def _train(runs: Sequence[Run], say: Say) -> dict[str, str]:
         except StopRequestedError:
             raise
         except Exception as error:  # one network must not cost the others their hours
-            failures[_title(run)] = _reason(error)
+            failures[run.title] = _reason(error)
             run.folder.mkdir(parents=True, exist_ok=True)
             (run.folder / FAILURE).write_text(traceback.format_exc())
-            say(f"{_title(run)} failed: {failures[_title(run)]}")
+            say(f"{run.title} failed: {failures[run.title]}")
     return failures
-
-
-def _title(run: Run) -> str:
-    return f"{run.name}, seed {run.seed}"
 
 
 def _time_left(runs: Sequence[Run], left: Sequence[Run]) -> str:

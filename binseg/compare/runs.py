@@ -9,7 +9,7 @@ import yaml
 
 from binseg.compare.config import Comparison, flat, leaves_of
 from binseg.errors import BinsegError
-from binseg.packed.file import read_header
+from binseg.loaded import read_header
 from binseg.training.checkpoints import BEST
 from binseg.training.config import Experiment
 from binseg.training.reporting import HISTORY
@@ -34,14 +34,21 @@ class Run:
     Attributes:
         name: of the row.
         seed: its `trainer.seed`.
+        fold: whose data it is trained on; None without folds.
         experiment: all of its configuration.
         folder: where it is trained.
     """
 
     name: str
     seed: int
+    fold: str | None
     experiment: Experiment
     folder: Path
+
+    @property
+    def title(self) -> str:
+        """As a person reads it."""
+        return f"{self.name}, seed {self.seed}{f', fold {self.fold}' if self.fold else ''}"
 
     @property
     def model(self) -> Path:
@@ -100,7 +107,7 @@ class Run:
 
 
 def runs_of(comparison: Comparison, out: Path) -> list[Run]:
-    """All trainings, the first seed of every network first.
+    """All trainings, the first seed of every network first, and of it all folds.
 
     Raises:
         BinsegError: `out` is a file, or holds networks that were trained with another
@@ -108,11 +115,13 @@ def runs_of(comparison: Comparison, out: Path) -> list[Run]:
     """
     if out.exists() and not out.is_dir():
         raise BinsegError(f"{out}: a file; choose another --out")
-    runs = [
-        Run(name, seed, comparison.experiment(name, seed), out / name / f"seed{seed}")
-        for seed in comparison.seeds
-        for name in comparison.networks
-    ]
+    runs = []
+    for seed in comparison.seeds:
+        for name in comparison.networks:
+            for fold in comparison.folds or (None,):
+                experiment = comparison.experiment(name, seed, fold)
+                folder = f"seed{seed}" if fold is None else f"seed{seed}-{fold}"
+                runs.append(Run(name, seed, fold, experiment, out / name / folder))
     changed = {f"{run.name}/{run.folder.name}": run.changes() for run in runs}
     wrong = {name: keys for name, keys in changed.items() if keys}
     if wrong:

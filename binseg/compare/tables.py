@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from binseg.compare.rows import Mean, Row
+from binseg.evaluation.bootstrap import BLOCK, Interval
 from binseg.summarize.tables import count
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ _LEAST_NEEDED = "1-bit GMACs", "real GMACs", "params", "minutes"
 """What a screen leaves out first."""
 _FIGURES = (
     "network", "binary", "seeds", "trained_miou", "trained_deviation", "shipped_miou",
-    "shipped_deviation", "difference", "difference_deviation", "milliseconds", "baseline",
-    "faster", "int8_milliseconds", "faster_than_int8", "bytes", "binary_macs", "real_macs",
-    "binary_parameters", "real_parameters", "minutes", "not_packed",
+    "shipped_deviation", "difference", "difference_deviation", "difference_low", "difference_high",
+    "milliseconds", "baseline", "faster", "int8_milliseconds", "faster_than_int8", "bytes",
+    "binary_macs", "real_macs", "binary_parameters", "real_parameters", "minutes", "not_packed",
 )  # fmt: skip
 
 
@@ -32,37 +33,50 @@ class Conditions:
     Attributes:
         size: height and width of the picture that is timed, in pixels.
         threads: that it is timed on.
-        rest: how binary networks are packed.
+        other_layers: how binary networks are packed.
         int8: whether full-precision networks are timed in 8 bits, too.
         reference: the row that networks without a twin are compared with.
         against: the row that the others' mIoU is set against; None for no such column.
+        folds: that each network was trained for; its mIoU is the mean over them.
     """
 
     size: tuple[int, int]
     threads: int
-    rest: str
+    other_layers: str
     int8: bool
     reference: str | None
     against: str | None = None
+    folds: tuple[str, ...] = ()
 
     def differences(self, rows: Sequence[Row]) -> list[Mean | None]:
         """Of each row from `against`; None for that row itself, and where it is not measured."""
         other = next((row for row in rows if row.name == self.against), None)
         return [None if other is None or row is other else row.difference(other) for row in rows]
 
+    def intervals(self, rows: Sequence[Row]) -> list[Interval | None]:
+        """Of these differences."""
+        other = next((row for row in rows if row.name == self.against), None)
+        return [None if other is None or row is other else row.interval(other) for row in rows]
+
     def __str__(self) -> str:
         height, width = self.size
         lines = [
             "val mIoU: trained, by the run's own validation; shipped, of the file (packed with "
-            f"rest {self.rest}, or float)",
+            f"non-binary layers in {self.other_layers}, or float)",
             f"ms and MACs: from a picture of {height} × {width}, as the network sees it, to its "
             f"class map, threads: {self.threads}",
             "× faster: than the full-precision twin",
         ]
+        if self.folds:
+            lines.insert(0, f"mIoU: means over the folds {', '.join(self.folds)}")
         if self.reference is not None:
             lines[-1] += f"; with *: than {self.reference}"
         if self.against is not None:
-            lines.insert(1, f"− {self.against}: shipped, less that of {self.against}, by seed")
+            lines.insert(
+                2 if self.folds else 1,
+                f"− {self.against}: shipped, less that of {self.against}, by seed; 95 %: where it "
+                f"lies for other images (paired bootstrap over blocks of {BLOCK} neighbours)",
+            )
         if self.int8:
             lines.append("int8: the full-precision network in 8 bits, by ONNX Runtime")
         return "\n".join(lines)
@@ -82,7 +96,7 @@ def screen_table(rows: Sequence[Row], conditions: Conditions) -> "Table":
         # one more than the surplus: the spreads' column is wider than what it displaces
         left_out = _LEAST_NEEDED[: surplus + 1]
         columns = {
-            name: [cell.replace(" ± ", "\n± ") for cell in cells]
+            name: [cell.replace(" ± ", "\n± ").replace(" to ", "\nto ") for cell in cells]
             for name, cells in columns.items()
             if name not in left_out
         }
@@ -102,6 +116,11 @@ def markdown(rows: Sequence[Row], conditions: Conditions) -> str:
     """Two tables as GitHub shows them: the networks with what the figures mean, and the classes."""
     notes = [f"- {line}" for line in str(conditions).replace("*", "\\*").splitlines()]
     text = "\n".join([*_markdown_table(_columns(rows, conditions)), "", *notes]) + "\n"
+    if conditions.folds:
+        lines = _markdown_table(_fold_columns(rows, conditions))
+        text += (
+            "\n".join(["", "mIoU in each fold, of the file that is shipped:", "", *lines]) + "\n"
+        )
     classes = _class_columns(rows)
     if classes:
         lines = _markdown_table(classes)
@@ -117,19 +136,22 @@ def csv_text(rows: Sequence[Row], conditions: Conditions) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     classes = _classes(rows)
-    writer.writerow([*_FIGURES, *(f"iou {name}" for name in classes)])
-    for row, difference in zip(rows, conditions.differences(rows), strict=True):
+    folds = [f"fold {name}" for name in conditions.folds]
+    writer.writerow([*_FIGURES, *folds, *(f"iou {name}" for name in classes)])
+    differences, intervals = conditions.differences(rows), conditions.intervals(rows)
+    for row, difference, interval in zip(rows, differences, intervals, strict=True):
         means = row.trained_miou, row.shipped_miou, difference
         writer.writerow(
             [
                 row.name,
                 int(row.binary),
-                len(row.outcomes),
+                len(row.seeds),
                 *(
                     figure
                     for mean in means
                     for figure in ((mean.value, mean.deviation) if mean else ("", ""))
                 ),
+                *((interval.low, interval.high) if interval else ("", "")),
                 row.milliseconds,
                 row.baseline,
                 row.faster,
@@ -142,6 +164,7 @@ def csv_text(rows: Sequence[Row], conditions: Conditions) -> str:
                 row.real_parameters,
                 row.minutes,
                 row.not_packed,
+                *(mean.value if (mean := row.of_fold(fold)) else "" for fold in conditions.folds),
                 *(row.class_iou.get(name) for name in classes),
             ]
         )
@@ -163,6 +186,11 @@ def _columns(rows: Sequence[Row], conditions: Conditions) -> dict[str, list[str]
         columns[f"− {conditions.against}"] = [
             each.signed if each else "" for each in conditions.differences(rows)
         ]
+        intervals = conditions.intervals(rows)
+        if any(intervals):
+            columns["95 %"] = [
+                f"{each.low:+.3f} to {each.high:+.3f}" if each else "" for each in intervals
+            ]
     columns |= {
         "ms": [_figure(row.milliseconds) for row in rows],
         "× faster": [_figure(row.faster, mark) for row, mark in zip(rows, marks, strict=True)],
@@ -179,6 +207,13 @@ def _columns(rows: Sequence[Row], conditions: Conditions) -> dict[str, list[str]
         "params": [count(row.binary_parameters + row.real_parameters) for row in rows],
         "minutes": [f"{row.minutes:.1f}" for row in rows],
     }
+
+
+def _fold_columns(rows: Sequence[Row], conditions: Conditions) -> dict[str, list[str]]:
+    columns = {_NETWORK: [row.name for row in rows]}
+    for fold in conditions.folds:
+        columns[fold] = [str(row.of_fold(fold) or "") for row in rows]
+    return columns
 
 
 def _classes(rows: Sequence[Row]) -> list[str]:

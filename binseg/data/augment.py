@@ -1,21 +1,21 @@
 """Random changes of training pictures, the same in every process.
 
-Scale, crop, flip and the commonest changes of colour are made here, the rarer ones by
-albumentations. albumentations 2.0.8 draws the same in every loader worker, and its
-`set_random_seed` gives all steps of a pipeline one seed. Here everything is drawn from a generator
-of the sample's own (seed, epoch, index): batches do not depend on the number of workers, and a
-resumed run draws what the first one would have drawn.
+Hue is changed by albumentations, all else here: albumentations 2.0.8 draws the same in every
+loader worker, and its `set_random_seed` gives all steps of a pipeline one seed. Here everything is
+drawn from a generator of the sample's own (seed, epoch, index): batches do not depend on the number
+of workers, and a resumed run draws what the first one would have drawn.
 """
 
 import os
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import cv2
 import numpy as np
 
+from binseg.data.degrade import blurred, gamma_corrected, jpeg_compressed, noisy
 from binseg.data.jitter import Factors, jitter, random_factors
 from binseg.data.preprocess import IMAGENET_MEAN
 from binseg.data.window import Window, cut, random_window
@@ -35,8 +35,13 @@ class AugmentConfig:
         saturation: colour jitter multiplies saturation by 1 ± this, 0 to 1.
         hue: colour jitter turns the hue by up to ± this share of the circle, 0 to 0.5; about
             doubles the time of a sample.
+        gamma: gamma correction by a power between 1 / (1 + this) and 1 + this, 0 to 4.
         blur: probability of a Gaussian blur, 0 to 1.
+        blur_sigma: its largest deviation, in pixels.
         noise: probability of Gaussian sensor noise, 0 to 1.
+        noise_sigma: its largest deviation, in grey levels of 0 to 255.
+        jpeg: probability of a JPEG compression, 0 to 1.
+        jpeg_quality: its lowest quality, 1 to 90; the highest is 90.
     """
 
     scale_min: float = 0.5
@@ -46,8 +51,13 @@ class AugmentConfig:
     contrast: float = 0.3
     saturation: float = 0.3
     hue: float = 0.0
+    gamma: float = 0.0
     blur: float = 0.0
+    blur_sigma: float = 1.5
     noise: float = 0.0
+    noise_sigma: float = 20.0
+    jpeg: float = 0.0
+    jpeg_quality: int = 20
 
     def __post_init__(self) -> None:
         if not 0 < self.scale_min <= self.scale_max:
@@ -55,24 +65,36 @@ class AugmentConfig:
                 f"augment: scale_min {self.scale_min} and scale_max {self.scale_max} must be "
                 "above 0 and in this order"
             )
-        bounds = {"hue": 0.5}
-        for name in ("flip", "brightness", "contrast", "saturation", "hue", "blur", "noise"):
-            if not 0 <= getattr(self, name) <= bounds.get(name, 1):
-                raise BinsegError(
-                    f"augment: {name} {getattr(self, name)} is not in 0 … {bounds.get(name, 1)}"
-                )
+        bounds: dict[str, tuple[float, float]] = {
+            "hue": (0, 0.5),
+            "gamma": (0, 4),
+            "blur_sigma": (_LEAST_BLUR, 100),
+            "noise_sigma": (0, 255),
+            "jpeg_quality": (1, _BEST_JPEG),
+        }
+        for field in fields(self)[2:]:
+            value, (low, high) = getattr(self, field.name), bounds.get(field.name, (0, 1))
+            if not low <= value <= high:
+                raise BinsegError(f"augment: {field.name} {value} is not in {low} … {high}")
+
+
+_LEAST_BLUR = 0.3  # pixels; less changes nothing
+_BEST_JPEG = 90
 
 
 class TrainTransform:
-    """Random scale, crop, flip, colour jitter, blur and noise of one sample; made by
-    `train_transform`."""
+    """Random scale, crop, flip and changes of one sample's image; made by `train_transform`.
+
+    The changes come in the order in which light meets them: lens, exposure and colour, sensor,
+    file.
+    """
 
     def __init__(self, config: AugmentConfig, crop: tuple[int, int], mean: Sequence[float]) -> None:
         self.config, self.crop = config, (crop[0], crop[1])
         red, green, blue = (round(255 * value) for value in mean)
         self.fill = red, green, blue
         self.strengths = Factors(config.brightness, config.contrast, config.saturation)
-        self._rest = _rest(config)
+        self._hue = _hue(config)
 
     def __call__(
         self, image: np.ndarray, labels: np.ndarray, seed: Sequence[int]
@@ -93,16 +115,39 @@ class TrainTransform:
         image, labels = cut(image, labels, window, self.crop, self.fill)
         if flipped:
             image, labels = cv2.flip(image, 1), cv2.flip(labels, 1)
+        for change in (self._blurred, self._colored, self._degraded):
+            image = change(image, generator)
+        return image, labels
+
+    def _blurred(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        config = self.config
+        if generator.random() < config.blur:
+            image = blurred(image, generator.uniform(_LEAST_BLUR, config.blur_sigma))
+        return image
+
+    def _colored(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         if any(self.strengths):
             image = jitter(image, random_factors(generator, self.strengths))
-        if self._rest is not None:
-            # two 64-bit words a step: one for its numpy generator, one for its `random.Random`
-            words = generator.integers(2**63, size=(len(self._rest.transforms), 2)).tolist()
-            for step, (first, second) in zip(self._rest.transforms, words, strict=True):
-                step.random_generator = np.random.Generator(np.random.PCG64(first))
-                step.py_random = random.Random(second)
-            image = self._rest(image=image)["image"]
-        return image, labels
+        if self.config.gamma:
+            # even in its logarithm: as often twice as dark as twice as light
+            most = np.log1p(self.config.gamma)
+            image = gamma_corrected(image, float(np.exp(generator.uniform(-most, most))))
+        if self._hue is not None:
+            # two 64-bit words: one for its numpy generator, one for its `random.Random`
+            first, second = generator.integers(2**63, size=2).tolist()
+            self._hue.random_generator = np.random.Generator(np.random.PCG64(first))
+            self._hue.py_random = random.Random(second)
+            image = self._hue(image=image)["image"]
+        return image
+
+    def _degraded(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        config = self.config
+        if generator.random() < config.noise:
+            image = noisy(image, generator.uniform(0, config.noise_sigma), generator)
+        if generator.random() < config.jpeg:
+            quality = int(generator.integers(config.jpeg_quality, _BEST_JPEG, endpoint=True))
+            image = jpeg_compressed(image, quality)
+        return image
 
     def geometry(self, size: tuple[int, int], seed: Sequence[int]) -> tuple[Window, bool]:
         """What the variant of `seed` shows of a picture of (height, width) pixels, and whether it
@@ -118,22 +163,15 @@ class TrainTransform:
         return window, bool(generator.random() < config.flip)
 
 
-def _rest(config: AugmentConfig) -> Any:
-    """albumentations' pipeline for hue, blur and noise; None if none of them is wanted."""
-    if not (config.hue or config.blur or config.noise):
+def _hue(config: AugmentConfig) -> Any:
+    """albumentations' change of hue; None if it is not wanted."""
+    if not config.hue:
         return None
     # else importing albumentations asks the network for a newer version
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations as A
 
-    steps: list[Any] = []
-    if config.hue:
-        steps.append(A.ColorJitter(brightness=0, contrast=0, saturation=0, hue=config.hue, p=1))
-    if config.blur:
-        steps.append(A.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.5), p=config.blur))
-    if config.noise:
-        steps.append(A.GaussNoise(std_range=(0.01, 0.06), p=config.noise))
-    return A.Compose(steps)
+    return A.ColorJitter(brightness=0, contrast=0, saturation=0, hue=config.hue, p=1)
 
 
 def train_transform(

@@ -141,6 +141,13 @@ class DatasetCheck:
                 if not optional and str(error) not in said:
                     self.report.faults.append(Fault("arrangement", str(error)))
                     said.add(str(error))
+        for number, other in enumerate(config.merge, start=1):
+            try:
+                opened = other.open(self.report.labels, strict=False)
+            except BinsegError as error:
+                self.report.faults.append(Fault("arrangement", str(error)))
+            else:
+                self._datasets[f"merge {number}, {other.name}"] = opened
 
     def __len__(self) -> int:
         """Samples to read."""
@@ -202,7 +209,8 @@ def _check_item(
     number: int,
 ) -> Finding:
     split, index = items[number]
-    return check_sample(datasets[split], index, need_labels=need_labels)
+    # what is merged may have images of ignored classes alone
+    return check_sample(datasets[split], index, need_labels=need_labels and split in SPLITS)
 
 
 def _repeated(groups: Sequence[Sequence[_Place]]) -> Iterator[Fault]:

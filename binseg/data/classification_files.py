@@ -8,7 +8,8 @@ import numpy as np
 
 from binseg.data.classification_config import ClassificationConfig
 from binseg.data.files import existing_root
-from binseg.data.imageio import IMAGE_SUFFIXES, image_size, read_image
+from binseg.data.image_files import IMAGE_SUFFIXES
+from binseg.data.imageio import image_size, read_image
 from binseg.errors import BinsegError
 
 

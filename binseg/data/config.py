@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from binseg.data.augment import AugmentConfig
+from binseg.data.dataset_views import stretched
 from binseg.data.datasets import (
     DatasetOptions,
     SegmentationDataset,
@@ -11,6 +12,7 @@ from binseg.data.datasets import (
     dataset_labels,
 )
 from binseg.data.labels import LabelTable
+from binseg.data.merge import MergeConfig, check_repeat, check_stretch
 from binseg.errors import BinsegError
 
 
@@ -22,10 +24,20 @@ class DataConfig:
         name: data set: camvid, voc (PASCAL VOC 2012), cityscapes, folder (own pictures: images/,
             masks/, labels.yaml) or scenes (street scenes drawn on the fly, no files needed).
         root: folder of the data set; not needed for scenes.
+        merge: other data sets whose training images are trained on, too, with what their classes
+            become; scored is this data set alone.
+        repeat: how often each training image is seen in an epoch.
+        stretch: factor on the width of images that are stored squeezed, when they are read.
         classes: only these classes, in this order, like [background,cat,dog] or
             background,cat,dog; all other pixels are ignored. null: all.
-        train_split: what is trained on: train; voc: also trainval or trainaug (train + SBD without
-            val); cityscapes: also train_extra (coarse labels).
+        train_split: what is trained on: train; camvid, folder and voc: also trainval; voc: also
+            trainaug (train + SBD without val); cityscapes: also train_extra (coarse labels).
+        group_by: split anew, all images of train and val, by whole groups (camvid and folder): a
+            regular expression that finds the group in an image's name (its first parenthesis, or
+            all that it matches), `folder` (the folder below images/ that an image lies in) or
+            `sequence` (CamVid's: 0001TP, 0006R0 and 0016E5). null: the data set's own split.
+        val_groups: the groups that are val, like "0016E5" or "0001TP,0006R0"; all others are train.
+            null: about one group in five, by a hash of its name.
         annotations: fine or coarse labels of the training pictures (cityscapes only).
         sbd_root: folder with SBD's img/ and cls/ (voc's trainaug only); null: sbd/ beside
             VOCdevkit/.
@@ -47,8 +59,13 @@ class DataConfig:
 
     name: str = "camvid"
     root: str | None = None
+    merge: list[MergeConfig] = field(default_factory=list)
+    repeat: int = 1
+    stretch: float = 1.0
     classes: list[str] | str | None = None
     train_split: str = "train"
+    group_by: str | None = None
+    val_groups: str | float | list[str | float] | None = None
     annotations: Literal["fine", "coarse"] = "fine"
     sbd_root: str | None = None
     short_side: int | None = None
@@ -65,8 +82,12 @@ class DataConfig:
     scenes_size: tuple[int, int] = (144, 192)
 
     def __post_init__(self) -> None:
-        if self.chosen_classes == []:
+        if _names(self.classes) == []:
             raise BinsegError("data.classes: names no class; leave it out for all of them")
+        check_repeat("data.repeat", self.repeat)
+        check_stretch("data.stretch", self.stretch)
+        if self._held_out == []:
+            raise BinsegError("data.val_groups: names no group; leave it out for a hashed split")
         short_side = 16 if self.short_side is None else self.short_side
         for name, values, least, most in (
             ("batch_size", [self.batch_size], 1, 2**20),
@@ -88,9 +109,24 @@ class DataConfig:
     @property
     def chosen_classes(self) -> list[str] | None:
         """`classes` as a list; None for all."""
-        if not isinstance(self.classes, str):
-            return self.classes
-        return [name.strip() for name in self.classes.split(",") if name.strip()]
+        return _names(self.classes)
+
+    @property
+    def _held_out(self) -> list[str] | None:
+        """`val_groups` as a list.
+
+        Raises:
+            BinsegError: YAML read a name such as 0016E5 as a number.
+        """
+        names = [self.val_groups] if isinstance(self.val_groups, float) else self.val_groups
+        if names is None or isinstance(names, str):
+            return _names(names)
+        for name in names:
+            if not isinstance(name, str):
+                raise BinsegError(
+                    f"data.val_groups: YAML reads a name as the number {name}; write it in quotes"
+                )
+        return [str(name) for name in names]
 
     def label_table(self) -> LabelTable:
         """The data set's classes, without looking at its pictures.
@@ -116,5 +152,15 @@ class DataConfig:
             train_split=self.train_split,
             annotations=self.annotations,
             sbd_root=self.sbd_root,
+            group_by=self.group_by,
+            val_groups=self._held_out,
         )
-        return create_dataset(self.name, split, options)
+        return stretched(create_dataset(self.name, split, options), self.stretch)
+
+
+def _names(value: list[str] | str | None) -> list[str] | None:
+    """A list that may be written as text with commas, with or without YAML's brackets."""
+    if not isinstance(value, str):
+        return value
+    parts = [part.strip().strip("'\"") for part in value.strip().strip("[]").split(",")]
+    return [part for part in parts if part]

@@ -1,5 +1,6 @@
 """Readers by name; those of CamVid, of people's own folders and of the built-in street scenes."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -7,19 +8,22 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from binseg.data.cityscapes import CityscapesDataset
+from binseg.data.dataset_views import subset_of_classes
 from binseg.data.files import (
     MissingSplitError,
     PairedFiles,
     existing_root,
     hashed_split,
+    list_images,
     listed,
     pair_up,
 )
-from binseg.data.imageio import list_images
+from binseg.data.groups import SEQUENCE, SEQUENCES, group_pattern, split_by_group
+from binseg.data.image_files import LeftOut
 from binseg.data.labels import LabelTable, class_subset, get_label_table
+from binseg.data.parts import JoinedDatasets
 from binseg.data.samples import Sample, SegmentationDataset
 from binseg.data.scenes import draw_scene
-from binseg.data.subset import ClassSubset
 from binseg.data.voc import VOCDataset
 from binseg.errors import BinsegError, unknown_name
 
@@ -135,6 +139,8 @@ class ScenesDataset:
             )
         self.labels = get_label_table("scenes")
         self.faults: Sequence[str] = ()
+        self.left_out: Sequence[LeftOut] = ()
+        self.arrangement = ""
         self.expected: int | None = None
         self.labelled = True
         self.split, self.length, self.size = split, length, (size[0], size[1])
@@ -153,6 +159,9 @@ class ScenesDataset:
 
     def sample_name(self, index: int) -> str:
         return f"{self.split}_{index:05d}"
+
+    def sample_key(self, index: int) -> str:
+        return self.sample_name(index)
 
     def sample_size(self, index: int) -> tuple[int, int]:
         return self.size
@@ -176,6 +185,8 @@ class DatasetOptions(NamedTuple):
     train_split: str = "train"
     annotations: Literal["fine", "coarse"] = "fine"
     sbd_root: str | None = None
+    group_by: str | None = None
+    val_groups: Sequence[str] | None = None
 
 
 def _need_root(name: str, options: DatasetOptions) -> str:
@@ -205,7 +216,9 @@ DATASETS: dict[str, Callable[[str, DatasetOptions], SegmentationDataset]] = {
 """Readers by name: (split, options) → data set."""
 
 TRAIN_SPLITS = {
+    "camvid": ("train", "trainval"),
     "cityscapes": ("train", "train_extra"),
+    "folder": ("train", "trainval"),
     "voc": ("train", "trainval", "trainaug"),
 }
 """What the split "train" may stand for; "train" alone where a data set is not named here."""
@@ -224,8 +237,42 @@ def create_dataset(name: str, split: str, options: DatasetOptions) -> Segmentati
     choices = TRAIN_SPLITS.get(name, ("train",))
     if options.train_split not in choices:
         raise unknown_name(f"data.train_split of '{name}'", options.train_split, choices)
-    dataset = DATASETS[name](options.train_split if split == "train" else split, options)
-    return ClassSubset(dataset, options.classes) if options.classes else dataset
+    grouped = options.group_by is not None or options.val_groups is not None
+    if grouped and split != "test":
+        dataset: SegmentationDataset = _grouped(name, split, options)
+    elif split == "train" and options.train_split == "trainval" and name in _JOINED_TRAINVAL:
+        dataset = _train_and_val(name, options)
+    else:
+        dataset = DATASETS[name](options.train_split if split == "train" else split, options)
+    return subset_of_classes(dataset, options.classes) if options.classes else dataset
+
+
+_JOINED_TRAINVAL = ("camvid", "folder")
+
+
+def _train_and_val(name: str, options: DatasetOptions) -> SegmentationDataset:
+    """All labelled samples; train alone where there is no val."""
+    parts = [DATASETS[name]("train", options)]
+    with contextlib.suppress(MissingSplitError):
+        parts.append(DATASETS[name]("val", options))
+    return JoinedDatasets(parts, "train and val together")
+
+
+def _grouped(name: str, split: str, options: DatasetOptions) -> SegmentationDataset:
+    if name not in _JOINED_TRAINVAL:
+        raise BinsegError(
+            f"data.group_by: '{name}' has splits of its own; groups are for "
+            f"{' and '.join(_JOINED_TRAINVAL)}"
+        )
+    group_by = options.group_by
+    if group_by is None:
+        if name not in SEQUENCES:
+            raise BinsegError("data.val_groups: needs data.group_by, which tells the groups")
+        group_by = SEQUENCE
+    pool = _train_and_val(name, options)
+    if split == "train" and options.train_split == "trainval":
+        return pool
+    return split_by_group(pool, split, group_pattern(group_by, name), options.val_groups)
 
 
 def dataset_labels(

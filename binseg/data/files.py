@@ -1,20 +1,16 @@
 """Picture files and mask files that belong together, and which split they are in."""
 
 import hashlib
+import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from binseg.data.imageio import (
-    IMAGE_SUFFIXES,
-    MASK_SUFFIXES,
-    image_size,
-    list_images,
-    read_image,
-    read_mask,
-)
+from binseg.data.image_files import IMAGE_SUFFIXES, MASK_SUFFIXES, LeftOut
+from binseg.data.imageio import image_size, read_image, read_mask
 from binseg.data.labels import IGNORE, LabelTable
 from binseg.data.samples import Sample
 from binseg.errors import BinsegError
@@ -54,6 +50,8 @@ class PairedFiles:
         strict: raise the first of them.
         expected: pictures of the full set, if it is known.
         labelled: False: a test split whose labels are not public.
+        left_out: files beside them that are not read.
+        arrangement: how the files were read, in words.
     """
 
     faults: Sequence[str]
@@ -67,6 +65,8 @@ class PairedFiles:
         *,
         expected: int | None = None,
         labelled: bool = True,
+        left_out: Sequence[LeftOut] = (),
+        arrangement: str = "",
     ) -> None:
         if strict and faults:
             more = f" (and {len(faults) - 1} more: see `binseg data check`)" * (len(faults) > 1)
@@ -76,6 +76,8 @@ class PairedFiles:
         self.faults = tuple(faults)
         self.expected = expected
         self.labelled = labelled
+        self.left_out: Sequence[LeftOut] = tuple(left_out)
+        self.arrangement = arrangement
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -104,6 +106,9 @@ class PairedFiles:
     def sample_name(self, index: int) -> str:
         return self.pairs[index].image.stem
 
+    def sample_key(self, index: int) -> str:
+        return self.sample_name(index)
+
     def sample_size(self, index: int) -> tuple[int, int]:
         return image_size(self.pairs[index].image)
 
@@ -112,6 +117,15 @@ class PairedFiles:
 
     def read_instances(self, index: int) -> np.ndarray | None:
         return None
+
+
+def list_images(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """The files directly in `folder` with these endings, sorted; hidden files are left out."""
+    return sorted(
+        entry
+        for entry in folder.iterdir()
+        if entry.suffix.lower() in suffixes and not entry.name.startswith(".") and entry.is_file()
+    )
 
 
 def existing_root(root: str | Path) -> Path:
@@ -123,8 +137,15 @@ def existing_root(root: str | Path) -> Path:
     return root
 
 
-def hashed_split(stem: str) -> str:
-    digest = hashlib.sha256(stem.encode()).digest()
+def hashed_split(name: str) -> str:
+    """train or val (one name in five): the same on every machine, whatever other names there are.
+
+    Args:
+        name: of an image or a group; its bytes count as they are, also if they are no UTF-8.
+    """
+    # Apple's file systems give "ö" as "o" and a mark
+    composed = unicodedata.normalize("NFC", name)
+    digest = hashlib.sha256(os.fsencode(composed)).digest()
     return "val" if int.from_bytes(digest[:4], "big") % 5 == 0 else "train"
 
 

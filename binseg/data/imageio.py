@@ -5,8 +5,6 @@ bytes, and the size looked at in the header before anything is decoded. Every fa
 `BinsegError` of one line that names the file and the remedy.
 """
 
-import glob
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,15 +21,14 @@ from PIL import (
 )
 
 from binseg.atomic import atomic_path
+from binseg.data.image_files import IMAGE_SUFFIXES
+from binseg.data.image_formats import HEAD_BYTES, READ_FORMATS, format_of
 from binseg.data.jpeg_scans import MAX_SCANS, count_scans
 from binseg.data.labels import IGNORE, IGNORE_COLOR, Color
 from binseg.errors import BinsegError
 
 MAX_PIXELS = 100_000_000
 """The largest picture read, in pixels (width × height): 300 MB as RGB."""
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 
 
 class ColorMaskError(BinsegError):
@@ -42,21 +39,13 @@ _Opener = Callable[..., ImageFile.ImageFile]
 
 # Plugins are called by themselves, not through Image.open: it warns of, or refuses, large pictures
 # by a limit that is global to the process, and the warnings filter is not safe among threads.
-_FORMATS: tuple[tuple[str, Callable[[bytes], bool], _Opener], ...] = (
-    ("JPEG", lambda head: head.startswith(b"\xff\xd8\xff"), JpegImagePlugin.JpegImageFile),
-    ("PNG", lambda head: head.startswith(b"\x89PNG\r\n\x1a\n"), PngImagePlugin.PngImageFile),
-    ("BMP", lambda head: head.startswith(b"BM"), BmpImagePlugin.BmpImageFile),
-    (
-        "TIFF",
-        lambda head: head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-        TiffImagePlugin.TiffImageFile,
-    ),
-    (
-        "WebP",
-        lambda head: head[:4] == b"RIFF" and head[8:12] == b"WEBP",
-        WebPImagePlugin.WebPImageFile,
-    ),
-)
+_OPENERS: dict[str, _Opener] = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+}
 
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
@@ -73,27 +62,25 @@ _TURNS = {
 @contextmanager
 def _opened(path: Path, max_pixels: int) -> Iterator[tuple[str, ImageFile.ImageFile]]:
     """The format's name and the picture with its header read; faults inside become BinsegErrors."""
-    if not path.exists():
-        raise BinsegError(f"{path}: no such file; check the path")
-    if not path.is_file():
-        raise BinsegError(f"{path}: not a file; give a picture")
     try:
+        if not path.exists():
+            raise BinsegError(f"{path}: no such file; check the path")
+        if not path.is_file():
+            raise BinsegError(f"{path}: not a file; give an image")
         with path.open("rb") as file:
-            head = file.read(16)
+            head = file.read(HEAD_BYTES)
             file.seek(0)
-            known = [(name, opener) for name, fits, opener in _FORMATS if fits(head)]
-            if not known:
-                raise BinsegError(
-                    f"{path}: {'empty file' if not head else 'not a picture that binseg reads'}; "
-                    "use JPEG, PNG, BMP, TIFF or WebP"
-                )
-            name, opener = known[0]
+            name = format_of(head)
+            if name not in _OPENERS:
+                kind = f" ({name})" if name else ""
+                what = f"not an image that binseg reads{kind}" if head else "empty file"
+                raise BinsegError(f"{path}: {what}; use {', '.join(READ_FORMATS[:-1])} or WebP")
             if name == "JPEG" and count_scans(file) > MAX_SCANS:
                 raise BinsegError(
                     f"{path}: a JPEG of more than {MAX_SCANS} scans, which takes too long to "
                     "decode; save it again"
                 )
-            with opener(file, str(path)) as image:
+            with _OPENERS[name](file, str(path)) as image:
                 width, height = image.size
                 if width * height > max_pixels:
                     raise BinsegError(
@@ -112,6 +99,8 @@ def _opened(path: Path, max_pixels: int) -> Iterator[tuple[str, ImageFile.ImageF
     except MemoryError as error:
         raise BinsegError(f"{path}: not enough memory to decode; make it smaller") from error
     except Exception as error:  # decoders raise nearly anything on damaged files
+        if isinstance(error, OSError) and error.errno is not None:  # decoders' own have no number
+            raise BinsegError(f"{path}: cannot be read ({error.strerror}); check it") from error
         raise BinsegError(
             f"{path}: damaged or truncated picture ({_brief(error)}); replace the file"
         ) from error
@@ -236,24 +225,15 @@ def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int
         return height, width
 
 
-def write_mask(
-    path: str | Path, class_map: np.ndarray, palette: Sequence[Color] | None = None
-) -> None:
-    """Write class ids as a palette PNG: viewers show colours, `read_mask` gives the ids back.
+def mask_image(class_map: np.ndarray, palette: Sequence[Color] | None = None) -> Image.Image:
+    """Class ids as a palette image: viewers show colours, `read_mask` gives the ids back.
 
     Args:
-        path: ends in .png; written whole or not at all.
         class_map: uint8 (H, W); 255 means ignored.
         palette: RGB colour by class id; None: grey values.
-
-    Raises:
-        BinsegError: another suffix, or the file cannot be written.
     """
     if class_map.dtype != np.uint8 or class_map.ndim != 2:
         raise ValueError(f"expected uint8 HW, not {class_map.dtype} {class_map.shape}")
-    path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise BinsegError(f"{path}: masks are written as PNG; let the name end in .png")
     image = Image.fromarray(class_map)
     if palette is not None:
         colors = np.zeros((256, 3), np.uint8)
@@ -261,6 +241,25 @@ def write_mask(
         if len(palette) <= IGNORE:
             colors[IGNORE] = IGNORE_COLOR
         image.putpalette(colors.tobytes())
+    return image
+
+
+def write_mask(
+    path: str | Path, class_map: np.ndarray, palette: Sequence[Color] | None = None
+) -> None:
+    """Write `mask_image` of class ids as a PNG.
+
+    Args:
+        path: ends in .png; written whole or not at all.
+        class_map, palette: see `mask_image`.
+
+    Raises:
+        BinsegError: another suffix, or the file cannot be written.
+    """
+    image = mask_image(class_map, palette)
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise BinsegError(f"{path}: masks are written as PNG; let the name end in .png")
     with atomic_path(path) as temporary:
         image.save(temporary, format="PNG")
 
@@ -286,43 +285,3 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     options = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
     with atomic_path(path) as temporary:
         Image.fromarray(image).save(temporary, format=kind, **options)
-
-
-def list_images(folder: str | Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
-    """The pictures directly in `folder` by suffix, sorted by name; hidden files are left out."""
-    return sorted(
-        entry
-        for entry in Path(folder).iterdir()
-        if entry.suffix.lower() in suffixes and not entry.name.startswith(".") and entry.is_file()
-    )
-
-
-def expand_paths(patterns: Sequence[str | Path]) -> list[Path]:
-    """Files named by files, folders and globs.
-
-    A file stays as it is, whatever its suffix; a folder gives the pictures directly in it, sorted;
-    a glob (`*`, `?`, `[…]`, `**`) gives the pictures it matches, sorted. Repeated files come once.
-
-    Raises:
-        BinsegError: a pattern that gives nothing.
-    """
-    found: dict[Path, None] = {}
-    for pattern in patterns:
-        path = Path(pattern).expanduser()
-        if path.is_dir():
-            matches = list_images(path)
-            if not matches:
-                raise BinsegError(
-                    f"{path}: no pictures in this folder; it needs files ending in "
-                    f"{', '.join(IMAGE_SUFFIXES)}"
-                )
-        elif path.exists():
-            matches = [path]
-        else:
-            names = sorted(glob.glob(os.fspath(path), recursive=True))  # noqa: PTH207 (absolute too)
-            matches = [Path(name) for name in names if Path(name).is_file()]
-            matches = [match for match in matches if match.suffix.lower() in IMAGE_SUFFIXES]
-            if not matches:
-                raise BinsegError(f"{path}: no such file or folder, and no picture matches it")
-        found.update(dict.fromkeys(matches))
-    return list(found)

@@ -6,6 +6,7 @@ from binseg.data.label_table import IGNORE, IGNORE_COLOR, Color, LabelTable
 from binseg.errors import unknown_name
 
 __all__ = [
+    "CLASS_MAPPINGS",
     "IGNORE",
     "IGNORE_COLOR",
     "LABEL_TABLES",
@@ -119,6 +120,33 @@ LABEL_TABLES: Mapping[str, LabelTable] = {
     table.name: table for table in (_camvid(), _voc(), _voc_animals(), _cityscapes(), _scenes())
 }
 """The built-in tables by name."""
+
+
+CLASS_MAPPINGS: Mapping[tuple[str, str], Mapping[str, str | None]] = {
+    ("cityscapes", "camvid"): {
+        "road": "road",
+        "sidewalk": "pavement",
+        "building": "building",
+        "wall": "building",
+        "fence": "fence",
+        "pole": "pole",
+        "traffic light": "sign",
+        "traffic sign": "sign",
+        "vegetation": "tree",
+        "terrain": None,
+        "sky": "sky",
+        "person": "pedestrian",
+        "rider": "bicyclist",
+        "car": "car",
+        "truck": "car",
+        "bus": "car",
+        "train": "car",
+        "motorcycle": "bicyclist",
+        "bicycle": "bicyclist",
+    },
+}
+"""(a data set, one that it is merged into) → what each of its classes becomes there, or None where
+it is ignored."""
 
 
 def get_label_table(name: str) -> LabelTable:

@@ -10,6 +10,7 @@ from binseg.data.augment import TrainTransform, train_transform
 from binseg.data.config import DataConfig
 from binseg.data.labels import IGNORE, LabelTable
 from binseg.data.loader import Batch, Loader, ResumableLoader
+from binseg.data.merge import Part, TrainingSet, prepared_part
 from binseg.data.position import ResumableData
 from binseg.data.prepare import PreparedDataset, evenly_spaced
 from binseg.data.preprocess import Preprocessing, resize_image, resize_labels
@@ -33,7 +34,7 @@ class ClassFrequencies(NamedTuple):
 
 
 class CropGeometry(NamedTuple):
-    """Where a training crop comes from: the place of its picture in the split, the picture's
+    """Where a training crop comes from: the place of its picture in `training`, the picture's
     (height, width) in pixels, the part that is shown, and whether it is then mirrored."""
 
     place: int
@@ -73,12 +74,23 @@ class SegmentationData(ResumableData):
     # --- data sets ----------------------------------------------------------------------------
 
     def _train_length(self) -> int:
-        return len(self.train_set)
+        return self.training.draws
 
     @functools.cached_property
     def train_set(self) -> PreparedDataset:
         """Unaugmented training samples, labels at the picture's size."""
         return self._prepared("train", resize_labels=True)
+
+    @functools.cached_property
+    def training(self) -> TrainingSet:
+        """Unaugmented training samples of this data set and of those merged with it."""
+        config = self.config
+        first = Part(config.name, self.train_set, config.repeat)
+        others = [
+            prepared_part(other, self.labels, self.preprocessing, cache=config.cache)
+            for other in config.merge
+        ]
+        return TrainingSet([first, *others])
 
     @functools.cached_property
     def val_set(self) -> PreparedDataset:
@@ -102,9 +114,10 @@ class SegmentationData(ResumableData):
         """In words, how many pictures are trained on, beside the number of the full set."""
         train, val = self.train_set.dataset, self.val_set.dataset
         split = "" if self.config.train_split == "train" else f" ({self.config.train_split})"
+        split += f" ({train.arrangement})" if train.arrangement else ""
         return (
-            f"{self.labels.name}: {told_size(train)} for training{split}, "
-            f"{told_size(val)} for scoring"
+            f"{self.labels.name}: {self.training} for training{split}, "
+            f"{told_size(val)} for scoring{f' ({val.arrangement})' if val.arrangement else ''}"
         )
 
     # --- loaders ------------------------------------------------------------------------------
@@ -118,7 +131,7 @@ class SegmentationData(ResumableData):
         """
         config = self.config
         batches = self._train_batches()
-        read = functools.partial(_augmented, self.train_set, self._transform, config.seed)
+        read = functools.partial(_augmented, self.training, self._transform, config.seed)
         return ResumableLoader(read, batches, workers=config.workers, persistent=True)
 
     @functools.cached_property
@@ -127,15 +140,17 @@ class SegmentationData(ResumableData):
         return train_transform(config.augment, config.crop, self.preprocessing.mean)
 
     @functools.cached_property
-    def _places(self) -> dict[str, int]:
-        return {self.train_set.name(index): index for index in range(len(self.train_set))}
+    def _draws(self) -> dict[str, int]:
+        training = self.training
+        return {training.draw_name(draw): draw for draw in range(training.draws)}
 
     def crop_geometry(self, name: str, epoch: int) -> CropGeometry:
-        """Where the crop of `epoch` (from 0) lies in the training picture called `name`."""
-        index = self._places[name]
-        size = self.train_set.size(index)
-        window, flipped = self._transform.geometry(size, (self.config.seed, epoch, index))
-        return CropGeometry(index, size, window, flipped)
+        """Where the crop of `epoch` (from 0) lies in the training picture of the draw `name`."""
+        draw = self._draws[name]
+        place = self.training.place(draw)
+        size = self.training.size(place)
+        window, flipped = self._transform.geometry(size, (self.config.seed, epoch, draw))
+        return CropGeometry(place, size, window, flipped)
 
     def val_dataloader(self) -> Loader:
         """Whole validation pictures in a fixed order, each in exactly one process."""
@@ -152,10 +167,11 @@ class SegmentationData(ResumableData):
     def calibration_batches(self) -> Loader:
         """Unaugmented training pictures for re-estimating BatchNorm's statistics.
 
-        Up to `config.calibration_images` pictures, evenly spaced over the training split, in
-        batches of `config.batch_size` or a little fewer; process r takes batches r, r + W, …
-        Whole pictures if all of them have one size; else each is resized to cover `config.crop`
-        and cut to its centre.
+        Of this data set alone, which is scored, and not of those merged with it. Up to
+        `config.calibration_images` pictures, evenly spaced over the training split, in batches of
+        `config.batch_size` or a little fewer; process r takes batches r, r + W, … Whole pictures if
+        all of them have one size; else each is resized to cover `config.crop` and cut to its
+        centre.
         """
         chosen = evenly_spaced(len(self.train_set), self.config.calibration_images)
         batches = CalibrationBatches(chosen, self.config.batch_size, *self._shard)
@@ -183,8 +199,10 @@ class SegmentationData(ResumableData):
     def _class_frequencies(self) -> ClassFrequencies:
         pixels = np.zeros(self.labels.num_classes, np.int64)
         present = np.zeros_like(pixels)
-        for index in range(len(self.train_set)):
-            counts = class_counts(self.train_set.labels(index), self.labels.num_classes)
+        training = self.training
+        for place in range(len(training)):
+            counts = class_counts(training.labels(place), self.labels.num_classes)
+            counts *= training.repeat(place)
             pixels += counts
             present[counts > 0] += counts.sum()
         return ClassFrequencies(pixels, present)
@@ -195,10 +213,10 @@ def class_counts(labels: np.ndarray, num_classes: int) -> np.ndarray:
     return np.bincount(labels.ravel(), minlength=IGNORE + 1)[:num_classes].astype(np.int64)
 
 
-def _augmented(dataset: PreparedDataset, transform: TrainTransform, seed: int, key: Key) -> Sample:
-    sample = dataset[key[1]]
+def _augmented(training: TrainingSet, transform: TrainTransform, seed: int, key: Key) -> Sample:
+    sample = training[training.place(key[1])]
     image, labels = transform(sample.image, sample.labels, (seed, *key))
-    return Sample(image, labels, sample.name)
+    return Sample(image, labels, training.draw_name(key[1]))
 
 
 def _center_crop(dataset: PreparedDataset, crop: tuple[int, int], index: int) -> Sample:

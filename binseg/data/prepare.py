@@ -125,7 +125,7 @@ class PreparedDataset:
             return found[1]
         labels = self.dataset.read_labels(index)
         if self.resize_labels:
-            labels = resize_labels(labels, self.preprocessing.target_size(*labels.shape))
+            labels = resize_labels(labels, self.size(index))
         return labels
 
     def size(self, index: int) -> tuple[int, int]:

@@ -101,6 +101,17 @@ class Preprocessing:
         scale_, shift_ = constants.view(2, 1, 3, 1, 1)
         return result.mul_(scale_).add_(shift_)
 
+    def to_bytes(self, images: Tensor) -> Tensor:
+        """The inverse of `normalize`, rounded: float32 (N, 3, H, W) → uint8."""
+        mean, std = torch.tensor([self.mean, self.std], device=images.device).view(2, 1, 3, 1, 1)
+        return ((images * std + mean) * 255).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def network_input(image: np.ndarray, preprocessing: Preprocessing) -> Tensor:
+    """An image, HWC uint8 RGB, as a network takes it: float32 (1, 3, H, W), normalised."""
+    pixels = np.ascontiguousarray(preprocessing.resize(image))
+    return preprocessing.normalize(torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous())
+
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """uint8 (H, W, 3) to `size` = (height, width): area averages when shrinking, else linear."""

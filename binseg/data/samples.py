@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from binseg.data.image_files import LeftOut
 from binseg.data.label_table import LabelTable
 
 
@@ -27,6 +28,11 @@ class SegmentationDataset(Protocol):
     labels: LabelTable
     faults: Sequence[str]
     """What is wrong with the files' arrangement; empty unless opened with strict=False."""
+    left_out: Sequence[LeftOut]
+    """Files beside those of the set that are not read, such as images of a format that is not
+    supported and masks without an image."""
+    arrangement: str
+    """In words, how the files were read and split; empty where it goes without saying."""
     expected: int | None
     """The number of pictures that the full set has in this split; None where nobody says."""
     labelled: bool
@@ -41,6 +47,10 @@ class SegmentationDataset(Protocol):
 
     def sample_name(self, index: int) -> str:
         """The sample's name without reading it."""
+
+    def sample_key(self, index: int) -> str:
+        """What data.group_by is matched against: the name, with the folders that it lies in below
+        the folder of all images, like `city/frame_001`."""
 
     def sample_size(self, index: int) -> tuple[int, int]:
         """(height, width) of the picture without decoding it."""

@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from functools import cache, partial
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from itertools import pairwise
 from threading import RLock
 from typing import Any
@@ -11,14 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from binseg.compiler.packed import PackedSegmenter
 from binseg.evaluation.protocols import Network
-from binseg.kernels import cpu, isa
-from binseg.kernels.build import BuildError
-from binseg.kernels.dispatch import use
-from binseg.packed.file import LoadedModel
+from binseg.loaded import LoadedModel
 from binseg.predictor import Predictor, Segmentation
+from binseg.program import executor
 
-REFERENCE = "reference"
 CUDA = "cuda"
 
 _turns = {"cpu": RLock(), CUDA: RLock()}
@@ -27,21 +25,11 @@ their times would mean nothing."""
 
 
 def backends() -> list[str]:
-    """What this machine can run packed networks on, the fastest first; the kernels are built.
+    """What this machine can run packed networks on, the fastest first.
 
-    "cuda", the instruction sets of the CPU kernels, and "reference", which is always there.
+    The instruction sets of libbinseg, and "reference", which is always there.
     """
-    return [*([CUDA] if torch.cuda.is_available() else []), *_instruction_sets(), REFERENCE]
-
-
-@cache
-def _instruction_sets() -> tuple[str, ...]:
-    """Of the CPU kernels; a build that failed is not tried again for every picture."""
-    try:
-        cpu.backend()
-    except BuildError:
-        return ()  # `binseg doctor` says why; the reference needs no compiler
-    return isa.supported()[::-1]
+    return executor.backends()
 
 
 def device_of(backend: str) -> str:
@@ -74,8 +62,10 @@ class BackendPredictor(Predictor):
         self.network = self._clock = _Clock(self.network, self.wait)
 
     def in_use(self) -> AbstractContextManager[None]:
-        """The backend runs the operators inside the `with`."""
-        return use(None if self.backend == CUDA else self.backend)
+        """The backend runs the network inside the `with`."""
+        if isinstance(self.model, PackedSegmenter) and self.model.executor.backend != self.backend:
+            self.model.run_on(self.backend)
+        return nullcontext()
 
     def __call__(self, image: Any) -> Segmentation:
         return self.timed(image)[0]

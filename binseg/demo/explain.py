@@ -5,12 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
+from binseg.compiler.packed import PackedSegmenter
 from binseg.demo.models import ModelList
 from binseg.demo.weights_picture import weights_picture
-from binseg.kernels.layout import unpack_weight
 from binseg.nn.layers import BinaryConv2d
-from binseg.packed.conv import PackedConv
+from binseg.program.program import Program
+from binseg.program.tensors import unpack_bits
 from binseg.summarize import Layer, Summary, summary
+from binseg.summarize.programs import BIT_CONVOLUTIONS, operator_name
 from binseg.summarize.tables import count
 
 COLUMNS = (
@@ -64,13 +66,22 @@ def first_signs(model: nn.Module) -> tuple[str, np.ndarray] | None:
     Returns:
         Bool (C_out, C_in, 3, 3), True for +1; None if there is no such layer.
     """
+    if isinstance(model, PackedSegmenter):
+        return _first_bits(model.program)
     for name, module in model.named_modules():
-        if isinstance(module, PackedConv) and module.shape.kernel == (3, 3):
-            shape = module.shape
-            bits = unpack_weight(module.weight.cpu(), shape.in_channels, shape.out_channels)
-            return name, bits.unflatten(2, (3, 3)).squeeze(-1).numpy()
         if isinstance(module, BinaryConv2d) and module.kernel_size == 3:
             return name, (module.latent_weight.detach().cpu() >= 0).numpy()
+    return None
+
+
+def _first_bits(program: Program) -> tuple[str, np.ndarray] | None:
+    for index, operator in enumerate(program.operators):
+        found = operator.attributes
+        if operator.kind in BIT_CONVOLUTIONS and found["kernel"] == [3, 3]:
+            bases = 1 if found.get("shared_weight") else len(found["dilations"])
+            shape = (bases * found["out_channels"], 3, 3, found["in_channels"])
+            bits = unpack_bits(program.tensors[operator.tensors["weight"]], shape)
+            return operator_name(program, index), bits.transpose(0, 3, 1, 2)
     return None
 
 

@@ -11,8 +11,8 @@ from binseg.demo.backends import BackendPredictor, backends, device_of
 from binseg.demo.faults import without_folders
 from binseg.errors import BinsegError, unknown_name
 from binseg.kernels.cache import cache_folder
+from binseg.loaded import LoadedModel, load, read_header
 from binseg.nn.backbones.groupnet import Precision
-from binseg.packed.file import LoadedModel, load, read_header
 from binseg.shipped import shipped_models, twin_of
 
 QUICKSTART = "quickstart"

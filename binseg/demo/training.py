@@ -7,9 +7,10 @@ from json import JSONDecodeError, loads
 from pathlib import Path
 from threading import Thread
 
+from binseg.compiler.pack import pack
+from binseg.loaded import load, save
 from binseg.nn.backbones.groupnet import Precision
-from binseg.packed.file import load, save
-from binseg.packed.fold import pack
+from binseg.nn.segmenter import Segmenter
 from binseg.quickstart import quickstart_experiment
 from binseg.training.config import Experiment
 from binseg.training.reporting import HISTORY
@@ -57,7 +58,9 @@ def quickstart_models(
         say = partial(_report_part, report, index, len(runs), text)
         best = _train(own, folder / precision, say)
         trained = load(best)
-        network = pack(trained.model) if precision == "binary" else trained.model
+        network: Segmenter = trained.model
+        if precision == "binary":
+            network = pack(trained.model, preprocessing=trained.preprocessing)
         figures = trained.header["training"]
         save(path, network, trained.labels, trained.preprocessing, training=figures)
     report(1.0, "the networks are ready")

@@ -11,8 +11,8 @@ import torch
 from binseg.demo.backends import BackendPredictor
 from binseg.demo.models import ModelList
 from binseg.errors import BinsegError
+from binseg.nn.float_file import outlines
 from binseg.nn.segmenter import Segmenter, create_model
-from binseg.packed.file import outlines
 from binseg.summarize import measure_size
 
 _now = time.monotonic
@@ -57,8 +57,7 @@ def times_faster(
     predictor = models.predictor(key, backend)
     comparison = _comparison(predictor, predictor.preprocessing.target_size(*size))
     if comparison is None:
-        name = predictor.model.architecture["name"]
-        return None, f"not measured: {name} has no full-precision twin"
+        return None, "not measured: the network has no full-precision twin"
     return comparison.figures(seconds)
 
 
@@ -141,6 +140,8 @@ def _full_precision(model: Segmenter) -> Segmenter:
     Raises:
         BinsegError: the network has no such twin.
     """
+    if not model.architecture:
+        raise BinsegError("a packed network that does not say what it was made of")
     return create_model(**{**model.architecture, "precision": "full"})
 
 

@@ -18,10 +18,10 @@ from binseg.data.datasets import SegmentationDataset
 from binseg.data.labels import LabelTable
 from binseg.data.preprocess import Preprocessing
 from binseg.data.samples import Sample
+from binseg.distributed.processes import ALONE, Processes
 from binseg.errors import BinsegError
 from binseg.evaluation.boundary import DISTANCE
 from binseg.evaluation.export import Export
-from binseg.evaluation.processes import ALONE, Processes
 from binseg.evaluation.protocols import WHOLE, Network, Protocol, segment
 from binseg.evaluation.reading import read_ahead
 from binseg.evaluation.result import Evaluation
@@ -115,7 +115,6 @@ def score(
     started = time.perf_counter()
     shown = progress and processes.rank == 0
     for place, sample, instances in read_ahead(read, processes.share(len(dataset)), progress=shown):
-        processes.stop_if_failed()
         prediction = predictions(sample)
         tally.add(place, sample, prediction, instances)
         if export is not None:
@@ -144,6 +143,5 @@ def export_predictions(
     """
     shown = progress and processes.rank == 0
     for sample in read_ahead(dataset.__getitem__, processes.share(len(dataset)), progress=shown):
-        processes.stop_if_failed()
         export.write(sample.name, predictions(sample))
     processes.gather(None)

@@ -44,16 +44,16 @@ def score_table(evaluation: Evaluation, title: str = "") -> "Table":
     if evaluation.instance_iou is not None:
         columns.append(("iIoU %", evaluation.mean_instance_iou, evaluation.instance_iou))
     for name, mean, _ in columns:
-        table.add_column(name, footer=_percent(mean), justify="right")
+        table.add_column(name, footer=percent(mean), justify="right")
     table.add_column("pixels %", justify="right")
     total = sum(map(sum, scores.matrix))
     for index, name in enumerate(scores.names):
-        cells = [_percent(values[index]) for _, _, values in columns]
+        cells = [percent(values[index]) for _, _, values in columns]
         share = sum(scores.matrix[index]) / total if total else None
-        table.add_row(escape(name), *cells, _percent(share))
+        table.add_row(escape(name), *cells, percent(share))
     table.caption = (
-        f"{len(evaluation.pictures)} pictures; pixel accuracy {_percent(scores.pixel_accuracy)}, "
-        f"frequency-weighted IoU {_percent(scores.frequency_weighted_iou)}"
+        f"{len(evaluation.pictures)} pictures; pixel accuracy {percent(scores.pixel_accuracy)}, "
+        f"frequency-weighted IoU {percent(scores.frequency_weighted_iou)}"
     )
     if protocol := evaluation.about.get("protocol"):
         table.caption += f"; {Protocol(**protocol)}"
@@ -122,5 +122,6 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """A share as per cent with one decimal; a dash for None and nan."""
     return "–" if value is None or math.isnan(value) else f"{100 * value:.1f}"

@@ -48,6 +48,8 @@ class Evaluation:
         instance_iou: Cityscapes' iIoU of each class, nan for classes without instances; None
             without instance maps.
         pictures: the scores of each picture, in the data set's order.
+        counts: int64 (N, 3, C): of each picture and class, the pixels that are right, in the truth,
+            and in the prediction; what intervals are computed from.
         worst: the pictures with the lowest mean IoU, the lowest first.
         seconds: wall-clock time from the first picture to the last.
         about: what was scored and how: model, protocol, data; goes into the report as it is.
@@ -59,6 +61,7 @@ class Evaluation:
     boundary_distance: float | None
     instance_iou: tuple[float, ...] | None
     pictures: tuple[PictureScore, ...]
+    counts: np.ndarray
     worst: tuple[WorstPicture, ...]
     seconds: float
     about: Mapping[str, Any] = field(default_factory=dict)

@@ -32,6 +32,7 @@ class Tally:
         if boundary_distance is not None:
             self._boundary = BoundaryIoU(labels.num_classes, boundary_distance)
         self._pictures: dict[int, PictureScore] = {}
+        self._counts: dict[int, np.ndarray] = {}
         self._instances: dict[int, WeightedPixels | None] = {}
         self._most = worst
         self._worst: list[WorstPicture] = []
@@ -64,6 +65,7 @@ class Tally:
         alone = Scores.of(matrix, self.labels.names)
         picture = PictureScore(sample.name, alone.mean_iou, alone.pixel_accuracy, alone.iou)
         self._pictures[place] = picture
+        self._counts[place] = torch.stack([matrix.diag(), matrix.sum(1), matrix.sum(0)]).numpy()
         if self._most and not math.isnan(picture.mean_iou):
             self._keep_worst([WorstPicture(place, picture, prediction)])
 
@@ -73,6 +75,7 @@ class Tally:
         if self._boundary is not None and other._boundary is not None:
             self._boundary.add(other._boundary)
         self._pictures.update(other._pictures)
+        self._counts.update(other._counts)
         self._instances.update(other._instances)
         self._keep_worst(other._worst)
 
@@ -89,10 +92,16 @@ class Tally:
             boundary_distance=None if self._boundary is None else self._boundary.distance,
             instance_iou=instance_iou(weighted, scores) if complete else None,
             pictures=tuple(self._pictures[place] for place in sorted(self._pictures)),
+            counts=self._stacked_counts(),
             worst=tuple(self._worst),
             seconds=seconds,
             about=dict(about),
         )
+
+    def _stacked_counts(self) -> np.ndarray:
+        if not self._counts:
+            return np.zeros((0, 3, self.labels.num_classes), np.int64)
+        return np.stack([self._counts[place] for place in sorted(self._counts)])
 
     def _keep_worst(self, more: Sequence[WorstPicture]) -> None:
         self._worst += more

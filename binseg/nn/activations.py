@@ -1,4 +1,4 @@
-"""What makes ±1 of activations: the plain sign, and signs with a threshold that is learnt."""
+"""What makes ±1 of activations: the plain sign, and signs with a learnt threshold; RPReLU."""
 
 from typing import Literal, get_args
 
@@ -115,6 +115,29 @@ class AdaptiveSign(BinaryActivation):
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, H, W) to the same."""
         return super().forward(x + self.shift(x)[:, :, None, None].to(x.dtype))
+
+
+class RPReLU(nn.Module):
+    """y = PReLU_c(x + g_c) + z_c.
+
+    Source: Liu et al. 2020, "ReActNet", section 4.2 (there with γ = −g and ζ = z).
+
+    Attributes:
+        before_shift, after_shift: g and z, (channels,), at first 0.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.before_shift = nn.Parameter(torch.zeros(channels))
+        self.prelu = nn.PReLU(channels)
+        self.after_shift = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) to the same."""
+        before, after = (
+            shift.view(1, -1, 1, 1).to(x.dtype) for shift in (self.before_shift, self.after_shift)
+        )
+        return self.prelu(x + before) + after
 
 
 def create_activation(

@@ -28,6 +28,33 @@ def merge_bases(x: Tensor, bases: int, lambdas: Tensor | None) -> Tensor:
     return (stacked * lambdas.view(1, -1, 1, 1, 1).to(x.dtype)).sum(dim=1)
 
 
+def gate_branches(branches: Tensor, merged: Tensor, theta: Tensor, bases: int) -> Tensor:
+    """σ(θ_i)·x_i + (1 − σ(θ_i))·merged for each base i (section 3.2; soft connections).
+
+    Args:
+        branches: x, (N, bases·C, H, W).
+        merged: (N, C, H, W).
+        theta: θ, (bases,), or (1,) for all bases.
+        bases: K.
+
+    Returns:
+        (N, bases·C, H, W).
+    """
+    gate = torch.sigmoid(theta).view(1, -1, 1, 1, 1).to(branches.dtype)
+    own = branches.unflatten(1, (bases, -1))
+    return torch.lerp(merged.unsqueeze(1).to(own.dtype), own, gate).flatten(1, 2)
+
+
+def part_branches(x: Tensor, branches: int) -> Tensor:
+    """(N, branches·C, H, W) → (N·branches, C, H, W), for a layer that serves all branches."""
+    return x.unflatten(1, (branches, -1)).flatten(0, 1)
+
+
+def join_branches(x: Tensor, branches: int) -> Tensor:
+    """The inverse of `part_branches`."""
+    return x.unflatten(0, (-1, branches)).flatten(1, 2)
+
+
 class BaseSum(nn.Module):
     """`merge_bases` as a layer: where layer-wise decomposition sums the bases of a convolution.
 

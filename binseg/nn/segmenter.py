@@ -1,6 +1,6 @@
 """Backbone + head = `Segmenter`; `create_model` builds one from names and numbers."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from binseg.errors import BinsegError, unknown_name
 from binseg.nn.backbones import Backbone, create_backbone, list_backbones
 from binseg.nn.heads import HEADS, create_head, resize_logits
+from binseg.nn.shapes import crop_to
 from binseg.nn.smp_grids import padded
 from binseg.nn.smp_models import SMP_MODELS, create_smp_network
 
@@ -70,8 +71,10 @@ class SmpSegmenter(Segmenter):
         return backbone if isinstance(backbone, Backbone) else None
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        return self.network(padded(x))[..., :height, :width]
+        network = cast(Any, self.network)
+        # what smp's own forward does after a check of sizes that padding makes superfluous
+        features = network.encoder(padded(x))
+        return crop_to(network.segmentation_head(network.decoder(features)), x)
 
 
 def list_models() -> list[str]:
@@ -95,8 +98,8 @@ def create_model(
             segmentation-models-pytorch, which take `encoder` and `encoder_weights`, and the
             backbone's options where the encoder is "binseg-" and a backbone's name.
         num_classes: channels of the logits.
-        head: "fcn" (dilated; the default), "fcn32s", "fcn16s", "fcn8s", "fcn4s" or
-            "deeplabv3".
+        head: "fcn" (dilated; the default), "fcn32s", "fcn16s", "fcn8s", "fcn4s",
+            "unet" (binary decoder) or "deeplabv3".
         output_stride: 8, 16 or 32 input pixels to one of the last stage; None for what the head
             is meant for (8 for "fcn" and "deeplabv3", 32 for the others).
         head_options: see `binseg.nn.heads.FCNHead` (`kernel_size`, `dropout`) and
@@ -129,7 +132,7 @@ def create_model(
             backbone.channels,
             num_classes,
             output_stride=backbone.strides[-1],
-            precision=options.get("precision", "binary"),
+            backbone_options=options,
             **head_options,
         ),
         {

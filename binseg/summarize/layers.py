@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from binseg.compiler.packed import PackedClassifier, PackedSegmenter
 from binseg.errors import BinsegError
 from binseg.summarize.operations import Layers, Operation, Recorder
+from binseg.summarize.programs import OperatorCost, operator_costs
 from binseg.summarize.sizes import (
     own_binary_bytes,
     own_float_bytes,
@@ -30,8 +32,8 @@ class Layer:
     Attributes:
         name: in the network, e.g. "backbone.stem.0".
         kind: its class.
-        output: shape of what it gives, NCHW in trained networks, NHWC (and bases, and channels or
-            words of bits) in packed ones; empty if it was not called.
+        output: shape of what it gives, NCHW in trained networks, NHWC in packed ones, whose layers
+            are operators; empty if it was not called.
         parameters: bits of a parameter (1, 8, 16, 32) → how many.
         float_bytes, packed_bytes: see `binseg.summarize.Size`.
         binary_bytes: the part of `packed_bytes` that holds 1-bit weights.
@@ -131,6 +133,8 @@ def summary(model: nn.Module, size: tuple[int, int] = (480, 640)) -> Summary:
         raise BinsegError(
             f"a picture has 1 to {LARGEST_SIDE} pixels a side, not {size[0]} × {size[1]}"
         )
+    if isinstance(model, PackedSegmenter | PackedClassifier):
+        return Summary(tuple(_of_operator(c) for c in operator_costs(model.program, size)), size)
     outputs, operations = _traced(model, size)
     macs: Counter[tuple[str, bool]] = Counter()
     for operation in operations:
@@ -158,6 +162,20 @@ def summary(model: nn.Module, size: tuple[int, int] = (480, 640)) -> Summary:
             )
         )
     return Summary(tuple(layers), size)
+
+
+def _of_operator(cost: OperatorCost) -> Layer:
+    return Layer(
+        cost.name,
+        cost.kind,
+        cost.output,
+        cost.parameters,
+        4 * sum(cost.parameters.values()),
+        cost.bytes,
+        cost.binary_bytes,
+        cost.macs if cost.binary else 0,
+        0 if cost.binary else cost.macs,
+    )
 
 
 def _traced(

@@ -1,6 +1,5 @@
 """Sees every operator of a forward pass, and knows the layer that it belongs to."""
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +12,6 @@ from torch.utils.hooks import RemovableHandle
 
 from binseg.nn.layers import BinaryConv2d
 
-BINARY_OPERATORS = frozenset({"conv_sum", "conv_bits", "conv_real", "conv_merge"})
-"""Operators of binseg whose multiplications are of ±1 with ±1."""
-
-_INT8_OPERATORS = frozenset({"conv_int8", "conv_int8_pool"})
-
 
 @dataclass(frozen=True)
 class Operation:
@@ -25,7 +19,7 @@ class Operation:
 
     Attributes:
         layer: name of the module that it belongs to; empty for the network itself.
-        operator: e.g. "binseg.conv_bits" or "aten.convolution".
+        operator: e.g. "aten.convolution".
         binary: whether it computes with ±1.
         macs: products that are added up.
         output: shape of its first result.
@@ -43,8 +37,8 @@ class Operation:
 class Layers:
     """Which layer of `model` is at work.
 
-    An operator that reads a parameter belongs to that parameter's owner, since packed layers are
-    not always entered through their forward; any other to the innermost module that is running.
+    An operator that reads a parameter belongs to that parameter's owner; any other to the innermost
+    module that is running.
 
     Args:
         model: the network.
@@ -131,24 +125,15 @@ class Recorder(TorchDispatchMode):
         seconds = self._clock() - began
         layer = self._layers.of(args)
         name = func.overloadpacket._qualified_op_name.split("::")
-        macs = _macs(func, name, args, kwargs or {}, result)
-        binary = name[0] == "binseg" and name[1] in BINARY_OPERATORS
-        if macs and self._layers.is_binary(layer):
-            binary = True
+        macs = _macs(func, args, kwargs or {}, result)
+        binary = macs > 0 and self._layers.is_binary(layer)
         self.operations.append(
             Operation(layer, ".".join(name), binary, macs, _first_shape(result), seconds)
         )
         return result
 
 
-def _macs(func: Any, name: list[str], args: Any, kwargs: Any, result: Any) -> int:
-    if name[0] == "binseg":
-        if name[1] in BINARY_OPERATORS | _INT8_OPERATORS:
-            bits, _, in_channels, out_channels, kernel, stride, dilations, *_ = args
-            height, width = (-(-size // stride) for size in bits.shape[1:3])
-            terms = in_channels * math.prod(kernel)
-            return bits.shape[0] * height * width * len(dilations) * out_channels * terms
-        return 0
+def _macs(func: Any, args: Any, kwargs: Any, result: Any) -> int:
     count = flop_registry.get(func.overloadpacket)
     # torch counts a product and a sum as two
     return 0 if count is None else int(count(*args, **kwargs, out_val=result)) // 2

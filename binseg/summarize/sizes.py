@@ -1,18 +1,13 @@
-"""Parameters and bytes of a module's own tensors, those of the modules inside it left out."""
+"""Parameters and bytes of networks, and of a module's own tensors."""
 
-import math
 from collections import Counter
 from dataclasses import dataclass
 
 from torch import nn
 
+from binseg.compiler.packed import PackedClassifier, PackedSegmenter
 from binseg.nn.layers import BinaryConv2d
-from binseg.packed.bit_weights import BitWeightConv, Int8BitWeightConv
-from binseg.packed.conv import PackedConv
-from binseg.packed.rest import Int8Conv
-from binseg.packed.stored import Stored
-
-_OF_BITS = (PackedConv, BitWeightConv, Int8BitWeightConv)
+from binseg.summarize.programs import program_bytes, program_parameters
 
 
 @dataclass(frozen=True)
@@ -40,6 +35,11 @@ class Size:
 
 def measure_size(model: nn.Module) -> Size:
     """Count the parameters and bytes of a trained or packed network; see `Size`."""
+    if isinstance(model, PackedSegmenter | PackedClassifier):
+        counts = program_parameters(model.program)
+        total = sum(counts.values())
+        binary = counts.get(1, 0)
+        return Size(binary, total - binary, 4 * total, program_bytes(model.program))
     parameters: Counter[int] = Counter()
     float_bytes = packed_bytes = 0
     for module in model.modules():
@@ -57,17 +57,8 @@ def own_parameters(module: nn.Module) -> dict[int, int]:
         logits = 0 if module.weight_logit is None else module.weight_logit.numel()
         return {1: module.weight.numel(), **({32: logits} if logits else {})}
     counts: Counter[int] = Counter()
-    if isinstance(module, Stored):
-        for name, buffer in module.named_buffers(recurse=False):
-            if name == "weight" and isinstance(module, _OF_BITS):
-                counts[1] += module.binary_weights
-            elif name == "weight" and isinstance(module, Int8Conv):
-                counts[8] += module.shape.out_channels * module.shape.terms
-            else:
-                counts[8 * buffer.element_size()] += buffer.numel()
-    else:
-        for parameter in module.parameters(recurse=False):
-            counts[8 * parameter.element_size()] += parameter.numel()
+    for parameter in module.parameters(recurse=False):
+        counts[8 * parameter.element_size()] += parameter.numel()
     return dict(counts)
 
 
@@ -77,14 +68,7 @@ def own_float_bytes(module: nn.Module) -> int:
 
 
 def own_packed_bytes(module: nn.Module) -> int:
-    """In a packed file; a layer that is not packed yet with 1 bit for a binary weight and 32 for
-    the rest."""
-    if isinstance(module, Stored):
-        # thresholds have a second dtype for values that 16 bits cannot hold, which is very rare
-        return sum(
-            math.prod(wanted.shape) * wanted.dtypes[0].itemsize
-            for wanted in module.expected().values()
-        )
+    """With 1 bit for a binary weight and 32 for everything else."""
     counts = own_parameters(module)
     binary = counts.pop(1, 0)
     return -(-binary // 8) + 4 * (sum(counts.values()) + _statistics(module))
@@ -97,7 +81,5 @@ def own_binary_bytes(module: nn.Module) -> int:
 
 def _statistics(module: nn.Module) -> int:
     """Numbers that are neither parameters nor constants: a BatchNorm's mean and variance."""
-    if isinstance(module, Stored):
-        return 0
     buffers = module.buffers(recurse=False)
     return sum(buffer.numel() for buffer in buffers if buffer.is_floating_point())

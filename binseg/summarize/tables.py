@@ -1,7 +1,9 @@
 """A summary as a table for people, within 100 columns."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from binseg.summarize.cost import Rates
 from binseg.summarize.layers import Layer, Summary
 from binseg.summarize.timing import OperatorTime, real_time_share
 
@@ -67,6 +69,40 @@ def _figures(layer: Layer) -> list[str]:
         count(layer.binary_macs),
         count(layer.real_macs),
     ]
+
+
+def estimate_table(layers: Sequence[Layer], seconds: Sequence[float], rates: Rates) -> "Table":
+    """What the layers are expected to cost, the dearest first.
+
+    Args:
+        layers: of a summary.
+        seconds: of each, from `estimate`.
+        rates: that they were estimated with.
+    """
+    from rich import box
+    from rich.table import Table
+
+    whole = sum(seconds)
+    binary = sum(each for layer, each in zip(layers, seconds, strict=True) if layer.binary_macs)
+    table = Table(
+        title=f"estimated time on one thread, {rates.backend}",
+        caption=(
+            f"{whole * 1e3:.2f} ms, {binary * 1e3:.2f} of them 1-bit layers; at "
+            f"{rates.bits / 1e9:.0f} 1-bit and {rates.int8 / 1e9:.0f} 8-bit GMAC/s and "
+            f"{rates.map_bytes / 1e9:.0f} GB/s for maps; without the image's way in and upsampling"
+        ),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("layer", overflow="fold")
+    for column in ("output", "ms", "share"):
+        table.add_column(column, justify="right")
+    for layer, each in sorted(zip(layers, seconds, strict=True), key=lambda pair: -pair[1]):
+        if each:
+            size = "×".join(map(str, layer.output[1:]))
+            table.add_row(layer.name, size, f"{each * 1e3:.3f}", f"{each / whole:.1%}")
+    return table
 
 
 def time_table(times: list[OperatorTime], whole: float, title: str, *, rows: int = 16) -> "Table":

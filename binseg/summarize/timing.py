@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from binseg.compiler.packed import PackedSegmenter
 from binseg.summarize.layers import evaluating
 from binseg.summarize.operations import Layers, Recorder
+from binseg.summarize.programs import BIT_CONVOLUTIONS, operator_name
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class OperatorTime:
 
     Attributes:
         layer: name of the module; empty for the network itself.
-        operator: e.g. "binseg.conv_bits" or "aten.convolution".
+        operator: e.g. "conv_bits" or "aten.convolution".
         binary: whether it computes with ±1.
         seconds: median over the passes.
     """
@@ -37,13 +39,15 @@ def time_operators(
 
     Args:
         model: a trained or packed network; a packed one is timed up to its class map.
-        picture: float32 (N, 3, H, W), normalised, on the network's device.
+        picture: float32 (N, 3, H, W), normalised, on the network's device; N = 1 for a packed one.
         passes: how many times; two more warm up.
 
     Returns:
         The operators, slowest first, and the median time of a whole pass without the stop-watch
         on: what their sum lacks or exceeds is calls from Python.
     """
+    if isinstance(model, PackedSegmenter):
+        return _time_program(model, picture, passes)
     run: Callable[[Tensor], object] = getattr(model, "class_map", model)
     wait = torch.cuda.synchronize if picture.is_cuda else lambda: None
     layers = Layers(model)
@@ -67,6 +71,35 @@ def time_operators(
             for key, value in once.items():
                 found[key].append(value)
     times = [OperatorTime(*key, statistics.median(values)) for key, values in found.items()]
+    return sorted(times, key=lambda each: -each.seconds), statistics.median(whole)
+
+
+def _time_program(
+    model: PackedSegmenter, picture: Tensor, passes: int
+) -> tuple[list[OperatorTime], float]:
+    operators = model.program.operators
+    (image,) = model.images(picture)
+    found: list[list[float]] = [[] for _ in operators]
+    whole = []
+    for index in range(passes + 2):
+        began = time.perf_counter()
+        model.class_map(picture)
+        seconds = time.perf_counter() - began
+        parts = model.executor.operator_seconds(image)
+        if index < 2:
+            continue
+        whole.append(seconds)
+        for times, part in zip(found, parts, strict=True):
+            times.append(part)
+    times = [
+        OperatorTime(
+            operator_name(model.program, index),
+            operator.kind,
+            operator.kind in BIT_CONVOLUTIONS,
+            statistics.median(found[index]),
+        )
+        for index, operator in enumerate(operators)
+    ]
     return sorted(times, key=lambda each: -each.seconds), statistics.median(whole)
 
 

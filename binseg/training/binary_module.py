@@ -33,6 +33,10 @@ Network = TypeVar("Network", bound=nn.Module)
 class Recipe(Protocol):
     """The parts that every configuration has."""
 
+    @property
+    def data(self) -> Any:
+        """Of what is learnt from; has a `name`."""
+
     model: ModelConfig
     optimizer: OptimizerConfig
     binarization: BinarizationConfig

@@ -1,6 +1,7 @@
 """What a run leaves on the disk, so that it can be killed at any moment and resumed."""
 
 import io
+import math
 import signal
 import sys
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
@@ -22,6 +24,9 @@ LAST = "last.ckpt"
 BEST = "best.safetensors"
 
 
+_SAME_REQUEST = 2.0  # seconds
+
+
 class StopRequestedError(BinsegError):
     """The run was stopped by Ctrl-C or SIGTERM; the message says how to go on."""
 
@@ -29,7 +34,17 @@ class StopRequestedError(BinsegError):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoints that are whole or not there, and run no code when they are read."""
+    """Checkpoints that are whole or not there, and run no code when they are read.
+
+    Of several processes, process 0 reads, and sends the others what the file holds: their machine
+    may have another disk.
+
+    Args:
+        epochs: that the run is to have in all.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
@@ -44,8 +59,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self, path: Any, map_location: Any = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
         try:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            content = io.BytesIO(_broadcast(Path(path)))
+            checkpoint: dict[str, Any] = torch.load(content, map_location="cpu", weights_only=True)
             missing = {"state_dict", "global_step", "loops", "callbacks"} - checkpoint.keys()
+            done = 0
+            if not missing:
+                done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
         except Exception as error:  # torch raises what the broken bytes happen to hit
             raise BinsegError(
                 f"{path}: not a readable checkpoint ({type(error).__name__}); train again into "
@@ -56,7 +75,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"{path}: a checkpoint of something else (no {', '.join(sorted(missing))}); "
                 "train again into another --out"
             )
+        if done > self.epochs:
+            raise BinsegError(
+                f"{path}: the run has {done} epochs already, and trainer.epochs is {self.epochs}; "
+                f"raise it, or take the network as it is: {Path(path).with_name(BEST)}"
+            )
         return checkpoint
+
+
+def _broadcast(path: Path) -> bytes:
+    """What process 0's file at `path` holds, on every process."""
+    if not dist.is_initialized():
+        return path.read_bytes()
+    box = [path.read_bytes() if dist.get_rank() == 0 else b""]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
 
 
 class Checkpoints(Callback):
@@ -83,7 +116,10 @@ class Checkpoints(Callback):
         self.best = -1.0
         self.best_epoch = 0
         self._stop_requested = False
+        self._requested_at = -math.inf
+        self._is_first = self._is_alone = True
         self._saved_at = time.monotonic()
+        self._is_saved = False
         self._handlers: dict[int, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -92,6 +128,7 @@ class Checkpoints(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
         self.best_epoch = state_dict["best_epoch"]
+        self._is_saved = True
 
     # --- writing ---
 
@@ -150,6 +187,7 @@ class Checkpoints(Callback):
     def _save(self, trainer: L.Trainer) -> None:
         trainer.save_checkpoint(self.folder / LAST)
         self._saved_at = time.monotonic()
+        self._is_saved = True
 
     @staticmethod
     def _agreed(trainer: L.Trainer, wish: bool) -> bool:
@@ -158,26 +196,35 @@ class Checkpoints(Callback):
 
     # --- stopping ---
 
+    def advice(self) -> str:
+        """How to go on with the run after it ended too early; the same on every process."""
+        if self._is_saved:
+            return f"go on with `binseg {self.command} --resume --out {self.folder}`"
+        return "nothing was written yet: start again"
+
     def stopped(self) -> StopRequestedError:
         """The error that says how to go on."""
-        if (self.folder / LAST).exists():
-            advice = f"go on with `binseg {self.command} --resume --out {self.folder}`"
-        else:
-            advice = "nothing was written yet: start again"
-        return StopRequestedError(f"stopped; {advice}")
+        return StopRequestedError(f"stopped; {self.advice()}")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take over the signals, after lightning has installed handlers of its own."""
         if threading.current_thread() is not threading.main_thread():
             return
+        self._is_first, self._is_alone = trainer.is_global_zero, trainer.world_size == 1
         for number in (signal.SIGINT, signal.SIGTERM):
             self._handlers[number] = signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._stop_requested:
-            raise self.stopped()
+            # one Ctrl-C comes from the terminal, and once more from torchrun
+            if self._is_alone or time.monotonic() - self._requested_at > _SAME_REQUEST:
+                raise self.stopped()
+            return
         self._stop_requested = True
-        print("stopping after this step; once more to stop at once", file=sys.stderr, flush=True)
+        self._requested_at = time.monotonic()
+        if self._is_first:
+            text = "stopping after this step; once more to stop at once"
+            print(text, file=sys.stderr, flush=True)
 
     def release_signals(self) -> None:
         """Give the signals back to whoever had them."""

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from binseg.data.classification import ClassificationData, LabelledBatch
 from binseg.data.preprocess import Preprocessing
+from binseg.nn.backbone_file import save_classifier
 from binseg.nn.classifier import Classifier
-from binseg.packed.backbone_file import save_classifier
 from binseg.training.binary_module import BinaryModule
 from binseg.training.classification_losses import (
     distillation,

@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from binseg.data.position import ResumableData
 from binseg.data.preprocess import Preprocessing
+from binseg.distributed.processes import Processes
 from binseg.errors import BinsegError
 from binseg.malloc import MMAP_THRESHOLD, TRIM_THRESHOLD, set_malloc
 from binseg.training.binary_module import BinaryModule, Recipe
-from binseg.training.checkpoints import AtomicCheckpointIO, Checkpoints
+from binseg.training.checkpoints import BEST, AtomicCheckpointIO, Checkpoints
+from binseg.training.classes import ClassTable, check_classes, write_classes
 from binseg.training.config import TrainerConfig
 from binseg.training.reporting import Reporter
-from binseg.training.run_folder import write_config
+from binseg.training.run_folder import Start, write_config
 
 _NOISE = (
     ".*does not have many workers.*",
@@ -50,20 +52,40 @@ def check_teacher_pictures(path: Path, ours: Preprocessing, theirs: Preprocessin
         )
 
 
+def refuse_packed(path: Path, header: Mapping[str, Any], option: str) -> None:
+    """Refuse to train on from bits.
+
+    Args:
+        path: of a model file.
+        header: of that file.
+        option: that named it.
+
+    Raises:
+        BinsegError: the file holds a packed network.
+    """
+    if header["kind"] == "packed":
+        raise BinsegError(
+            f"{path}: a packed network, whose weights are bits, cannot be trained; give {option} "
+            f"the trained one that it was packed from ({BEST} in its run's folder)"
+        )
+
+
 def fit(
     module: BinaryModule[Any],
     data: ResumableData,
     folder: Path,
+    start: Start,
+    processes: Processes,
     *,
-    checkpoint: Path | None,
-    notes: list[str],
+    classes: ClassTable,
     command: str,
 ) -> Checkpoints:
     """Train `module` on `data` and leave everything about it in `folder`.
 
     Args:
-        checkpoint: to go on from, or None.
-        notes: lines to say when training begins.
+        start: how the run begins.
+        processes: those that train.
+        classes: of the data.
         command: of binseg that goes on with a stopped run.
 
     Returns:
@@ -76,14 +98,28 @@ def fit(
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)  # hints about its own defaults
     checkpoints = Checkpoints(folder, recipe.trainer.checkpoint_minutes, command)
+    processes.advise(checkpoints.advice)
+    notes = list(start.notes)
+    if start.checkpoint is not None:
+        source = _source_of_classes(recipe)
+        notes += processes.decided("classes", lambda: check_classes(classes, folder, source))
     reporter = Reporter(folder, recipe.trainer.overlays, checkpoints)
-    begin = _Begin(recipe, folder, notes, reporter)
+    begin = _Begin(recipe, folder, classes, notes, reporter)
     trainer = _create_trainer(recipe, folder, [begin, reporter, checkpoints])
     with _explained_errors(checkpoints), warnings.catch_warnings():
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
     return checkpoints
+
+
+def _source_of_classes(recipe: Recipe) -> str:
+    """What a message calls the table of classes: its file, if it has one."""
+    root = getattr(recipe.data, "root", None)
+    if root is None:
+        return f"data.name {recipe.data.name}"
+    file = Path(root) / "labels.yaml"
+    return str(file if file.exists() else root)
 
 
 def _keep_freed_memory() -> None:
@@ -105,6 +141,13 @@ def _explained_errors(checkpoints: Checkpoints) -> Iterator[None]:
             "the GPU's memory is full; lower data.batch_size or the pictures' size, or set "
             "trainer.precision to bf16"
         ) from error
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise BinsegError(
+            "a process that loads images was killed, most likely for want of memory; lower "
+            f"data.workers, data.batch_size or data.crop, and {checkpoints.advice()}"
+        ) from error
     except SystemExit as error:
         # lightning's answer to signals that come outside of training steps
         raise checkpoints.stopped() from error
@@ -125,13 +168,22 @@ class _Begin(L.Callback):
     Args:
         recipe: the configuration.
         folder: of the run.
-        notes: lines to say then.
-        reporter: says them.
+        classes: of the data.
+        notes: lines to report then.
+        reporter: reports them.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, notes: list[str], reporter: Reporter) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        classes: ClassTable,
+        notes: list[str],
+        reporter: Reporter,
+    ) -> None:
         self.recipe = recipe
         self.folder = folder
+        self.classes = classes
         self.notes = notes
         self.reporter = reporter
 
@@ -139,6 +191,7 @@ class _Begin(L.Callback):
         if not trainer.is_global_zero:
             return
         write_config(self.recipe, self.folder)
+        write_classes(self.classes, self.folder)
         for note in self.notes:
             self.reporter.say(note)
 
@@ -176,7 +229,7 @@ def _create_trainer(recipe: Recipe, folder: Path, callbacks: list[L.Callback]) -
             enable_progress_bar=False,
             enable_model_summary=False,
             callbacks=callbacks,
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(config.epochs)],
         )
     except Exception as error:
         # lightning's own exceptions for a missing GPU or an impossible number of devices

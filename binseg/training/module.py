@@ -13,8 +13,8 @@ from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
 from binseg.evaluation.confusion import ConfusionMatrix, Scores
 from binseg.evaluation.upsample import upsampled_argmax
+from binseg.loaded import save
 from binseg.nn.segmenter import Segmenter
-from binseg.packed import file
 from binseg.training.binary_module import BinaryModule
 from binseg.training.config import Experiment
 from binseg.training.losses import SegmentationLoss, distillation_loss
@@ -118,7 +118,7 @@ class SegmentationModule(BinaryModule[Segmenter]):
             self.network.train()
 
     def write_model(self, path: Path, training: dict[str, Any]) -> None:
-        file.save(
+        save(
             path,
             self.evaluated,
             self.labels,

@@ -10,16 +10,19 @@ from rich.progress import Progress
 from torch import nn
 
 from binseg.data.classification import ClassificationData
+from binseg.distributed.processes import joined
 from binseg.errors import BinsegError
+from binseg.loaded import load, read_header
+from binseg.nn.backbone_file import load_classifier, start_backbone
 from binseg.nn.classifier import Classifier, create_classifier
+from binseg.nn.float_file import load_tensors
 from binseg.nn.segmenter import SmpSegmenter
-from binseg.packed import file
-from binseg.packed.backbone_file import load_classifier, start_backbone
 from binseg.training.checkpoints import BEST
+from binseg.training.classes import ClassTable
 from binseg.training.classification_module import ClassificationModule
 from binseg.training.fitting import check_teacher_pictures, fit, prepare_process
 from binseg.training.pretraining_config import Pretraining, classifier_arguments
-from binseg.training.run_folder import CONFIG, checkpoint_of, notes_on_changes
+from binseg.training.run_folder import opened_run
 
 
 @dataclass(frozen=True)
@@ -54,20 +57,23 @@ def pretrain(pretraining: Pretraining, folder: Path, *, resume: bool = False) ->
         BinsegError: bad data or settings, an existing run without `resume`, no space left.
         StopRequestedError: Ctrl-C or SIGTERM; the message says how to go on.
     """
-    checkpoint = checkpoint_of(folder, resume=resume)
-    notes = notes_on_changes(pretraining, folder / CONFIG) if checkpoint is not None else []
-    prepare_process(pretraining.trainer)
-
-    data = ClassificationData(pretraining.data, _DecodingBar())
-    module = ClassificationModule(
-        _network(pretraining, data, from_checkpoint=checkpoint is not None),
-        pretraining,
-        data.classes,
-        data.preprocessing,
-        teacher=_teacher(pretraining, data),
-    )
-    best = fit(module, data, folder, checkpoint=checkpoint, notes=notes, command="pretrain")
-    return PretrainingResult(folder, folder / BEST, best.best, best.best_epoch)
+    with (
+        joined(pretraining.trainer.devices) as processes,
+        opened_run(folder, pretraining, resume=resume, processes=processes) as start,
+    ):
+        prepare_process(pretraining.trainer)
+        data = ClassificationData(pretraining.data, _DecodingBar())
+        table: ClassTable = {"names": list(data.classes)}
+        processes.agree("data", {"classes": table, "training images": data._train_length()})
+        module = ClassificationModule(
+            _network(pretraining, data, from_checkpoint=start.checkpoint is not None),
+            pretraining,
+            data.classes,
+            data.preprocessing,
+            teacher=_teacher(pretraining, data),
+        )
+        best = fit(module, data, folder, start, processes, classes=table, command="pretrain")
+        return PretrainingResult(folder, folder / BEST, best.best, best.best_epoch)
 
 
 class _DecodingBar:
@@ -99,7 +105,7 @@ def _network(
         if model.weights is not None:
             loaded = load_classifier(model.weights)
             _check_classes(loaded.classes, data, model.weights)
-            file.load_tensors(network, loaded.model.state_dict(), source=model.weights)
+            load_tensors(network, loaded.model.state_dict(), source=model.weights)
         if model.backbone_weights is not None:
             seed = pretraining.trainer.seed
             start_backbone(network, model.backbone_weights, data.preprocessing, seed=seed)
@@ -112,7 +118,7 @@ def _teacher(pretraining: Pretraining, data: ClassificationData) -> nn.Module | 
     path = distillation.teacher
     if path is None:
         return None
-    if file.read_header(path)["kind"] == "classifier":
+    if read_header(path)["kind"] == "classifier":
         if distillation.sees == "pictures":
             raise BinsegError(
                 f"{path}: a classifier teaches crops only; set distillation.sees to crops"
@@ -121,7 +127,7 @@ def _teacher(pretraining: Pretraining, data: ClassificationData) -> nn.Module | 
         _check_classes(classifier.classes, data, path)
         check_teacher_pictures(path, data.preprocessing, classifier.preprocessing)
         return classifier.model
-    loaded = file.load(path)
+    loaded = load(path)
     if not isinstance(loaded.model, SmpSegmenter):
         raise BinsegError(
             f"{path}: neither a classifier nor a network of segmentation-models-pytorch, whose "

@@ -193,14 +193,15 @@ class Reporter(Callback):
         parts.append(f"{duration(self._seconds_left(trainer))} left")
         self.say("  ".join(parts))
         with atomic_path(self.folder / HISTORY) as temporary:
-            temporary.write_text(json.dumps(self.history, indent=1) + "\n")
+            temporary.write_text(json.dumps(self.history, indent=1) + "\n", encoding="utf-8")
         if key in entry:
             draw_curves(self.history, self.folder / CURVES, key, name)
 
     def say(self, line: str) -> None:
         """Print a line and add it to `train.log`."""
         self.console.print(line, markup=False)
-        with (self.folder / LOG).open("a") as log:
+        # a file's name may hold bytes that are text in no encoding
+        with (self.folder / LOG).open("a", encoding="utf-8", errors="backslashreplace") as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
 
 

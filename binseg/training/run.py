@@ -2,22 +2,26 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from binseg.data.module import SegmentationData
+from binseg.distributed.processes import Processes, digest, joined
 from binseg.evaluation.confusion import Scores
 from binseg.evaluation.evaluate import check_same_classes
+from binseg.loaded import load
+from binseg.nn.backbone_file import start_backbone
+from binseg.nn.float_file import load_tensors
 from binseg.nn.segmenter import Segmenter, create_model
-from binseg.packed import file
-from binseg.packed.backbone_file import start_backbone
 from binseg.training.checkpoints import BEST
+from binseg.training.classes import ClassTable
 from binseg.training.config import Experiment, LossConfig
-from binseg.training.fitting import check_teacher_pictures, fit, prepare_process
+from binseg.training.fitting import check_teacher_pictures, fit, prepare_process, refuse_packed
 from binseg.training.losses import log_frequency_weights, median_frequency_weights
 from binseg.training.module import SegmentationModule
-from binseg.training.run_folder import CONFIG, checkpoint_of, notes_on_changes
+from binseg.training.run_folder import opened_run
 
 
 @dataclass(frozen=True)
@@ -54,23 +58,40 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
         BinsegError: bad data or settings, an existing run without `resume`, no space left.
         StopRequestedError: Ctrl-C or SIGTERM; the message says how to go on.
     """
-    checkpoint = checkpoint_of(folder, resume=resume)
-    notes = notes_on_changes(experiment, folder / CONFIG) if checkpoint is not None else []
-    prepare_process(experiment.trainer)
+    with (
+        joined(experiment.trainer.devices) as processes,
+        opened_run(folder, experiment, resume=resume, processes=processes) as start,
+    ):
+        prepare_process(experiment.trainer)
+        data = SegmentationData(experiment.data)
+        table = data.labels.to_dict()
+        agree_on_data(processes, data, table)
+        network = _network(experiment, data, from_checkpoint=start.checkpoint is not None)
+        module = SegmentationModule(
+            network,
+            experiment,
+            data.labels,
+            data.preprocessing,
+            class_weights=_class_weights(experiment.loss, data),
+            teacher=_teacher(experiment, data),
+        )
+        start.notes.append(data.told())
+        best = fit(module, data, folder, start, processes, classes=table, command="train")
+        return TrainingResult(folder, folder / BEST, best.best, best.best_epoch, module.scores)
 
-    data = SegmentationData(experiment.data)
-    network = _network(experiment, data, from_checkpoint=checkpoint is not None)
-    module = SegmentationModule(
-        network,
-        experiment,
-        data.labels,
-        data.preprocessing,
-        class_weights=_class_weights(experiment.loss, data),
-        teacher=_teacher(experiment, data),
-    )
-    notes += [data.told()]
-    best = fit(module, data, folder, checkpoint=checkpoint, notes=notes, command="train")
-    return TrainingResult(folder, folder / BEST, best.best, best.best_epoch, module.scores)
+
+def agree_on_data(processes: Processes, data: SegmentationData, table: ClassTable) -> None:
+    """Refuse to train on images that differ from process to process.
+
+    Raises:
+        BinsegError: other classes, or other images or another order of them, than on process 0.
+    """
+    if processes.size < 2:
+        return
+    facts: dict[str, Any] = {"classes": [table["names"], table["raw_to_train"]]}
+    for split, prepared in (("training images", data.train_set), ("val images", data.val_set)):
+        facts[split] = digest(prepared.name(place) for place in range(len(prepared)))
+    processes.agree("data", facts)
 
 
 def _network(experiment: Experiment, data: SegmentationData, *, from_checkpoint: bool) -> Segmenter:
@@ -83,9 +104,10 @@ def _network(experiment: Experiment, data: SegmentationData, *, from_checkpoint:
         start = backbone_start = None
     network = create_model(**arguments)
     if start is not None:
-        loaded = file.load(start)
+        loaded = load(start)
+        refuse_packed(start, loaded.header, "model.weights")
         check_same_classes(loaded.labels, labels, str(start))
-        file.load_tensors(network, loaded.model.state_dict(), source=start)
+        load_tensors(network, loaded.model.state_dict(), source=start)
     if backbone_start is not None:
         seed = experiment.trainer.seed
         start_backbone(network, backbone_start, data.preprocessing, seed=seed)
@@ -105,7 +127,7 @@ def _teacher(experiment: Experiment, data: SegmentationData) -> nn.Module | None
     path = experiment.distillation.teacher
     if path is None:
         return None
-    loaded = file.load(path)
+    loaded = load(path)
     check_same_classes(loaded.labels, data.labels, str(path))
     check_teacher_pictures(path, data.preprocessing, loaded.preprocessing)
     return loaded.model

@@ -1,19 +1,84 @@
 """A run's folder: what may be in it, and how its configuration is written and compared."""
 
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from binseg.atomic import atomic_path
+from binseg.distributed.processes import Processes
 from binseg.errors import BinsegError
+from binseg.lock import locked
 from binseg.training.binary_module import Recipe
 from binseg.training.checkpoints import BEST, LAST
+from binseg.training.classes import CLASSES
 from binseg.training.config import to_plain
 from binseg.training.reporting import CURVES, HISTORY, LOG, OVERLAYS
 
 CONFIG = "config.yaml"
-_OWN = {CONFIG, BEST, LAST, HISTORY, LOG, CURVES, OVERLAYS}
+_OWN = {CONFIG, CLASSES, BEST, LAST, HISTORY, LOG, CURVES, OVERLAYS}
+
+_OF_THE_MACHINE = (
+    "data.root",
+    "data.sbd_root",
+    "data.workers",
+    "data.cache",
+    "model.weights",
+    "model.backbone_weights",
+    "distillation.teacher",
+    "trainer.threads",
+)
+"""Keys that may differ among the machines of one run."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run begins.
+
+    Attributes:
+        checkpoint: to go on from, or None; with several processes it is on process 0's disk.
+        notes: lines to report when training begins.
+    """
+
+    checkpoint: Path | None
+    notes: list[str]
+
+
+@contextmanager
+def opened_run(
+    folder: Path, recipe: Recipe, *, resume: bool, processes: Processes
+) -> Iterator[Start]:
+    """Take a run folder for a training, and find out what there is to go on from.
+
+    Process 0 looks, for all: the others may have no such folder, or another one.
+
+    Args:
+        folder: new or empty, unless `resume`.
+        recipe: the configuration.
+        resume: go on from the folder's checkpoint, or begin if the run did not get that far.
+        processes: those that train.
+
+    Raises:
+        BinsegError: another program works in the folder, it holds something else, or its run
+            cannot go on with this configuration.
+    """
+    with ExitStack() as stack:
+
+        def decide() -> dict[str, Any]:
+            stack.enter_context(locked(folder))
+            checkpoint = checkpoint_of(folder, resume=resume)
+            notes = [] if checkpoint is None else notes_on_changes(recipe, folder / CONFIG)
+            return {"resumes": checkpoint is not None, "notes": notes}
+
+        decision = processes.decided("run", decide)
+        settings = _flat(to_plain(recipe))
+        shared = {key: value for key, value in settings.items() if key not in _OF_THE_MACHINE}
+        processes.agree("settings", shared)
+        yield Start(folder / LAST if decision["resumes"] else None, decision["notes"])
 
 
 def checkpoint_of(folder: Path, *, resume: bool) -> Path | None:
@@ -67,6 +132,8 @@ def _must_stay(key: str, before: Any, now: Any) -> bool:
     steady = (
         "data.name",
         "data.classes",
+        "data.group_by",
+        "data.val_groups",
         "data.scenes_size",
         "optimizer.name",
         "trainer.accumulate",
@@ -82,8 +149,20 @@ def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 def write_config(recipe: Recipe, folder: Path) -> None:
     """Write the resolved configuration into the run folder."""
-    for name in (CONFIG, BEST, LAST, HISTORY, CURVES):
+    for name in (CONFIG, CLASSES, BEST, LAST, HISTORY, CURVES):
         for leftover in folder.glob(f".{Path(name).stem}-*"):  # killed while it wrote
             leftover.unlink()
     with atomic_path(folder / CONFIG) as temporary:
-        temporary.write_text(yaml.safe_dump(to_plain(recipe), sort_keys=False))
+        text = yaml.dump(to_plain(recipe), Dumper=_Dumper, sort_keys=False)
+        temporary.write_text(text, encoding="utf-8")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text such as 0016E5, which jsonargparse, unlike PyYAML, reads back as a number."""
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)

@@ -33,8 +33,8 @@ class PictureScores:
         self._data = data
         # on the CPU: all of a large set's would fill a GPU's memory
         self._scores: list[Tensor] = []
-        for index in range(len(data.train_set)):
-            image = torch.tensor(data.train_set[index].image).permute(2, 0, 1)
+        for place in range(len(data.training)):
+            image = torch.tensor(data.training[place].image).permute(2, 0, 1)
             images = data.preprocessing.normalize(image[None].to(device))
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
                 scores = [teacher(images), teacher(images.flip(3)).flip(3)]

@@ -60,7 +60,7 @@ def test_what_is_not_done_is_not_timed(tmp_path: Path) -> None:
     result = run_loader_bench(config, options)
     assert [row["cache"] for row in result["loader"]] == [False]
     assert list(result["training"]) == [
-        *("draw", "scale and crop", "hue, blur, noise", "collate", "normalize")
+        *("draw", "scale and crop", "hue, gamma, blur, noise, JPEG", "collate", "normalize")
     ]
 
 

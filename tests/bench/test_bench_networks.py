@@ -19,8 +19,8 @@ from binseg.bench.network import (
 from binseg.bench.onnx_layer import session
 from binseg.bench.options import BenchOptions
 from binseg.bench.probe import peak_bytes, start_counting
+from binseg.compiler.packed import PackedSegmenter
 from binseg.errors import BinsegError
-from binseg.packed import PackedSegmenter
 
 OPTIONS = BenchOptions(size=(64, 96), rounds=1, seconds=0, backends=("reference",))
 

@@ -20,8 +20,8 @@ from binseg.data.imageio import read_image, read_mask, write_image, write_mask
 from binseg.data.labels import LabelTable, get_label_table
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
+from binseg.loaded import save
 from binseg.nn.segmenter import create_model
-from binseg.packed.file import save
 from binseg.predictor import Predictor
 
 LABELS = LabelTable(
@@ -310,7 +310,7 @@ class TestBenchmarks:
         assert pages[0] == pages[1]
         assert len(list((tmp_path / "export").glob("*_pred_labelIds.png"))) == pictures
 
-    def test_a_fault_in_one_process_is_told_once(self, cityscapes, tmp_path):
+    def test_a_fault_in_one_process_ends_both_with_the_same_line(self, cityscapes, tmp_path):
         """The process with the damaged picture says so; the other, which has none, ends too."""
         data, masks = cityscapes
         keep_pictures(data, 1)[0].write_bytes(b"no picture")
@@ -320,7 +320,7 @@ class TestBenchmarks:
             *("--predictions", str(masks)),
         )
         assert codes == [1, 1]
-        assert "not a picture that binseg reads" in (tmp_path / "0.err").read_text()
+        assert "not an image that binseg reads" in (tmp_path / "0.err").read_text()
         assert (tmp_path / "0.err").read_text().count("binseg: error:") == 1
         assert "error" not in (tmp_path / "1.err").read_text()
 

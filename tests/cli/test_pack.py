@@ -12,9 +12,8 @@ from binseg.data.config import DataConfig
 from binseg.data.imageio import read_mask, write_image
 from binseg.data.labels import get_label_table
 from binseg.data.preprocess import Preprocessing
+from binseg.loaded import load, read_header, save
 from binseg.nn.segmenter import create_model
-from binseg.packed import agreement
-from binseg.packed.file import load, read_header, save
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from PIL import Image
 
 from binseg.cli import main
 from binseg.cli.pretrain import pretrain
+from binseg.loaded import read_header
 from binseg.nn.classifier import create_classifier
-from binseg.packed.file import read_header
 from binseg.training.pretraining_config import Pretraining, classifier_arguments
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "pretrain").glob("*.yaml"))

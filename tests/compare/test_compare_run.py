@@ -20,12 +20,13 @@ from binseg.compare.config import (
 from binseg.compare.latency import Contender, measure_latency, timed_input
 from binseg.compare.report import write_report
 from binseg.compare.run import run_comparison
+from binseg.compiler.pack import pack
 from binseg.data.config import DataConfig
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
+from binseg.loaded import read_header
 from binseg.nn.segmenter import create_model
-from binseg.packed.file import read_header
-from binseg.packed.fold import pack
+from binseg.predictor import Predictor
 from binseg.training.checkpoints import BEST, LAST, StopRequestedError
 from binseg.training.config import Experiment, ModelConfig, TrainerConfig
 
@@ -167,6 +168,44 @@ def test_the_baseline_is_the_twin_else_the_reference():
     assert comparison({**OVERRIDES, **begun}).baseline("net") == "net_twin"
     assert comparison({**OVERRIDES, **others}).baseline("other") is None
     assert comparison({**OVERRIDES, **others}, reference="other").baseline("other") is None
+
+
+def test_every_network_is_trained_in_every_fold_and_scored_on_the_folds_own_images(tmp_path):
+    folds = {"one": {"data": {"seed": 1}}, "two": {"data": {"seed": 2}, "loss": {"stride": 2}}}
+    made = comparison({"net": OVERRIDES["net"]}, folds=folds)
+    compared = run_comparison(made, tmp_path / "out", say=silent)
+    folders = sorted(path.name for path in (tmp_path / "out" / "net").iterdir())
+    assert folders == ["seed0-one", "seed0-two"]
+    (row,) = compared.rows
+    assert row.folds == ["one", "two"]
+    for outcome in row.outcomes:
+        run_folder = tmp_path / "out" / "net" / f"seed0-{outcome.fold}"
+        own = yaml.safe_load((run_folder / "config.yaml").read_text())
+        assert own["data"]["seed"] == (1 if outcome.fold == "one" else 2)
+        data = replace(RECIPE.data, seed=own["data"]["seed"])
+        scored = Predictor(run_folder / "packed.safetensors", device="cpu").evaluate(
+            data.open("val"), boundary_distance=None
+        )
+        assert outcome.shipped_miou == scored.scores.mean_iou
+        assert (outcome.counts == scored.counts).all()
+    mean = sum(outcome.shipped_miou for outcome in row.outcomes) / 2
+    assert row.shipped_miou.value == pytest.approx(mean)
+    write_report(compared, made, RECIPE, tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert written["folds"] == folds
+    assert [each["fold"] for each in written["rows"][0]["outcomes"]] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("folds", "says"),
+    [({"a/b": {}}, "folds.a/b: names a folder"),
+     ({"one": {"data": {"sed": 1}}}, "folds.one: unknown option 'data.sed'; did you mean")],
+)  # fmt: skip
+def test_folds_that_make_no_sense(tmp_path, folds, says):
+    with pytest.raises(BinsegError) as caught:
+        run_comparison(comparison(folds=folds), tmp_path / "out", say=silent)
+    assert says in str(caught.value)
+    assert not (tmp_path / "out").exists()
 
 
 # --- what is kept and what is trained ---

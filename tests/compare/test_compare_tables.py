@@ -12,6 +12,7 @@ from PIL import Image
 from binseg.compare.chart import _best_place, _covered, draw
 from binseg.compare.rows import Mean, Outcome, Row, pareto_front
 from binseg.compare.tables import Conditions, csv_text, markdown, screen_table
+from binseg.evaluation.bootstrap import paired_difference
 
 CONDITIONS = Conditions((33, 47), 1, "int8", False, "twin")
 
@@ -137,6 +138,78 @@ def test_differences_are_taken_seed_by_seed():
     assert conditions.differences(rows[:1]) == [None]  # the row itself is not trained yet
 
 
+def with_counts(seed: int, right: np.ndarray) -> Outcome:
+    """An outcome of images of one class and 100 pixels each, of which `right` are right."""
+    counts = np.stack([right, np.full_like(right, 100), right], axis=1)
+    return replace(outcome(seed, shipped=right.mean() / 100), counts=counts[..., None])
+
+
+def test_differences_have_intervals_over_the_images_of_common_seeds():
+    rng = np.random.default_rng(0)
+    draws = rng.integers(20, 90, (3, 40))
+    net = row("net", outcomes=(with_counts(0, draws[0]), with_counts(5, draws[2])))
+    full = row("full", outcomes=(with_counts(0, draws[1]), with_counts(4, draws[2])))
+    first, second = (each.outcomes[0].counts for each in (net, full))
+    expected = paired_difference([[first]], [[second]]).mean_iou
+    assert net.interval(full) == expected
+    assert expected.low < expected.value < expected.high
+    # no common seed; other images; too few of them
+    assert net.interval(row("x", outcomes=(with_counts(9, draws[0]),))) is None
+    assert net.interval(row("x", outcomes=(with_counts(0, draws[0][:30]),))) is None
+    few = row("x", outcomes=(with_counts(0, draws[0][:10]),))
+    assert few.interval(few) is None
+    conditions = replace(CONDITIONS, against="full")
+    lines = markdown([net, full], conditions).splitlines()
+    assert "| − full | 95 % | ms |" in lines[0]
+    assert f"| {expected.low:+.3f} to {expected.high:+.3f} | 12.3 |" in lines[2]
+    assert "95 %" not in markdown([row("net"), row("full")], conditions).splitlines()[0]
+    found = next(csv.DictReader(io.StringIO(csv_text([net, full], conditions))))
+    assert (float(found["difference_low"]), float(found["difference_high"])) == expected[1:]
+
+
+def test_means_are_over_folds_and_then_over_seeds():
+    def in_fold(seed: int, fold: str, shipped: float | None) -> Outcome:
+        return replace(outcome(seed, trained=0.5, shipped=shipped), fold=fold)
+
+    net = row("net", outcomes=(
+        in_fold(0, "east", 0.2), in_fold(0, "west", 0.6), in_fold(1, "east", 0.4),
+        in_fold(1, "west", 0.6), in_fold(2, "east", 0.9), in_fold(3, "east", 0.1),
+        in_fold(3, "west", None),
+    ))  # fmt: skip
+    # seed 2 lacks a fold, seed 3 could not be packed in one
+    assert net.shipped_miou == Mean(pytest.approx(0.45), pytest.approx(math.sqrt(2 * 0.05**2)), 2)
+    assert net.of_fold("east") == Mean.of([0.2, 0.4, 0.9, 0.1])
+    assert net.of_fold("north") is None
+    other = row("other", outcomes=(in_fold(1, "east", 0.3), in_fold(1, "west", 0.3)))
+    assert net.difference(other) == Mean(pytest.approx(0.2), None, 1)
+    assert net.difference(row("x", outcomes=(outcome(1, shipped=0.3),))) is None
+    conditions = replace(CONDITIONS, folds=("east", "west"), against="other")
+    text = markdown([net, other], conditions)
+    assert "- mIoU: means over the folds east, west" in text
+    lines = text.splitlines()
+    place = lines.index("| network | east | west |")
+    assert lines[place + 3] == "| other | 0.300 | 0.300 |"
+    first, second = csv.DictReader(io.StringIO(csv_text([net, other], conditions)))
+    assert (second["fold east"], second["seeds"], first["seeds"]) == ("0.3", "1", "3")
+
+
+def test_intervals_are_of_the_mean_over_folds():
+    rng = np.random.default_rng(0)
+    draws = rng.integers(20, 90, (2, 2, 40))
+    sides = [
+        row(name, outcomes=tuple(
+            replace(with_counts(0, right), fold=fold)
+            for fold, right in zip(("east", "west"), own, strict=True)
+        ))
+        for name, own in zip(("net", "full"), draws, strict=True)
+    ]  # fmt: skip
+    counts = [[[each.counts] for each in side.outcomes] for side in sides]
+    expected = paired_difference(*counts).mean_iou
+    assert sides[0].interval(sides[1]) == expected
+    value = (draws[0].mean(axis=1) - draws[1].mean(axis=1)).mean() / 100
+    assert expected.value == pytest.approx(value)
+
+
 def test_int8_has_columns_where_it_was_measured():
     twin = row("twin", binary=False, baseline=None, faster=None, int8_milliseconds=6.06)
     rows = [row(faster_than_int8=1.57), twin]
@@ -165,7 +238,10 @@ def test_classes_by_hand():
 
 def test_csv_keeps_what_the_table_rounds():
     third = outcome(1, 1 / 3, 7, 1.5, 0.49, 1_250_000)
-    text = csv_text([row(outcomes=(third, third)), row("loose", not_packed="a, b\nc")], CONDITIONS)
+    text = csv_text(
+        [row(outcomes=(third, replace(third, seed=2))), row("loose", not_packed="a, b\nc")],
+        CONDITIONS,
+    )
     first, second = csv.DictReader(io.StringIO(text))
     assert float(first["trained_miou"]) == 1 / 3
     assert float(first["trained_deviation"]) == 0

@@ -16,7 +16,7 @@ def striped() -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_seed_fixes_the_result_whatever_came_before() -> None:
     image, labels = striped()
-    config = AugmentConfig(hue=0.1, blur=0.5, noise=0.5)
+    config = AugmentConfig(hue=0.1, gamma=0.5, blur=0.5, noise=0.5, jpeg=0.5)
     first, second = (train_transform(config, (48, 48)) for _ in range(2))
     for index in range(5):
         second(image, labels, (9, 9, index))
@@ -33,7 +33,7 @@ def test_result_has_the_crop_size_and_the_input_stays() -> None:
     image, labels = striped()
     before = image.copy(), labels.copy()
     image.flags.writeable = labels.flags.writeable = False  # as the cache gives them
-    transform = train_transform(AugmentConfig(blur=1, noise=1, hue=0.2), (33, 57))
+    transform = train_transform(AugmentConfig(blur=1, noise=1, hue=0.2, gamma=1, jpeg=1), (33, 57))
     for index in range(10):
         out_image, out_labels = transform(image, labels, (0, 0, index))
         assert (out_image.shape, out_image.dtype) == ((33, 57, 3), np.uint8)
@@ -98,8 +98,58 @@ def test_nothing_to_do_is_the_identity() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"scale_min": 0}, {"scale_min": 3}, {"flip": 1.5}, {"hue": 0.7}, {"noise": -1}]
+    "change",
+    [
+        {"scale_min": 0},
+        {"scale_min": 3},
+        {"flip": 1.5},
+        {"hue": 0.7},
+        {"noise": -1},
+        {"gamma": 5},
+        {"blur_sigma": 0.1},
+        {"noise_sigma": 256},
+        {"jpeg_quality": 0},
+        {"jpeg": float("nan")},
+    ],
 )
 def test_impossible_settings(change: dict) -> None:
     with pytest.raises(BinsegError, match="augment"):
         AugmentConfig(**change)
+
+
+STILL = {"scale_min": 1, "scale_max": 1, "flip": 0, "brightness": 0, "contrast": 0, "saturation": 0}
+
+
+def variants(count: int = 200, **change: float) -> list[np.ndarray]:
+    """float (32, 32, 3) variants of one grey image, only `change` being done to it."""
+    image = np.full((32, 32, 3), 128, np.uint8)
+    transform = train_transform(AugmentConfig(**{**STILL, **change}), (32, 32))
+    return [transform(image, image[..., 0], (0, 0, n))[0].astype(float) for n in range(count)]
+
+
+def test_noise_has_deviations_up_to_its_sigma_and_its_probability() -> None:
+    deviations = np.array([image.std() for image in variants(noise=0.5, noise_sigma=20)])
+    assert 0.4 < np.mean(deviations > 0) < 0.6
+    assert 17 < deviations.max() < 20.5
+    # uniform from 0 to 20
+    assert 8 < deviations[deviations > 0].mean() < 12
+
+
+def test_gamma_darkens_and_lightens_within_its_range() -> None:
+    values = np.array([image[0, 0, 0] for image in variants(gamma=1.0)])
+    lowest, highest = 255 * (128 / 255) ** 2, 255 * (128 / 255) ** 0.5
+    assert lowest - 1 <= values.min() < lowest + 6
+    assert highest - 6 < values.max() <= highest + 1
+    assert 0.4 < np.mean(values > 128) < 0.6
+
+
+def test_blur_and_jpeg_take_fine_detail_and_keep_the_mean() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(90, 160, (48, 48, 3), np.uint8)
+    for change in ({"blur": 1.0}, {"jpeg": 1.0, "jpeg_quality": 5}):
+        transform = train_transform(AugmentConfig(**{**STILL, **change}), (48, 48))
+        found = [transform(image, image[..., 0], (0, 0, n))[0].astype(float) for n in range(30)]
+        spreads = [each.std() for each in found]
+        assert min(spreads) < 0.8 * image.std()
+        assert np.ptp(spreads) > 0.5  # strengths are drawn
+        assert np.abs(np.mean(found) - image.mean()) < 1.5

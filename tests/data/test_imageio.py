@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from binseg.data.imageio import (
-    expand_paths,
     image_size,
     read_image,
     read_mask,
@@ -275,27 +274,3 @@ def test_unknown_suffix_when_writing(tmp_path: Path) -> None:
     with pytest.raises(BinsegError, match=r"\.png"):
         write_mask(tmp_path / "a.jpg", IDS)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_expand_paths(tmp_path: Path) -> None:
-    for name in ("b.png", "a.JPG", "notes.txt", ".hidden.png", "sub/c.png", "odd[1].png"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"x")
-
-    def names(*patterns: str) -> list[str]:
-        return [str(p.relative_to(tmp_path)) for p in expand_paths(patterns)]
-
-    root = str(tmp_path)
-    assert names(root) == ["a.JPG", "b.png", "odd[1].png"]
-    assert names(f"{root}/*.png") == ["b.png", "odd[1].png"]
-    assert names(f"{root}/**/*.png") == ["b.png", "odd[1].png", "sub/c.png"]
-    assert names(f"{root}/odd[1].png") == ["odd[1].png"], "a real name wins over a glob"
-    assert names(f"{root}/b.png", root) == ["b.png", "a.JPG", "odd[1].png"]
-    assert names(f"{root}/notes.txt") == ["notes.txt"]
-    for nothing in (f"{root}/none*", f"{root}/none.png", f"{root}/*.txt"):
-        with pytest.raises(BinsegError, match="no such file"):
-            expand_paths([nothing])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(BinsegError, match="no pictures"):
-        expand_paths([tmp_path / "empty"])

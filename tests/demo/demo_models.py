@@ -4,10 +4,10 @@ from pathlib import Path
 
 from trained_networks import trained
 
+from binseg.compiler.pack import pack
 from binseg.data.labels import get_label_table
 from binseg.data.preprocess import Preprocessing
-from binseg.packed.file import save
-from binseg.packed.fold import pack
+from binseg.loaded import save
 
 CLASSES = get_label_table("scenes").num_classes
 

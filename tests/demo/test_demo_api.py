@@ -72,7 +72,7 @@ def test_a_wrong_input_is_told_in_our_words(client, street, demo, change, words)
 def test_a_file_that_is_no_picture_is_named(client, tmp_path):
     path = tmp_path / "drawing.svg"
     path.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
-    with pytest.raises(AppError, match=r"drawing\.svg: not a picture") as caught:
+    with pytest.raises(AppError, match=r"drawing\.svg: not an image") as caught:
         client.predict(image=handle_file(path), api_name="/segment")
     assert str(tmp_path) not in str(caught.value)
 

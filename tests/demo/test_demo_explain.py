@@ -7,14 +7,14 @@ import pytest
 from demo_models import CLASSES, write_tiny
 from trained_networks import trained
 
+from binseg.compiler.pack import pack
 from binseg.data.labels import get_label_table
 from binseg.data.preprocess import Preprocessing
 from binseg.demo.explain import COLUMNS, explain, first_signs
 from binseg.demo.models import ModelList
 from binseg.demo.weights_picture import weights_picture
+from binseg.loaded import save
 from binseg.nn.layers import BinaryConv2d
-from binseg.packed.file import save
-from binseg.packed.fold import pack
 from binseg.summarize import summary
 from binseg.summarize.tables import count
 

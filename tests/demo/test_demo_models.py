@@ -22,9 +22,10 @@ from binseg.errors import BinsegError
 from binseg.kernels import isa
 from binseg.kernels.build import BuildError
 from binseg.kernels.dispatch import asked
-from binseg.packed.file import load, read_header, save, write
+from binseg.loaded import load, read_header, save
 from binseg.predictor import Predictor
 from binseg.quickstart import quickstart_experiment
+from binseg.TODO import write
 from binseg.training.run import TrainingResult
 
 

@@ -117,9 +117,9 @@ def broken(folder: Path, kind: str) -> Path:
     [
         ("bomb", "8000 × 8000 pixels are more than the limit of 50,000,000"),
         ("truncated", "damaged or truncated"),
-        ("svg", "not a picture that binseg reads; use JPEG, PNG"),
-        ("text", "not a picture that binseg reads; use JPEG, PNG"),
-        ("gif", "not a picture that binseg reads; use JPEG, PNG"),
+        ("svg", "not an image that binseg reads (SVG); use JPEG, PNG"),
+        ("text", "not an image that binseg reads; use JPEG, PNG"),
+        ("gif", "not an image that binseg reads (GIF); use JPEG, PNG"),
         ("empty", "empty file"),
         ("missing", "no such file"),
         ("folder", "not a file"),

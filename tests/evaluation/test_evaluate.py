@@ -11,11 +11,11 @@ from grey_pictures import PLAIN, GreyNet, Pictures, make_pictures, table
 from PIL import Image
 
 from binseg.data.imageio import write_image, write_mask
+from binseg.distributed.processes import Processes
 from binseg.errors import BinsegError
 from binseg.evaluation.boundary import DISTANCE
 from binseg.evaluation.evaluate import check_same_classes, network_predictions, score
 from binseg.evaluation.prediction_files import FolderPredictions
-from binseg.evaluation.processes import Processes
 from binseg.evaluation.scores import Scores, confusion
 from binseg.evaluation.tally import Tally
 

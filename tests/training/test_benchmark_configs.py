@@ -11,7 +11,7 @@ from dataset_trees import write_cityscapes, write_voc
 from parsed_configs import parsed
 
 from binseg.cli import main
-from binseg.packed.file import load
+from binseg.loaded import load
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"

@@ -7,10 +7,10 @@ import torch
 from test_run import history, tiny
 
 from binseg.data.module import SegmentationData
+from binseg.loaded import load
 from binseg.nn.activations import BinaryActivation
 from binseg.nn.layers import BinaryConv2d
 from binseg.nn.segmenter import create_model
-from binseg.packed.file import load
 from binseg.training.batchnorm import reestimate_batchnorm
 from binseg.training.config import BinarizationConfig, DistillationConfig, OptimizerConfig
 from binseg.training.losses import SegmentationLoss, distillation_loss

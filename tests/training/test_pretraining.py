@@ -19,9 +19,9 @@ from binseg.data.classification import ClassificationData
 from binseg.data.labels import get_label_table
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
+from binseg.loaded import load, read_header, save
+from binseg.nn.backbone_file import load_classifier, save_classifier, start_backbone
 from binseg.nn.segmenter import create_model
-from binseg.packed.backbone_file import load_classifier, save_classifier, start_backbone
-from binseg.packed.file import load, read_header, save
 from binseg.training.batchnorm import reestimate_batchnorm
 from binseg.training.classification_losses import (
     distillation,

@@ -19,10 +19,12 @@ from binseg.data.config import DataConfig
 from binseg.data.imageio import write_image, write_mask
 from binseg.data.module import SegmentationData
 from binseg.errors import BinsegError
-from binseg.packed.file import load, read_header
+from binseg.loaded import load, read_header
+from binseg.lock import LOCK, locked
 from binseg.predictor import evaluate
 from binseg.training import checkpoints
 from binseg.training.batchnorm import reestimate_batchnorm
+from binseg.training.classes import CLASSES
 from binseg.training.config import (
     BinarizationConfig,
     DistillationConfig,
@@ -75,8 +77,8 @@ def finished(tmp_path_factory):
 def test_a_run_leaves_everything_behind(finished):
     names = {path.name for path in finished.folder.iterdir()}
     assert names == {
-        "config.yaml", "train.log", "history.json", "curves.png", "overlays", "last.ckpt",
-        "best.safetensors",
+        "config.yaml", "classes.json", "train.log", "history.json", "curves.png", "overlays",
+        "last.ckpt", "best.safetensors",
     }  # fmt: skip
     assert len(list((finished.folder / "overlays").iterdir())) == 1
     steps = [entry["step"] for entry in history(finished.folder)]
@@ -282,6 +284,59 @@ def test_resuming_with_another_learning_rate_takes_it(finished, tmp_path, capsys
     assert "resuming with other values of optimizer.lr" in capsys.readouterr().out
     assert [round(entry["lr"], 9) for entry in history(folder)][-1] == 7e-4
     assert "lr: 0.0007" in (folder / "config.yaml").read_text()
+
+
+def test_resuming_for_fewer_epochs_than_are_done_is_refused_in_words(finished):
+    checkpoint = finished.folder / checkpoints.LAST
+    message = r"last\.ckpt: the run has 2 epochs already, and trainer\.epochs is 1; raise it"
+    with pytest.raises(BinsegError, match=message):
+        checkpoints.AtomicCheckpointIO(epochs=1).load_checkpoint(checkpoint)
+
+
+def test_resuming_for_as_many_epochs_as_are_done_trains_nothing(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    assert train(tiny(epochs=2), folder, resume=True).best_miou == finished.best_miou
+    assert history(folder) == history(finished.folder)
+
+
+def test_a_run_goes_on_with_its_own_classes_only(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    table = json.loads((folder / CLASSES).read_text())
+    assert table["names"] == list(tiny().data.label_table().names)
+    table["names"][:2] = table["names"][1::-1]
+    (folder / CLASSES).write_text(json.dumps(table))
+    with pytest.raises(BinsegError, match=r"classes have changed since the run .*: class 0 was"):
+        train(tiny(epochs=3), folder, resume=True)
+    assert history(folder) == history(finished.folder)
+
+
+def test_a_folder_in_which_another_program_works_is_refused(finished):
+    before = finished.model.stat().st_mtime_ns
+    with locked(finished.folder), pytest.raises(BinsegError, match="works there"):
+        train(tiny(epochs=3), finished.folder, resume=True)
+    assert finished.model.stat().st_mtime_ns == before
+    assert not (finished.folder / LOCK).exists()
+
+
+def test_a_killed_loader_process_is_one_line(tmp_path, monkeypatch):
+    def killed(*_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr("binseg.data.module._augmented", killed)
+    with pytest.raises(BinsegError, match=r"loads images was killed.*lower data\.workers"):
+        train(tiny(workers=1), tmp_path / "run")
+
+
+def test_a_packed_network_is_refused_as_a_start(finished, tmp_path):
+    packed = tmp_path / "packed.safetensors"
+    loaded = load(finished.model)
+    save(packed, pack(loaded.model), loaded.labels, loaded.preprocessing)
+    experiment = tiny()
+    experiment = replace(experiment, model=replace(experiment.model, weights=packed))
+    with pytest.raises(BinsegError, match=r"packed network.*give model\.weights the trained one"):
+        train(experiment, tmp_path / "run")
 
 
 def harm_by_cutting(path):

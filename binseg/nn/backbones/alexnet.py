@@ -22,6 +22,7 @@ from binseg.nn.backbones.xnornet import (
     convolution,
     entry,
 )
+from binseg.nn.shapes import check_sides, flatten_pixels
 
 _WIDTH = 96
 _SIDE = 6
@@ -95,8 +96,7 @@ class AlexNetLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.before(x)
         if self.flat:
-            # channels last, so that packed maps need no new order
-            x = x.permute(0, 2, 3, 1).flatten(1)[:, :, None, None]
+            x = flatten_pixels(x)
         x = self.after(self.conv(x))
         return F.max_pool2d(x, 3, 2) if self.pool else x
 
@@ -129,7 +129,7 @@ class AlexNet(Backbone):
         self.end = _norm_relu(hidden) if signs else nn.Sequential()
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        check_picture(x)
+        check_sides(x, _SMALLEST, _LARGEST, "AlexNet")
         x = self.stem(x)
         for layer in self.layers:
             x = layer(x)
@@ -137,17 +137,8 @@ class AlexNet(Backbone):
 
 
 def check_picture(x: Tensor) -> None:
-    """Refuse pictures (N, 3, H, W) whose last map is not 6×6.
-
-    Raises:
-        BinsegError: with the sizes that AlexNet takes.
-    """
-    height, width = x.shape[-2:]
-    if not (_SMALLEST <= height <= _LARGEST and _SMALLEST <= width <= _LARGEST):
-        raise BinsegError(
-            f"AlexNet takes pictures of {_SMALLEST} to {_LARGEST} pixels a side, not "
-            f"{height} × {width}; resize them to 224 × 224"
-        )
+    """Refuse pictures (N, 3, H, W) whose last map is not 6×6."""
+    check_sides(x, _SMALLEST, _LARGEST, "AlexNet")
 
 
 def _layer(

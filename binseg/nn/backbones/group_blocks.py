@@ -10,10 +10,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from binseg.nn.backbones.group_units import ConvUnit, GroupDownsample
+from binseg.nn.backbones.group_units import ConvUnit, GroupDownsample, after_shortcut
 from binseg.nn.backbones.groupnet_options import GroupNetOptions
 from binseg.nn.backbones.stages import average_pool
-from binseg.nn.bases import create_lambdas, merge_bases
+from binseg.nn.bases import create_lambdas, gate_branches, merge_bases
+from binseg.nn.shapes import mean_of_neighbours
 
 BOTTLENECK_EXPANSION = 4
 
@@ -84,9 +85,7 @@ class GroupBlock(nn.Module):
     def _gate(self, branches: Tensor, merged: Tensor) -> Tensor:
         if self.theta is None:
             return branches
-        gate = torch.sigmoid(self.theta).view(1, -1, 1, 1, 1).to(branches.dtype)
-        own = branches.unflatten(1, (self.bases, -1))
-        return torch.lerp(merged.unsqueeze(1).to(own.dtype), own, gate).flatten(1, 2)
+        return gate_branches(branches, merged, self.theta, self.bases)
 
 
 class BasicGroupBlock(GroupBlock):
@@ -106,12 +105,16 @@ class BasicGroupBlock(GroupBlock):
         unit = partial(ConvUnit, options, kernel_size=3, dilations=dilations)
         self.unit1 = unit(in_channels, out_channels, stride=stride, shared_input=self.shared_input)
         self.unit2 = unit(out_channels, out_channels)
+        self.after1 = after_shortcut(options, out_channels)
+        self.after2 = after_shortcut(options, out_channels)
 
     def _branches(self, x: Tensor, shortcut: Tensor) -> Tensor:
         out = self.unit1(x)
         if self.shortcut_each:
-            shortcut = out = out + shortcut
-        return self.unit2(out) + shortcut
+            shortcut = out = self.after1(out + shortcut)
+        else:
+            out = self.after1(out)
+        return self.after2(self.unit2(out) + shortcut)
 
 
 class BottleneckGroupBlock(GroupBlock):
@@ -139,13 +142,17 @@ class BottleneckGroupBlock(GroupBlock):
         self.unit1 = unit(in_channels, middle, 1, shared_input=self.shared_input)
         self.unit2 = unit(middle, middle, 3, stride=stride, dilations=dilations)
         self.unit3 = unit(middle, out_channels, 1)
+        self.after1 = after_shortcut(options, middle)
+        self.after2 = after_shortcut(options, middle)
+        self.after3 = after_shortcut(options, out_channels)
         self.pool = average_pool(stride)
 
     def _branches(self, x: Tensor, shortcut: Tensor) -> Tensor:
         out = self.unit1(x)
         if self.shortcut_each:
-            out = out + self._spread(x.unflatten(1, (-1, self.narrowing)).mean(dim=2))
-        before, out = out, self.unit2(out)
+            out = out + self._spread(mean_of_neighbours(x, self.narrowing))
+        before = out = self.after1(out)
+        out = self.unit2(out)
         if self.shortcut_each:
             out = out + self.pool(before)
-        return self.unit3(out) + shortcut
+        return self.after3(self.unit3(self.after2(out)) + shortcut)

@@ -6,13 +6,16 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from binseg.nn.backbones.groupnet_options import GroupNetOptions, Nonlinearity
+from binseg.nn.backbones.residual import RPReLU
 from binseg.nn.backbones.stages import real_downsample
-from binseg.nn.bases import BaseSum
+from binseg.nn.bases import BaseSum, join_branches, part_branches
 from binseg.nn.layers import BinaryConv2d
 
 
 class ConvUnit(nn.Sequential):
     """(sign →) convolution → nonlinearity → BatchNorm, for all bases.
+
+    The nonlinearity "rprelu" is not part of it: see `after_shortcut`.
 
     With layer-wise decomposition all bases read one map, and a `BaseSum` follows the convolution:
     y = Σ_i λ_i·BinConv_i(sign(x)) (Zhuang et al. 2019, section 3.2).
@@ -54,13 +57,14 @@ class ConvUnit(nn.Sequential):
                     scale=options.scale,
                     weight_gradient=options.weight_gradient,
                     gradient=options.gradient,
+                    threshold=options.threshold,
                 )
             ]
         if options.decomposition == "layer" and bases > 1:
             layers.append(BaseSum(bases, options.merge))
-        super().__init__(
-            *layers, _nonlinearity(options.nonlinearity, channels), nn.BatchNorm2d(channels)
-        )
+        if options.nonlinearity != "rprelu":
+            layers.append(_nonlinearity(options.nonlinearity, channels))
+        super().__init__(*layers, nn.BatchNorm2d(channels))
 
 
 class GroupDownsample(nn.Module):
@@ -85,8 +89,14 @@ class GroupDownsample(nn.Module):
         """(N, branches·C_in, H, W) → (N, branches·C_out, ⌈H / stride⌉, ⌈W / stride⌉)."""
         if branches == 1:
             return self.layers(x)
-        folded = x.unflatten(1, (branches, -1)).flatten(0, 1)
-        return self.layers(folded).unflatten(0, (-1, branches)).flatten(1, 2)
+        return join_branches(self.layers(part_branches(x, branches)), branches)
+
+
+def after_shortcut(options: GroupNetOptions, channels: int) -> nn.Module:
+    """What follows the sum of a unit of `channels` to a branch and its shortcut."""
+    if options.nonlinearity == "rprelu":
+        return RPReLU(options.branches * channels)
+    return nn.Identity()
 
 
 def _nonlinearity(name: Nonlinearity, channels: int) -> nn.Module:

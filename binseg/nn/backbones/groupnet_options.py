@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from binseg.errors import BinsegError
-from binseg.nn.activations import ActivationGradient
+from binseg.nn.activations import ActivationGradient, Threshold
 from binseg.nn.backbones.options import check_choices, check_output_stride, check_width
 from binseg.nn.backbones.stages import BLOCKS
 from binseg.nn.backbones.stems import Stem, stem_multiple
@@ -15,7 +15,7 @@ Precision = Literal["binary", "full"]
 Decomposition = Literal["group", "layer"]
 Gates = Literal["shared", "per_branch", "none"]
 Shortcut = Literal["block", "conv"]
-Nonlinearity = Literal["relu", "tanh", "prelu"]
+Nonlinearity = Literal["relu", "tanh", "prelu", "rprelu"]
 Downsample = Literal["binary", "real"]
 Atrous = Literal["bpac", "one_rate", "off"]
 
@@ -44,7 +44,9 @@ class GroupNetOptions:
             "none": every branch reads the merged map.
         merge: branches are summed with learnt λ (conference) or averaged (journal).
         shortcut: around the block, or around each convolution (Group-Net**).
-        nonlinearity: after each convolution; with LBD, after each sum of K.
+        nonlinearity: after each convolution, with LBD after each sum of K; "rprelu" follows the
+            shortcut's sum instead (Liu et al. 2020, "ReActNet", section 4.2).
+        threshold: what the activations are compared with before each binary convolution.
         downsample: the 1×1 convolution of a block's shortcut; LBD decomposes a binary one too.
         stem: 7×7, or three 3×3 of which two are grouped.
         atrous: in stages 3 and 4, base i at its own rate ("bpac"), all at the rate of the last
@@ -67,6 +69,7 @@ class GroupNetOptions:
     merge: Merge = "learnt"
     shortcut: Shortcut = "block"
     nonlinearity: Nonlinearity = "relu"
+    threshold: Threshold = "zero"
     downsample: Downsample = "binary"
     stem: Stem = "conv7"
     atrous: Atrous = "off"

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from binseg.errors import BinsegError
-from binseg.nn.activations import ActivationGradient, Threshold
+from binseg.nn.activations import ActivationGradient, RPReLU, Threshold
 from binseg.nn.backbones.groupnet_options import Downsample, Precision, Shortcut
 from binseg.nn.backbones.options import check_choices, check_clip, check_width
 from binseg.nn.backbones.stages import BlockPlan, real_downsample
@@ -75,29 +74,6 @@ class ResNetOptions:
             raise BinsegError(
                 "after a ReLU every sign is +1; choose another nonlinearity or the threshold learnt"
             )
-
-
-class RPReLU(nn.Module):
-    """y = PReLU_c(x + g_c) + z_c.
-
-    Source: Liu et al. 2020, "ReActNet", section 4.2 (there with γ = −g and ζ = z).
-
-    Attributes:
-        before_shift, after_shift: g and z, (channels,), at first 0.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.before_shift = nn.Parameter(torch.zeros(channels))
-        self.prelu = nn.PReLU(channels)
-        self.after_shift = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, H, W) to the same."""
-        before, after = (
-            shift.view(1, -1, 1, 1).to(x.dtype) for shift in (self.before_shift, self.after_shift)
-        )
-        return self.prelu(x + before) + after
 
 
 class ConvUnit(nn.Module):

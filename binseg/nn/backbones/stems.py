@@ -2,7 +2,7 @@
 
 from typing import Literal, get_args
 
-from torch import nn
+from torch import Tensor, nn
 
 from binseg.errors import unknown_name
 
@@ -77,3 +77,35 @@ def _conv_bn_relu(
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     ]
+
+
+class StridedStem(nn.Module):
+    """Three 3×3 convolutions of stride 2, each with BatchNorm; a ReLU after the first two.
+
+    No ReLU follows the last, so that the first sign sees values of both signs. At 8 bits it costs
+    0.17 GMAC at 360 × 480 with 128 channels, less than a 7×7 of 32 channels at stride 2, and there
+    is nothing to pool.
+
+    Args:
+        channels: of the result.
+
+    Attributes:
+        fine_channels: of the map at stride 4, a quarter of them, but 8 at least.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.fine_channels = max(8, channels // 4)
+        half = self.fine_channels // 2
+        self.fine = nn.Sequential(
+            *_conv_bn_relu(3, half, stride=2, groups=1),
+            *_conv_bn_relu(half, self.fine_channels, stride=2, groups=1),
+        )
+        self.coarse = nn.Sequential(
+            nn.Conv2d(self.fine_channels, channels, 3, 2, 1, bias=False), nn.BatchNorm2d(channels)
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 3, H, W) to the map at stride 4 and the one at stride 8, (N, channels, …)."""
+        fine = self.fine(x)
+        return fine, self.coarse(fine)

@@ -3,5 +3,14 @@
 from binseg.nn.heads.deeplabv3 import DeepLabV3Head
 from binseg.nn.heads.fcn import FCNHead, resize_logits
 from binseg.nn.heads.registry import HEADS, HeadSpec, create_head
+from binseg.nn.heads.unet import UNetHead
 
-__all__ = ["HEADS", "DeepLabV3Head", "FCNHead", "HeadSpec", "create_head", "resize_logits"]
+__all__ = [
+    "HEADS",
+    "DeepLabV3Head",
+    "FCNHead",
+    "HeadSpec",
+    "UNetHead",
+    "create_head",
+    "resize_logits",
+]

@@ -209,6 +209,5 @@ def _unit(
 def _side_by_side(x: Tensor, branches: nn.ModuleList, pooling: nn.Module) -> Tensor:
     """The branches of x, and its image pooling spread over all pixels."""
     pooled = pooling(x.mean(dim=(2, 3), keepdim=True))
-    return torch.cat(
-        [*(branch(x) for branch in branches), pooled.expand(-1, -1, *x.shape[2:])], dim=1
-    )
+    spread = pooled.expand(-1, -1, x.shape[2], x.shape[3])
+    return torch.cat([*(branch(x) for branch in branches), spread], dim=1)

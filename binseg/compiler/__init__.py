@@ -1,0 +1,1 @@
+"""The compiler: a trained network, traced and rewritten into a program (docs/program.md)."""

@@ -1,0 +1,1 @@
+"""The passes: each rewrites one thing in the graph."""

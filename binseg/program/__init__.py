@@ -1,0 +1,1 @@
+"""Programs: packed networks as lists of operators, see docs/program.md."""

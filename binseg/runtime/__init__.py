@@ -1,0 +1,1 @@
+"""The runtime: a C++ library that runs programs, and its Python door."""

@@ -1,0 +1,121 @@
+"""Damaged model files whose checksums fit again, so that they get past the door."""
+
+import json
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from model_files import with_checksum
+
+_NUMBERS = (
+    0, 1, 2, 3, 7, 8, 9, -1, -2, 63, 64, 65, 255, 256, 4095, 4096, 4097, 65535, 65536, 65537,
+    2**31 - 1, 2**31, 2**32, 2**53, 2**63, 2**64, -(2**31), 1e18, 1e300, 0.5, 1e-300, -0.0,
+)  # fmt: skip
+_VALUES = (None, True, False, "", "relu", "bf16", "conv", [], {}, [1, 1], [0, 0, 0, 0])
+
+
+def mutations(files: list[bytes], count: int, seed: int) -> Iterator[bytes]:
+    """`count` files, each made of one of `files`.
+
+    A third has bytes changed anywhere, a third characters of the header, a third values in the
+    header's JSON, which stays JSON. One to three changes a file.
+    """
+    rng = np.random.default_rng(seed)
+    for i in range(count):
+        file = files[int(rng.integers(len(files)))]
+        for _ in range(int(rng.integers(1, 4))):
+            file = (_change_bytes, _change_header, _change_values)[i % 3](file, rng)
+        yield with_checksum(file)
+
+
+def _change_bytes(file: bytes, rng: np.random.Generator) -> bytes:
+    changed = bytearray(file)
+    at = int(rng.integers(len(changed))) if changed else 0
+    match int(rng.integers(4)):
+        case 0:
+            changed[at : at + 1] = bytes([int(rng.integers(256))])
+        case 1:
+            del changed[at : at + int(rng.integers(1, 40))]
+        case 2:
+            changed[at:at] = rng.bytes(int(rng.integers(1, 40)))
+        case _:
+            del changed[at:]
+    return bytes(changed)
+
+
+def _split(file: bytes) -> tuple[bytes, bytes]:
+    """Header and data, of a file whose length may be wrong already."""
+    length = struct.unpack("<Q", file[:8].ljust(8, b"\0"))[0] if len(file) >= 8 else 0
+    length = min(length, max(0, len(file) - 8))
+    return file[8 : 8 + length], file[8 + length :]
+
+
+def _joined(header: bytes, data: bytes) -> bytes:
+    return struct.pack("<Q", len(header)) + header + data
+
+
+def _change_header(file: bytes, rng: np.random.Generator) -> bytes:
+    header, data = _split(file)
+    changed = bytearray(header)
+    if not changed:
+        return file
+    at = int(rng.integers(len(changed)))
+    match int(rng.integers(4)):
+        case 0:
+            changed[at] = rng.choice(list(b'{}[]",:0123456789-eE.\\u tfn'))
+        case 1:
+            del changed[at : at + int(rng.integers(1, 6))]
+        case 2:
+            piece = changed[at : at + int(rng.integers(1, 60))]
+            changed[at:at] = piece * int(rng.integers(1, 4))
+        case _:
+            changed[at:at] = rng.choice([b"[" * 40, b"{", b"-", b"9" * 30, b"1e999", b"\\ud800"])
+    return _joined(bytes(changed), data)
+
+
+def _change_values(file: bytes, rng: np.random.Generator) -> bytes:
+    header, data = _split(file)
+    try:
+        outer = json.loads(header)
+        inner = json.loads(outer["__metadata__"]["binseg"])
+    except (ValueError, KeyError, TypeError):
+        return file
+    target = outer if rng.random() < 0.15 else inner["program"] if "program" in inner else inner
+    places = list(_places(target))
+    if places:
+        holder, key = places[int(rng.integers(len(places)))]
+        _change_value(holder, key, places, rng)
+    outer["__metadata__"]["binseg"] = json.dumps(inner)
+    return _joined(json.dumps(outer, separators=(",", ":")).encode(), data)
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Each place of a JSON value: the object or list, and the key or index."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in list(items):
+        if key == "__metadata__":
+            continue
+        yield value, key
+        if isinstance(item, dict | list):
+            yield from _places(item)
+
+
+def _change_value(holder: Any, key: Any, places: list, rng: np.random.Generator) -> None:
+    old = holder[key]
+    match int(rng.integers(6)):
+        case 0:
+            del holder[key]
+        case 1:
+            holder[key] = _VALUES[int(rng.integers(len(_VALUES)))]
+        case 2:
+            other, where = places[int(rng.integers(len(places)))]
+            try:
+                holder[key] = json.loads(json.dumps(other[where]))
+            except (KeyError, IndexError):
+                holder[key] = 0
+        case _ if isinstance(old, int | float) and not isinstance(old, bool):
+            near = old + int(rng.integers(-2, 3))
+            holder[key] = near if rng.random() < 0.6 else _NUMBERS[int(rng.integers(len(_NUMBERS)))]
+        case _:
+            holder[key] = _NUMBERS[int(rng.integers(len(_NUMBERS)))]

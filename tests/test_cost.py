@@ -1,0 +1,94 @@
+"""Estimates of a network's cost from measured rates, against sums by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from binseg.cli.summary import summary as summary_command
+from binseg.errors import BinsegError
+from binseg.nn.segmenter import create_model
+from binseg.summarize import summary
+from binseg.summarize.cost import Rates, estimate
+
+RATES = Rates("avx512", bits=1e12, int8=2e11, map_bytes=4e10)
+
+
+def bench_file(folder: Path) -> Path:
+    """Three layers on one thread, and one on two, which must not count."""
+    layers = []
+    for threads, bits in ((1, 1e-3), (1, 2e-3), (1, 4e-3), (2, 1e-9)):
+        sides = {
+            "fp32 NCHW": {"seconds": 1.0},
+            "int8 torch": {"seconds": 8e-3},
+            "int8 ONNX Runtime": {"seconds": 5e-3},
+            "avx512 bits": {"seconds": bits},
+            "avx512 real": {"seconds": bits + 1e-4},
+            "avx2 bits": {"seconds": 3 * bits},
+            "avx2 real": {"seconds": 3 * bits + 2e-4},
+        }
+        shape = {"channels": 64, "height": 100, "width": 100}
+        layers.append({"threads": threads, "macs": 10**9, "shape": shape, "sides": sides})
+    path = folder / "bench.json"
+    path.write_text(json.dumps({"layers": layers}))
+    return path
+
+
+def test_rates_are_medians_of_one_thread(tmp_path: Path) -> None:
+    path = bench_file(tmp_path)
+    found = Rates.from_bench(path)
+    moved = 2 * 4 * 64 * 100 * 100
+    assert found.backend == "avx512"
+    assert found.bits == pytest.approx(1e9 / 2e-3)
+    assert found.int8 == pytest.approx(1e9 / 5e-3)
+    assert found.map_bytes == pytest.approx(moved / 1e-4)
+    assert Rates.from_bench(path, "avx2").bits == pytest.approx(1e9 / 6e-3)
+    with pytest.raises(BinsegError, match="measured avx512, avx2, not neon"):
+        Rates.from_bench(path, "neon")
+
+
+def test_a_file_without_rates_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    for text in ("", "[]", "{}", '{"layers": []}', '{"layers": [{"threads": 1}]}'):
+        path.write_text(text)
+        with pytest.raises(BinsegError, match=r"other\.json: no rates.*binseg bench"):
+            Rates.from_bench(path)
+    with pytest.raises(BinsegError, match=r"none\.json: no rates"):
+        Rates.from_bench(tmp_path / "none.json")
+
+
+def test_layers_by_hand() -> None:
+    network = create_model("groupnet_s8", num_classes=11, head="unet", width=96)
+    found = summary(network, (96, 160))
+    seconds = {
+        layer.name: each
+        for layer, each in zip(found.layers, estimate(found.layers, RATES), strict=True)
+    }
+    # 96 channels fill one and a half tiles of 64, so two are computed
+    pixels = 12 * 20
+    macs, values = 9 * 96 * 96 * pixels, 96 * pixels
+    assert seconds["backbone.stages.0.0.unit1.0"] == pytest.approx(
+        macs * 128 / 96 / 1e12 + 8 * values / 4e10
+    )
+    # the stem's first convolution gives 12 channels, of 16 lanes, at a quarter of the pixels
+    pixels = 48 * 80
+    macs, values = 27 * 12 * pixels, 12 * pixels
+    assert seconds["backbone.stem.fine.0"] == pytest.approx(
+        macs * 16 / 12 / 2e11 + 2 * values / 4e10
+    )
+    # BatchNorms are folded
+    assert seconds["backbone.stem.fine.1"] == 0
+
+
+def test_the_command_shows_and_writes_the_estimate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "found.json"
+    summary_command(
+        "groupnet18", size=(64, 96), classes=4, rates=bench_file(tmp_path), json=out, backend="avx2"
+    )
+    written = json.loads(out.read_text())["estimate"]
+    total = sum(written["seconds"].values())
+    assert written["rates"]["backend"] == "avx2"
+    assert total > 0
+    assert f"{total * 1e3:.2f} ms" in capsys.readouterr().out.replace("\n", " ")
