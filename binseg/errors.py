@@ -30,3 +30,9 @@ def unknown_name(kind: str, name: str, options: Iterable[str]) -> BinsegError:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     return BinsegError(f"unknown {kind} '{name}'{hint} (known: {', '.join(known)})")
+
+
+def printable(text: str) -> str:
+    """The text as every UTF-8 terminal and file takes it: bytes of file names that are no UTF-8,
+    which Python keeps as lone surrogates, are written out as `\\udcdf`."""
+    return text.encode("utf-8", errors="backslashreplace").decode("utf-8")

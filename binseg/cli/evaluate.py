@@ -21,7 +21,6 @@ from binseg.evaluation.official import (
     official_table,
 )
 from binseg.evaluation.prediction_files import FolderPredictions
-from binseg.evaluation.protocols import WHOLE, Protocol
 from binseg.evaluation.result import Evaluation
 from binseg.evaluation.robustness import (
     CLEAN,
@@ -30,6 +29,7 @@ from binseg.evaluation.robustness import (
     robustness_table,
     score_corrupted,
 )
+from binseg.inference.protocol import WHOLE, Protocol
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from binseg.cli.config import with_shipped_configs
 from binseg.cli.missing import install_advice
 from binseg.cli.streams import show_any_text, terminated_in_order
 from binseg.cli.switches import in_parsers_spelling
@@ -59,7 +60,7 @@ COMMANDS = {
     "train": _Command("train:train", "train a network"),
     "pretrain": _Command("pretrain:pretrain", "pretrain a backbone on labelled pictures"),
     "evaluate": _Command("evaluate:evaluate", "score a model on labelled pictures", {"model": "?"}),
-    "predict": _Command("predict:predict", "segment pictures", {"model": None, "pictures": "+"}),
+    "predict": _Command("predict:predict", "segment images", {"model": None, "images": "+"}),
     "pack": _Command("pack:pack", "write a trained network as bits", {"model": None}),
     "export": _Command(
         "export:export", "write a trained network as ONNX or for OpenVINO", {"model": None}
@@ -78,6 +79,8 @@ COMMANDS = {
     "data prepare": _Command(
         "data_prepare:data_prepare", "download or check a benchmark's files", {"name": None}
     ),
+    "config ls": _Command("config:config_ls", "list the experiments' configurations"),
+    "config cp": _Command("config:config_cp", "copy one, to change it", {"name": None}),
     "bench": _Command(
         "bench:bench", "speed, size and memory beside fp32, bf16 and int8", {"network": "?"}
     ),
@@ -152,7 +155,7 @@ def _run(arguments: list[str]) -> int:
     command = COMMANDS[name]
     module, function_name = command.function.split(":")
     home = importlib.import_module(f"binseg.cli.{module}")
-    rest = arguments[words:]
+    rest = with_shipped_configs(arguments[words:])
     with contextlib.ExitStack() as stack:
         if name in ("train", "pretrain"):
             from binseg.cli.train import with_config_of_resumed_run
@@ -191,19 +194,20 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
             default=defaults[name].default,
             help=_help(function, name),
         )
+    # a parameter cannot be called `continue`; its option can
     switches = {
-        name: parameter.default
+        name.rstrip("_"): name
         for name, parameter in defaults.items()
         if isinstance(parameter.default, bool)
     }
-    for name, default in switches.items():
+    for option, name in switches.items():
         parser.add_argument(
-            f"--{name}",
+            f"--{option}",
             action=ActionYesNo(no_prefix="no_"),
-            default=default,
+            default=defaults[name].default,
             help=_help(function, name),
         )
-    skip: set[str | int] = {*command.positional, *switches, *lists}
+    skip: set[str | int] = {*command.positional, *switches.values(), *lists}
     parser.add_function_arguments(function, skip=skip, fail_untyped=True)
     for old, new in _RENAMED.items():
         if new in hints:
@@ -232,7 +236,7 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
                 file=sys.stderr,
             )
             given[new] = value
-    return function(**given)
+    return function(**{switches.get(key, key): value for key, value in given.items()})
 
 
 def _with_underscores(text: str, known: Mapping[str, Any]) -> str:

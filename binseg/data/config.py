@@ -51,6 +51,7 @@ class DataConfig:
         augment: random changes of training pictures.
         cache: keep decoded and resized pictures in memory, shared by the workers; null: if that
             takes less than 1 GiB.
+        allow_missing_classes: train although a class has no pixel in the training masks.
         calibration_images: unaugmented training pictures for re-estimating BatchNorm.
         scenes_train: number of training scenes (scenes only).
         scenes_val: number of validation and of test scenes (scenes only).
@@ -76,6 +77,7 @@ class DataConfig:
     seed: int = 0
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     cache: bool | None = None
+    allow_missing_classes: bool = False
     calibration_images: int = 200
     scenes_train: int = 1000
     scenes_val: int = 100

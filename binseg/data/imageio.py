@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import (
-    BmpImagePlugin,
     Image,
     ImageFile,
     JpegImagePlugin,
@@ -25,6 +24,8 @@ from binseg.data.image_files import IMAGE_SUFFIXES
 from binseg.data.image_formats import HEAD_BYTES, READ_FORMATS, format_of
 from binseg.data.jpeg_scans import MAX_SCANS, count_scans
 from binseg.data.labels import IGNORE, IGNORE_COLOR, Color
+from binseg.data.stored_values import BmpFile, stored_grey
+from binseg.data.unsupported import unsupported_kind, unsupported_values
 from binseg.errors import BinsegError
 
 MAX_PIXELS = 100_000_000
@@ -42,7 +43,7 @@ _Opener = Callable[..., ImageFile.ImageFile]
 _OPENERS: dict[str, _Opener] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
-    "BMP": BmpImagePlugin.BmpImageFile,
+    "BMP": BmpFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
     "WebP": WebPImagePlugin.WebPImageFile,
 }
@@ -62,6 +63,7 @@ _TURNS = {
 @contextmanager
 def _opened(path: Path, max_pixels: int) -> Iterator[tuple[str, ImageFile.ImageFile]]:
     """The format's name and the picture with its header read; faults inside become BinsegErrors."""
+    name = None
     try:
         if not path.exists():
             raise BinsegError(f"{path}: no such file; check the path")
@@ -101,8 +103,10 @@ def _opened(path: Path, max_pixels: int) -> Iterator[tuple[str, ImageFile.ImageF
     except Exception as error:  # decoders raise nearly anything on damaged files
         if isinstance(error, OSError) and error.errno is not None:  # decoders' own have no number
             raise BinsegError(f"{path}: cannot be read ({error.strerror}); check it") from error
+        if name is not None and (sound := unsupported_kind(path, name)) is not None:
+            raise BinsegError(f"{path}: {sound}") from error
         raise BinsegError(
-            f"{path}: damaged or truncated picture ({_brief(error)}); replace the file"
+            f"{path}: damaged or truncated image ({_brief(error)}); replace the file"
         ) from error
 
 
@@ -140,7 +144,9 @@ def read_image(
         BinsegError: missing, unreadable, damaged, too large, or of another format.
     """
     path = Path(path)
-    with _opened(path, max_pixels) as (_, image):
+    with _opened(path, max_pixels) as (kind, image):
+        if (values := unsupported_values(image, kind)) is not None:
+            raise BinsegError(f"{path}: {values}")
         if longest_side is not None and longest_side < max(image.size):
             # other formats ignore it
             width, height = (-(-side * longest_side // max(image.size)) for side in image.size)
@@ -157,8 +163,8 @@ def _as_rgb(image: Image.Image, path: Path) -> np.ndarray:
         wide = np.asarray(image).astype(np.int64).clip(0, 65535)
         grey = ((wide * 255 + 32767) // 65535).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.mode in ("F", "LAB"):
-        raise BinsegError(f"{path}: {image.mode} pixels are not supported; save as 8-bit RGB")
+    if image.mode == "LAB":
+        raise BinsegError(f"{path}: LAB pixels are not supported; save as 8-bit RGB")
     return over_white(image)
 
 
@@ -176,7 +182,9 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a mask of class ids; palette indices are kept as they are, never turned into colours.
 
     Args:
-        path: PNG, TIFF or BMP with palette, grey (1, 2, 4, 8 or 16 bit) or 1-bit pixels.
+        path: PNG, TIFF or BMP with palette, grey (1, 2, 4, 8 or 16 bit) or 1-bit pixels. Ids are
+            the values that the file stores; of 1-bit TIFFs black is 0, whichever way they are
+            stored.
         max_pixels: largest width × height; looked at before decoding.
 
     Returns:
@@ -189,26 +197,20 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     with _opened(path, max_pixels) as (kind, image):
         if kind in ("JPEG", "WebP"):
             raise BinsegError(f"{path}: masks need exact class ids; save as PNG, not as {kind}")
+        if image.mode == "F":
+            raise BinsegError(f"{path}: {unsupported_values(image, kind)}")
         if image.mode not in ("P", "L", "1", "I") and not image.mode.startswith("I;16"):
             raise ColorMaskError(
                 f"{path}: the mask holds colours ({image.mode}), not class ids; "
                 "save it as a grey or palette PNG whose pixel values are the ids"
             )
-        step = _grey_step(path) if kind == "PNG" and image.mode == "L" else 1
         image.load()
-        mask = np.asarray(image)
+        mask = stored_grey(image, kind, path) if image.mode == "L" else np.array(image)
     if mask.dtype == np.bool_:
         return mask.astype(np.uint8)
     if mask.dtype.itemsize == 2:
         return mask.astype(np.uint16)  # also out of big-endian order
-    return mask // np.uint8(step) if step > 1 else mask.copy()
-
-
-def _grey_step(path: Path) -> int:
-    """By what Pillow multiplies the values of a 2- or 4-bit grey PNG, to stretch them to 255."""
-    with path.open("rb") as file:
-        depth = file.read(25)[24]  # IHDR: bit depth
-    return {2: 85, 4: 17}.get(depth, 1)
+    return mask
 
 
 def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:

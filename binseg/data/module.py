@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from binseg.data.augment import TrainTransform, train_transform
+from binseg.data.class_presence import require_labels
 from binseg.data.config import DataConfig
 from binseg.data.labels import IGNORE, LabelTable
 from binseg.data.loader import Batch, Loader, ResumableLoader
@@ -15,8 +16,9 @@ from binseg.data.position import ResumableData
 from binseg.data.prepare import PreparedDataset, evenly_spaced
 from binseg.data.preprocess import Preprocessing, resize_image, resize_labels
 from binseg.data.sampler import CalibrationBatches, Key, OrderedBatches
-from binseg.data.samples import Sample, told_size
+from binseg.data.samples import Sample, size_in_words
 from binseg.data.window import Window
+from binseg.errors import printable
 
 __all__ = ["Batch", "ClassFrequencies", "CropGeometry", "DataConfig", "SegmentationData"]
 
@@ -110,15 +112,39 @@ class SegmentationData(ResumableData):
             cache=self.config.cache,
         )
 
-    def told(self) -> str:
-        """In words, how many pictures are trained on, beside the number of the full set."""
+    def require_labels(self) -> None:
+        """Refuse data that nothing can be learnt from or scored on; call before the first step.
+
+        Raises:
+            BinsegError: see `class_presence.require_labels`.
+        """
+        require_labels(
+            self.train_set.dataset,
+            self.val_set.dataset,
+            allow_missing=self.config.allow_missing_classes,
+        )
+
+    def in_words(self) -> str:
+        """How many images are trained on, beside the number of the full set, how they were found
+        and split, and what is left out."""
         train, val = self.train_set.dataset, self.val_set.dataset
         split = "" if self.config.train_split == "train" else f" ({self.config.train_split})"
-        split += f" ({train.arrangement})" if train.arrangement else ""
-        return (
+        line = (
             f"{self.labels.name}: {self.training} for training{split}, "
-            f"{told_size(val)} for scoring{f' ({val.arrangement})' if val.arrangement else ''}"
+            f"{size_in_words(val)} for scoring"
         )
+        if train.arrangement == val.arrangement:
+            line += f"; {train.arrangement}" if train.arrangement else ""
+        else:
+            line += f"; training: {train.arrangement}; scoring: {val.arrangement}"
+        left_out = dict([*train.left_out, *val.left_out])
+        if left_out:
+            first, reason = next(iter(left_out.items()))
+            line += (
+                f"; {len(left_out):,} left out, such as {first} ({reason}): binseg data check "
+                "lists all"
+            )
+        return printable(line)
 
     # --- loaders ------------------------------------------------------------------------------
 

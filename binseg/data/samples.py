@@ -63,9 +63,9 @@ class SegmentationDataset(Protocol):
         pixel of no single instance); None where the data set has none."""
 
 
-def told_size(dataset: SegmentationDataset) -> str:
-    """The number of a set's pictures in words, beside that of the full set where it is known."""
-    words = f"{len(dataset):,} pictures"
+def size_in_words(dataset: SegmentationDataset) -> str:
+    """The number of a set's images in words, beside that of the full set where it is known."""
+    words = f"{len(dataset):,} image{'s' if len(dataset) != 1 else ''}"
     if dataset.expected is None:
         return words
     if dataset.expected == len(dataset):

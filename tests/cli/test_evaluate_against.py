@@ -13,8 +13,8 @@ from binseg.data.labels import get_label_table
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
 from binseg.evaluation.bootstrap import paired_difference
-from binseg.nn.segmenter import create_model
 from binseg.loaded import save
+from binseg.nn.segmenter import create_model
 from binseg.predictor import Predictor
 
 DATA = DataConfig("scenes", scenes_val=6, scenes_size=(32, 48))

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from binseg.data.labels import get_label_table
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
-from binseg.nn.segmenter import create_model
 from binseg.loaded import load, read_header, save
+from binseg.nn.segmenter import create_model
 
 
 @pytest.fixture

@@ -177,7 +177,15 @@ def test_sizes_that_overflow(file):
     outer, inner, data = parts(file)
     for number in (2**31, 2**64, -1):
         for operator in inner["program"]["operators"]:
-            for key in ("kernel", "stride", "in_channels", "out_channels", "groups", "size", "pads"):
+            for key in (
+                "kernel",
+                "stride",
+                "in_channels",
+                "out_channels",
+                "groups",
+                "size",
+                "pads",
+            ):
                 if key not in operator:
                     continue
                 old = operator[key]

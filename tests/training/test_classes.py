@@ -7,8 +7,8 @@ import pytest
 from binseg.data.labels import LabelTable
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
-from binseg.nn.segmenter import create_model
 from binseg.loaded import save
+from binseg.nn.segmenter import create_model
 from binseg.training.checkpoints import BEST
 from binseg.training.classes import CLASSES, check_classes, write_classes
 

@@ -15,11 +15,12 @@ import pytest
 import torch
 
 from binseg.cli import main
+from binseg.compiler.pack import pack
 from binseg.data.config import DataConfig
 from binseg.data.imageio import write_image, write_mask
 from binseg.data.module import SegmentationData
 from binseg.errors import BinsegError
-from binseg.loaded import load, read_header
+from binseg.loaded import load, read_header, save
 from binseg.lock import LOCK, locked
 from binseg.predictor import evaluate
 from binseg.training import checkpoints

@@ -73,7 +73,8 @@ void run(Network& network, const ImageView& image, bool resize) {
   if (resize && network.preprocessing.short_side)
     short_side_size(height, width, network.preprocessing.short_side);
   network.prepare(height, width);
-  resize_image(image, network.image(), height, width, network.image_row(), network.pool());
+  resize_image(image, network.image(), height, width, network.image_row(), network.kernels().shrink,
+               network.pool());
   network.run();
 }
 
@@ -91,8 +92,8 @@ const float* scores_of(const Network& network, std::vector<float>& space) {
       const int64_t at = y * map.row + x * map.pixel;
       for (int64_t c = 0; c < classes; ++c) {
         if (map.bfloat16) {
-          const uint32_t bits = static_cast<uint32_t>(static_cast<const uint16_t*>(map.data)[at + c])
-                                << 16;
+          const uint32_t bits =
+              static_cast<uint32_t>(static_cast<const uint16_t*>(map.data)[at + c]) << 16;
           std::memcpy(to + c, &bits, sizeof bits);
         } else {
           to[c] = static_cast<const float*>(map.data)[at + c];
@@ -172,8 +173,8 @@ int binseg_open(const void* file, size_t bytes, const char* isa, binseg_network*
     if (!isa) isa = std::getenv("BINSEG_ISA");
     const Kernels* kernels = find_kernels(isa);
     if (!kernels) {
-      handle->error = std::string("this processor has no instruction set '") + isa + "', but " +
-                      binseg_isas();
+      handle->error =
+          std::string("this processor has no instruction set '") + isa + "', but " + binseg_isas();
       return int(BINSEG_BAD_ARGUMENT);
     }
     handle->network = std::make_unique<Network>(static_cast<const uint8_t*>(file), bytes, *kernels);
@@ -236,7 +237,8 @@ int binseg_segment(binseg_network* network, const uint8_t* rgb, int64_t height, 
       return bad_argument(network, fault);
     if (!classes) return bad_argument(network, "the class map is a null pointer");
     if (classes_row_bytes < width)
-      return bad_argument(network, "the class map's rows overlap: they are shorter than the image's");
+      return bad_argument(network,
+                          "the class map's rows overlap: they are shorter than the image's");
     Network& net = *network->network;
     run(net, {rgb, height, width, row_bytes}, true);
     const Value& out = net.output();
@@ -306,9 +308,11 @@ int binseg_resize(const uint8_t* rgb, int64_t height, int64_t width, int64_t row
     if (!resized || fault_of_image(rgb, height, width, row_bytes) ||
         fault_of_image(rgb, out_height, out_width, 3 * out_width))
       return int(BINSEG_BAD_ARGUMENT);
+    const Kernels* kernels = find_kernels(std::getenv("BINSEG_ISA"));
+    if (!kernels) return int(BINSEG_BAD_ARGUMENT);
     Pool pool;
     resize_image({rgb, height, width, row_bytes}, resized, out_height, out_width, 3 * out_width,
-                 pool);
+                 kernels->shrink, pool);
     return int(BINSEG_OK);
   });
 }

@@ -81,8 +81,8 @@ void Network::prepare(int64_t height, int64_t width) {
 }
 
 // Decides which values lie inside others. Each lies in one at most, and none in itself: an operator
-// that joins values gives them a whole that is made later, one that takes a value apart a whole that
-// was there before, which is never the result of the first kind.
+// that joins values gives them a whole that is made later, one that takes a value apart a whole
+// that was there before, which is never the result of the first kind.
 void Network::find_parts(Planner& plan) const {
   plan.parts.assign(values_.size(), {0, -1, 0});
   for (const OperatorPointer& op : operators_) {
@@ -138,8 +138,8 @@ void Network::lay_out(int64_t height, int64_t width) {
     check_memory(total);
     memory_.reset();
     memory_bytes_ = 0;
-    memory_.reset(static_cast<uint8_t*>(
-        ::operator new(static_cast<size_t>(total), std::align_val_t(64))));
+    memory_.reset(
+        static_cast<uint8_t*>(::operator new(static_cast<size_t>(total), std::align_val_t(64))));
     memory_bytes_ = total;
   }
   for (size_t i = 0; i < values_.size(); ++i) {
@@ -155,8 +155,7 @@ void Network::lay_out(int64_t height, int64_t width) {
     value.row = whole.row;
     value.pixel = whole.pixel;
     value.data = whole.data;
-    for (size_t at = i; plan.parts[at].whole >= 0;
-         at = static_cast<size_t>(plan.parts[at].whole))
+    for (size_t at = i; plan.parts[at].whole >= 0; at = static_cast<size_t>(plan.parts[at].whole))
       value.data += plan.parts[at].channel * value.element_bytes();
   }
   for (size_t i = 0; i < operators_.size(); ++i) {

@@ -21,7 +21,8 @@ struct Scratch {
   uint8_t* of(int thread) const { return of_threads + thread * thread_bytes; }
 };
 
-// A real value that may lie inside another one: its channels are those of `whole` from `channel` on.
+// A real value that may lie inside another one: its channels are those of `whole` from `channel`
+// on.
 struct Part {
   int value, whole;
   int64_t channel;
@@ -30,8 +31,7 @@ struct Part {
 // The sizes of one image and the memory that they need, while they are worked out.
 class Planner {
  public:
-  Planner(std::vector<Value>& values, const Kernels& kernels)
-      : kernels(kernels), values_(values) {}
+  Planner(std::vector<Value>& values, const Kernels& kernels) : kernels(kernels), values_(values) {}
 
   const Kernels& kernels;
   int64_t scratch_of_all = 0, scratch_of_thread = 0;  // of the operator that is sized now

@@ -471,7 +471,8 @@ class Copy : public Operator {
  public:
   explicit Copy(OperatorReader& reader) : what_(reader.kind) {
     const bool pad = what_ == "pad";
-    ValueType type = pad ? reader.of_kind(0, {ValueKind::kReal, ValueKind::kImage}) : reader.real(0);
+    ValueType type =
+        pad ? reader.of_kind(0, {ValueKind::kReal, ValueKind::kImage}) : reader.real(0);
     reader.expect_inputs(what_ == "crop" ? 2 : 1, what_ == "crop" ? 2 : 1);
     if (pad) {
       multiple_ = reader.integer("multiple", 1, kLargestSide);

@@ -9,6 +9,7 @@
 
 #include "finish.h"
 #include "row_args.h"
+#include "shrink_args.h"
 
 namespace binseg {
 
@@ -109,6 +110,7 @@ struct Kernels {
   ConvKernel conv_bits, conv_real, conv_merge, conv_int8, conv_int8_pool;
   void (*upsample)(const UpsampleArgs&, int64_t begin, int64_t end);
   RowKernels rows;
+  ShrinkKernels shrink;
 };
 
 // Memory for the rows of `kNibbles`: all that kRowsAtOnce rows of results of all bases may read,

@@ -6,6 +6,7 @@
 #include "conv_pool.h"
 #include "epilogues.h"
 #include "rows.h"
+#include "shrink.h"
 #include "upsample.h"
 
 namespace binseg {
@@ -24,6 +25,7 @@ constexpr Kernels make_kernels(const char* name) {
       convolve_and_pool<Isa>,
       upsample<Isa>,
       make_row_kernels<Isa>(),
+      make_shrink_kernels<Isa>(),
   };
 }
 
