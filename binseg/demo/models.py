@@ -154,7 +154,9 @@ def _choice(key: str, path: Path) -> ModelChoice:
     header = read_header(path)
     if header["kind"] == "classifier":
         load(path)  # raises, and says what such a file is for
-    architecture, labels = header.get("architecture", {}), header.get("labels", {})
+    # packed files say only what their network was made from
+    architecture = header.get("architecture") or header.get("training", {}).get("architecture", {})
+    labels = header.get("labels", {})
     title = f"{key}: {architecture.get('name', 'network')}, {labels.get('name', 'own')} classes"
     return ModelChoice(key, title, path, twin_of(path))
 
