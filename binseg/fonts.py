@@ -89,15 +89,14 @@ def _transliterated(text: str) -> str:
     """The text in Latin letters; a sign without a reading as its number."""
     try:
         from anyascii import anyascii
-    except ImportError:
-        anyascii = str  # then numbers have to do
+    except ImportError:  # then numbers have to do
+
+        def anyascii(string: str) -> str:
+            return ""
+
     return "".join(
-        sign if sign.isascii() else _plain(anyascii(sign)) or f"U+{ord(sign):04X}" for sign in text
+        sign if sign.isascii() else anyascii(sign) or f"U+{ord(sign):04X}" for sign in text
     ).strip()
-
-
-def _plain(text: str) -> str:
-    return text if text.isascii() else ""
 
 
 @cache

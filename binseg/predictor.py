@@ -10,10 +10,10 @@ found.save("out/street.png")  # and out/street_overlay.jpg
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -141,7 +141,7 @@ class Predictor:
         if isinstance(model, str | os.PathLike):
             self.source = os.fspath(model)
             on_cpu = device in ("auto", "cpu")
-            if on_cpu and protocol.name == "whole" and is_program(read_header(model)):
+            if on_cpu and protocol.name == "whole" and is_program(read_header(self.source)):
                 self.packed = PackedNetwork(model)
                 self.header = self.packed.header
                 self.labels = labels or self.packed.labels
@@ -172,9 +172,11 @@ class Predictor:
     def __call__(self, image: ImageLike) -> Segmentation: ...
 
     @overload
-    def __call__(self, image: Sequence[ImageLike]) -> list[Segmentation]: ...
+    def __call__(self, image: list[ImageLike] | tuple[ImageLike, ...]) -> list[Segmentation]: ...
 
-    def __call__(self, image: ImageLike | Sequence[ImageLike]) -> Segmentation | list[Segmentation]:
+    def __call__(
+        self, image: ImageLike | list[ImageLike] | tuple[ImageLike, ...]
+    ) -> Segmentation | list[Segmentation]:
         """Segment one image, or each of several.
 
         Args:
@@ -189,7 +191,7 @@ class Predictor:
         """
         if isinstance(image, list | tuple):
             return [self(each) for each in image]
-        pixels = as_rgb(cast(ImageLike, image))
+        pixels = as_rgb(image)
         started = time.perf_counter()
         class_map = self._class_map(pixels)
         seconds = time.perf_counter() - started

@@ -19,7 +19,6 @@ _PAPER = (255, 255, 255)
 _INK = (25, 25, 25)
 _FRAME = (120, 120, 120)
 _LONGEST_NAME = 32
-_FONT = "DejaVuSans.ttf"
 _STRIP = 256
 """Rows that are mixed at a time, so that large pictures need no large numbers in between."""
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import importlib
 import importlib.metadata
+import importlib.util
 import inspect
 import itertools
 import os
@@ -11,7 +12,7 @@ import re
 import sys
 import typing
 from argparse import SUPPRESS, ArgumentError
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -93,6 +94,10 @@ COMMANDS = {
     "doctor": _Command("doctor:doctor", "build and test the 1-bit kernels, say what is missing"),
 }
 
+_PACKED_SUMMARY = _Command(
+    "packed_summary:packed_summary", COMMANDS["summary"].summary, {"network": None}
+)
+
 
 _RENAMED = {"rest": "other_layers"}
 """Old names of options, on the command line and in configuration files → new ones."""
@@ -153,6 +158,8 @@ def _run(arguments: list[str]) -> int:
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
     command = COMMANDS[name]
+    if name == "summary" and importlib.util.find_spec("torch") is None:
+        command = _PACKED_SUMMARY
     module, function_name = command.function.split(":")
     home = importlib.import_module(f"binseg.cli.{module}")
     rest = with_shipped_configs(arguments[words:])
@@ -220,7 +227,6 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
     arguments = in_parsers_spelling(arguments, switches, truths)
     for path in _config_files(arguments):
         _check_yaml(path)
-    arguments = [_with_underscores(text, hints) for text in arguments]
     try:
         values = parser.instantiate(parser.parse_args(arguments))
     except ArgumentError as error:
@@ -237,13 +243,6 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
             )
             given[new] = value
     return function(**{switches.get(key, key): value for key, value in given.items()})
-
-
-def _with_underscores(text: str, known: Mapping[str, Any]) -> str:
-    """An option spelt with dashes as the parser knows it."""
-    name, equals, value = text.removeprefix("--").partition("=")
-    plain = name.replace("-", "_")
-    return f"--{plain}{equals}{value}" if text.startswith("--") and plain in known else text
 
 
 def _item_type(hint: Any) -> Any:

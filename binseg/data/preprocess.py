@@ -115,8 +115,10 @@ class Preprocessing:
         return ((images * std + mean) * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def network_input(image: np.ndarray, preprocessing: Preprocessing) -> Tensor:
+def network_input(image: np.ndarray, preprocessing: Preprocessing) -> "Tensor":
     """An image, HWC uint8 RGB, as a network takes it: float32 (1, 3, H, W), normalised."""
+    import torch
+
     pixels = np.ascontiguousarray(preprocessing.resize(image))
     return preprocessing.normalize(torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous())
 

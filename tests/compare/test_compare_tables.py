@@ -108,7 +108,7 @@ def test_markdown_by_hand():
     assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|")
     text = "\n".join(lines)
     assert "33 × 47" in text
-    assert "rest int8" in text
+    assert "non-binary layers in int8" in text
     assert "with \\*: than twin" in text
 
 
