@@ -120,7 +120,7 @@ def test_a_network_without_a_twin_says_why(models, monkeypatch):
     monkeypatch.setattr(twins, "create_model", refuse)
     found = segment_picture(models, "alone", REFERENCE, IMAGE, with_twin=False)
     assert found.times_faster is None
-    assert found.faster_note == "not measured: groupnet18 has no full-precision twin"
+    assert found.faster_note == "not measured: the network has no full-precision twin"
     assert found.fp32_bytes > found.model_bytes
 
 
