@@ -47,6 +47,7 @@ def trained(name, **options):
 
 
 def pictures(number=2, seed=1):
+    """Images of bytes, as a packed network takes them."""
     return noise(number, *SIZE, seed=seed)
 
 
