@@ -189,10 +189,25 @@ def _content(path: Path) -> tuple[bytes, list[tuple[str, dict[str, Any]]]]:
         content = path.read_bytes()
         return content, deserialize(content)
     except (SafetensorError, OSError) as error:
+        if _is_checkpoint(path):
+            best = path.with_name("best.safetensors")
+            raise BinsegError(
+                f"{path}: a checkpoint (written by torch.save), not a model file; "
+                + (f"the run's network is {best}" if best.exists() else "give a .safetensors file")
+            ) from error
         raise BinsegError(
             f"{path}: not a readable safetensors file, perhaps truncated ({error}); "
             "get the file again"
         ) from error
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a file begins as torch.save writes it: as a zip archive."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"PK\x03\x04"
+    except OSError:
+        return False
 
 
 def _header(path: Path, content: bytes) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Model files without torch: what goes in comes out, and what was changed is refused."""
 
 import json
+import zipfile
 
 import numpy as np
 import pytest
@@ -205,6 +206,17 @@ def test_foreign_files_are_refused(tmp_path):
         read_model_file(tmp_path)
     with pytest.raises(BinsegError, match="no such model file"):
         read_model_file(tmp_path / "nothing.safetensors")
+
+
+def test_a_checkpoint_is_called_one_and_the_network_is_named(tmp_path):
+    checkpoint = tmp_path / "last.ckpt"
+    with zipfile.ZipFile(checkpoint, "w") as archive:  # as torch.save writes
+        archive.writestr("last/data.pkl", b"...")
+    with pytest.raises(BinsegError, match=r"last\.ckpt: a checkpoint .*give a \.safetensors file"):
+        read_model_file(checkpoint)
+    (tmp_path / "best.safetensors").touch()
+    with pytest.raises(BinsegError, match=r"the run's network is .*best\.safetensors"):
+        read_header(checkpoint)
 
 
 def test_dtypes_that_are_not_ours_are_named(path):

@@ -46,13 +46,19 @@ def network_predictions(
     return predict
 
 
-def check_same_classes(model: LabelTable, data: LabelTable, source: str) -> None:
-    """Refuse to score a model on classes it was not trained for.
+def check_same_classes(
+    model: LabelTable,
+    data: LabelTable,
+    source: str,
+    remedy: str = "score it on the data it was trained for",
+) -> None:
+    """Refuse a model that was trained for other classes than the data's.
 
     Args:
         model: the model's classes.
         data: the data set's classes.
         source: what the message calls the model, for example its file.
+        remedy: what the message advises.
 
     Raises:
         BinsegError: the names differ, or their order; the message lists the difference.
@@ -70,7 +76,7 @@ def check_same_classes(model: LabelTable, data: LabelTable, source: str) -> None
         f"{source}: a model of other classes ('{model.name}', {model.num_classes}) than the data's "
         f"('{data.name}', {data.num_classes}); "
         + ("; ".join(parts) or "the same names in another order")
-        + "; score it on the data it was trained for"
+        + f"; {remedy}"
     )
 
 

@@ -11,7 +11,7 @@ from binseg.data.module import SegmentationData
 from binseg.distributed.processes import Processes, digest, joined
 from binseg.evaluation.confusion import Scores
 from binseg.evaluation.evaluate import check_same_classes
-from binseg.loaded import load
+from binseg.loaded import load, read_header
 from binseg.nn.backbone_file import start_backbone
 from binseg.nn.float_file import load_tensors
 from binseg.nn.segmenter import Segmenter, create_model
@@ -64,10 +64,10 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
     ):
         prepare_process(experiment.trainer)
         data = SegmentationData(experiment.data)
-        data.require_labels()
         table = data.labels.to_dict()
-        agree_on_data(processes, data, table)
         network = _network(experiment, data, from_checkpoint=start.checkpoint is not None)
+        data.require_labels()  # reads every mask, so it comes after what is quick to refuse
+        agree_on_data(processes, data, table)
         module = SegmentationModule(
             network,
             experiment,
@@ -105,9 +105,10 @@ def _network(experiment: Experiment, data: SegmentationData, *, from_checkpoint:
         start = backbone_start = None
     network = create_model(**arguments)
     if start is not None:
+        refuse_packed(start, read_header(start), "model.weights")
         loaded = load(start)
-        refuse_packed(start, loaded.header, "model.weights")
-        check_same_classes(loaded.labels, labels, str(start))
+        remedy = f"--model.backbone_weights {start} starts from its backbone alone"
+        check_same_classes(loaded.labels, labels, str(start), remedy)
         load_tensors(network, loaded.model.state_dict(), source=start)
     if backbone_start is not None:
         seed = experiment.trainer.seed
@@ -129,6 +130,6 @@ def _teacher(experiment: Experiment, data: SegmentationData) -> nn.Module | None
     if path is None:
         return None
     loaded = load(path)
-    check_same_classes(loaded.labels, data.labels, str(path))
+    check_same_classes(loaded.labels, data.labels, str(path), "give a teacher of these classes")
     check_teacher_pictures(path, data.preprocessing, loaded.preprocessing)
     return loaded.model
