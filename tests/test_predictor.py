@@ -56,7 +56,15 @@ def test_any_size(predictor, shape):
     assert found.seconds > 0
 
 
-def test_seconds_are_without_the_kernels_compilation(predictor, monkeypatch):
+class WithScores(LeftRight):
+    """A network whose scores are made into a class map by a kernel."""
+
+    def scores(self, x: Tensor) -> Tensor:
+        return self(x)
+
+
+def test_seconds_are_without_the_kernels_compilation(monkeypatch):
+    predictor = Predictor(WithScores(), labels=SCENES, preprocessing=PLAIN, device="cpu")
     clock = [0.0]
 
     def compile_kernels(device: torch.device) -> None:
