@@ -24,8 +24,7 @@ def library() -> Path | None:
     done = subprocess.run(
         [sys.executable, "-m", "binseg.runtime.build"],
         cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )
@@ -56,7 +55,10 @@ class PlatformWheel(bdist_wheel):
     """Tags a wheel that holds libbinseg: it needs a platform, but no certain Python."""
 
     def run(self) -> None:
-        self.root_is_pure = library() is None
+        if library() is not None:
+            self.root_is_pure = False
+            # what setuptools asks when it chooses between the two places for packages
+            self.distribution.has_ext_modules = lambda: True
         super().run()
 
     def get_tag(self) -> tuple[str, str, str]:

@@ -116,7 +116,7 @@ def load(path: str | Path) -> LoadedModel:
             model: Segmenter = PackedSegmenter(
                 program,
                 preprocessing,
-                other_layers=str(header.get("other_layers", "fp32")),
+                other_layers=header.get("other_layers", "fp32"),
                 architecture=training.get("architecture"),
             )
         else:

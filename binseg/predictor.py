@@ -141,7 +141,7 @@ class Predictor:
         if isinstance(model, str | os.PathLike):
             self.source = os.fspath(model)
             on_cpu = device in ("auto", "cpu")
-            if on_cpu and protocol.name == "whole" and is_program(read_header(model)):
+            if on_cpu and protocol.name == "whole" and is_program(read_header(self.source)):
                 self.packed = PackedNetwork(model)
                 self.header = self.packed.header
                 self.labels = labels or self.packed.labels

@@ -17,13 +17,8 @@ def shipped_configs() -> dict[str, Path]:
     folder = next((place for place in _PLACES if place.is_dir()), None)
     if folder is None:
         return {}
-    files = folder.rglob(f"*{_SUFFIX}")
-    return {
-        name: path
-        for name, path in sorted(
-            (path.relative_to(folder).with_suffix("").as_posix(), path) for path in files
-        )
-    }
+    files = sorted(folder.rglob(f"*{_SUFFIX}"))
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
 
 
 def config_file(name: str) -> Path:

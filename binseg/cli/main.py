@@ -4,6 +4,7 @@ import contextlib
 import errno
 import importlib
 import importlib.metadata
+import importlib.util
 import inspect
 import itertools
 import os
@@ -93,6 +94,10 @@ COMMANDS = {
     "doctor": _Command("doctor:doctor", "build and test the 1-bit kernels, say what is missing"),
 }
 
+_PACKED_SUMMARY = _Command(
+    "packed_summary:packed_summary", COMMANDS["summary"].summary, {"network": None}
+)
+
 
 _RENAMED = {"rest": "other_layers"}
 """Old names of options, on the command line and in configuration files → new ones."""
@@ -153,6 +158,8 @@ def _run(arguments: list[str]) -> int:
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
     command = COMMANDS[name]
+    if name == "summary" and importlib.util.find_spec("torch") is None:
+        command = _PACKED_SUMMARY
     module, function_name = command.function.split(":")
     home = importlib.import_module(f"binseg.cli.{module}")
     rest = with_shipped_configs(arguments[words:])

@@ -84,7 +84,7 @@ def _sum(context: Context, maps: Any, dim: int = -1) -> Value:
 
 # --- nonlinearities ---
 
-_ACTS = {
+_ACTS: dict[str, tuple[type[nn.Module], list[Any], str]] = {
     "relu": (nn.ReLU, [F.relu, torch.relu, torch.relu_], "relu relu_"),
     "relu6": (nn.ReLU6, [F.relu6], ""),
     "tanh": (nn.Tanh, [torch.tanh, F.tanh], "tanh"),

@@ -19,10 +19,11 @@ from binseg.nn.layers import BinaryConv2d
 @reads_module(nn.Conv2d)
 def _conv(context: Context, conv: nn.Conv2d, x: Any) -> Value:
     x = context.value(x)
-    context.require(not isinstance(conv.padding, str), "its padding must be numbers")
+    if isinstance(conv.padding, str):
+        raise context.refuse("its padding must be numbers")
     context.require(conv.padding_mode == "zeros", "it must be padded with zeros")
     context.require(x.branches == 1 or conv.groups == 1, "bases and groups exclude each other")
-    height, width = conv.padding  # type: ignore[misc]
+    height, width = conv.padding
     weight = conv.weight.detach().cpu().double().permute(0, 2, 3, 1)
     node = context.node(
         "conv",

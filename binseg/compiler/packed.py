@@ -12,6 +12,7 @@ from binseg.nn.heads import resize_logits
 from binseg.nn.segmenter import Segmenter
 from binseg.program.check import check
 from binseg.program.executor import Executor, create_executor
+from binseg.program.file import OtherLayers
 from binseg.program.program import Program
 
 
@@ -28,7 +29,9 @@ class _Packed(nn.Module):
         outputs: channels of the program's output.
     """
 
-    def _set_up(self, program: Program, preprocessing: Preprocessing, other_layers: str) -> None:
+    def _set_up(
+        self, program: Program, preprocessing: Preprocessing, other_layers: OtherLayers
+    ) -> None:
         self.program = program
         self.preprocessing = preprocessing
         self.other_layers = other_layers
@@ -91,7 +94,7 @@ class PackedSegmenter(_Packed, Segmenter):
         program: Program,
         preprocessing: Preprocessing,
         *,
-        other_layers: str = "fp32",
+        other_layers: OtherLayers = "fp32",
         architecture: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(dict(architecture or {}))
@@ -145,7 +148,7 @@ class PackedClassifier(_Packed):
         program: Program,
         preprocessing: Preprocessing,
         *,
-        other_layers: str = "fp32",
+        other_layers: OtherLayers = "fp32",
         architecture: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from binseg.data.check_images import SeenImages, compare_images
+from binseg.data.check_images import SCORED, SeenImages, compare_images
 from binseg.data.check_report import DatasetReport, Finding, SplitReport
 from binseg.data.check_sample import CheckedSample, check_sample
-from binseg.data.class_presence import missing_classes, nothing_to_score, one_class
+from binseg.data.class_presence import missing_classes, not_scored, nothing_to_score, one_class
 from binseg.data.config import DataConfig
 from binseg.data.datasets import SPLITS, MissingSplitError
 from binseg.data.groups import SEQUENCE, SEQUENCES, group_of, group_pattern
@@ -115,33 +115,25 @@ class DatasetCheck:
         labels = self.report.labels
         if (text := one_class(labels)) is not None:
             self._fault("classes", text)
-        for split, judge in (("train", missing_classes), ("val", nothing_to_score)):
-            result = self.report.splits.get(split)
-            if result is None or not result.samples or self._drawn(split):
-                continue
-            text = judge(labels, _by_train_id(result), result.samples)
-            if text is not None and judge is missing_classes and self._config.allow_missing_classes:
+        results = self.report.splits
+        if any(dataset.sample_paths(0) is None for dataset in self._datasets.values() if dataset):
+            return  # drawn and not read: their labels are right by construction
+        training = [result for split, result in results.items() if split not in SCORED]
+        trained = sum((_by_train_id(result) for result in training), np.zeros(IGNORE + 1, np.int64))
+        masks = sum(result.samples for result in training)
+        if "train" in results and masks:
+            text = missing_classes(labels, trained, masks)
+            if text is not None and self._config.allow_missing_classes:
                 self.report.warnings.append(Finding("classes", text))
             elif text is not None:
                 self._fault("classes", text)
-        train, val = (self.report.splits.get(split) for split in ("train", "val"))
-        if train is None or val is None or not val.pixels[:-1].any() or self._drawn("val"):
+        val = results.get("val")
+        if val is None or not val.samples:
             return
-        missing = [
-            f"'{name}'"
-            for name, there, scored in zip(labels.names, train.pixels, val.pixels, strict=False)
-            if there and not scored
-        ]
-        if missing:
-            text = (
-                f"val: no pixel of {', '.join(missing)} in any of {val.samples:,} masks; "
-                f"{'they are' if len(missing) > 1 else 'it is'} not scored there"
-            )
+        if (text := nothing_to_score(labels, _by_train_id(val), val.samples)) is not None:
+            self._fault("classes", text)
+        elif masks and (text := not_scored(labels, trained, _by_train_id(val), val.samples)):
             self.report.warnings.append(Finding("classes", text))
-
-    def _drawn(self, split: str) -> bool:
-        """Whether samples are drawn and not read: then their labels are right by construction."""
-        return self._datasets[split].sample_paths(0) is None
 
     def _look_at_sequences(self) -> None:
         """Sequences, or groups, that are in train and in another split as well."""
@@ -157,6 +149,7 @@ class DatasetCheck:
         groups = {
             split: [group_of(pattern, dataset.sample_key(n)) for n in range(len(dataset))]
             for split, dataset in self._datasets.items()
+            if split in SPLITS
         }
         train = groups.pop("train", [])
         for split, found in groups.items():

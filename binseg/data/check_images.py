@@ -19,6 +19,9 @@ from binseg.data.near_duplicates import (
     stacked,
 )
 
+SCORED = ("val", "test")
+"""Splits that are scored; all others are trained on."""
+
 _SHOWN_COPIES = 3
 _SHOWN_PAIRS = 3
 _FEW_VIEWS = 3  # images to one view from which on a split is called narrow
@@ -59,15 +62,19 @@ def compare_images(report: DatasetReport, seen: Mapping[str, SeenImages], remedy
     if not thumbnails:
         return
     limits = limits_of(np.concatenate(list(thumbnails.values())))
-    for first, second in combinations(seen, 2):
+    # trained on first; what is merged is trained on, too
+    order = sorted(seen, key=lambda split: split in SCORED)
+    for first, second in combinations(order, 2):
+        if second not in SCORED:
+            continue
         pairs = _near(seen[first], seen[second], thumbnails[first], thumbnails[second], limits)
         if pairs:
             report.near_duplicates[first, second] = pairs
             text = _near_text(first, second, pairs, len(seen[second].paths), limits, remedy)
             report.warnings.append(Finding("near", text))
-    for split in list(seen)[1:]:
+    for split in order:
         count = len(thumbnails[split])
-        if not _ENOUGH <= count <= _MOST:
+        if split not in SCORED or not _ENOUGH <= count <= _MOST:
             continue
         views = distinct_views(thumbnails[split], limits)
         if count >= _FEW_VIEWS * views:

@@ -5,7 +5,7 @@ A class that no mask has is learnt by nobody, and its absence is easily taken fo
 of 0 and 255 with two classes train one class only, since 255 is ignored unless a class has it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -17,7 +17,7 @@ SWITCH = "--data.allow_missing_classes true"
 
 
 def require_labels(
-    train: SegmentationDataset, val: SegmentationDataset, *, allow_missing: bool = False
+    train: Sequence[SegmentationDataset], val: SegmentationDataset, *, allow_missing: bool = False
 ) -> None:
     """Refuse data that nothing can be learnt from, or scored on, before the first step.
 
@@ -25,22 +25,24 @@ def require_labels(
     if a class is missing. Drawn scenes are not looked at.
 
     Args:
-        train: what is trained on.
+        train: what is trained on, one data set or several of the same classes.
         val: what is scored.
         allow_missing: do not look for classes without a pixel in train.
 
     Raises:
         BinsegError: what is missing and the remedy; or a faulty mask.
     """
-    if (text := one_class(train.labels)) is not None:
+    labels = val.labels
+    if (text := one_class(labels)) is not None:
         raise BinsegError(text)
-    if len(train) and train.sample_paths(0) is None:
+    if any(len(each) and each.sample_paths(0) is None for each in (*train, val)):
         return
     if not allow_missing:
-        counts = _count(train, train.labels.num_classes)
-        if (text := missing_classes(train.labels, counts, len(train))) is not None:
+        counts = _count(train, labels.num_classes)
+        masks = sum(len(each) for each in train)
+        if (text := missing_classes(labels, counts, masks)) is not None:
             raise BinsegError(text)
-    counts = _count(val, 1)
+    counts = _count([val], 1)
     if (text := nothing_to_score(val.labels, counts, len(val))) is not None:
         raise BinsegError(text)
 
@@ -104,6 +106,30 @@ def nothing_to_score(labels: LabelTable, counts: np.ndarray, masks: int) -> str 
     )
 
 
+def not_scored(
+    labels: LabelTable, trained: np.ndarray, scored: np.ndarray, masks: int
+) -> str | None:
+    """What to say of classes of train without a pixel in val; None if there are none.
+
+    Args:
+        labels: the classes.
+        trained: int64 (256,): pixels of train by train id.
+        scored: int64 (256,): those of val.
+        masks: masks of val.
+    """
+    missing = [
+        f"'{name}'"
+        for name, there, counted in zip(labels.names, trained, scored, strict=False)
+        if there and not counted
+    ]
+    if not missing:
+        return None
+    return (
+        f"val: no pixel of {', '.join(missing)} in any of {masks:,} masks; "
+        f"{'they are' if len(missing) > 1 else 'it is'} not scored there"
+    )
+
+
 def _only_0_and_255(labels: LabelTable, counts: np.ndarray) -> bool:
     """Whether masks with these counts hold the raw ids 0 and 255 only, the latter ignored."""
     ids = labels.raw_to_train
@@ -114,13 +140,14 @@ def _only_0_and_255(labels: LabelTable, counts: np.ndarray) -> bool:
     return [raw for raw, train in ids.items() if train == present[0]] == [0]
 
 
-def _count(dataset: SegmentationDataset, enough: int) -> np.ndarray:
+def _count(datasets: Sequence[SegmentationDataset], enough: int) -> np.ndarray:
     """int64 (256,): pixels by train id, of as many masks as it takes to see `enough` classes."""
     counts = np.zeros(IGNORE + 1, np.int64)
-    for index in _scattered(len(dataset)):
-        counts += np.bincount(dataset.read_labels(index).ravel(), minlength=IGNORE + 1)
-        if np.count_nonzero(counts[: dataset.labels.num_classes]) >= enough:
-            break
+    for dataset in datasets:
+        for index in _scattered(len(dataset)):
+            counts += np.bincount(dataset.read_labels(index).ravel(), minlength=IGNORE + 1)
+            if np.count_nonzero(counts[: dataset.labels.num_classes]) >= enough:
+                return counts
     return counts
 
 

@@ -184,7 +184,7 @@ def _grouped(name: str, split: str, options: DatasetOptions) -> SegmentationData
 def dataset_labels(
     name: str, root: str | None = None, classes: Sequence[str] | None = None
 ) -> LabelTable:
-    """The label table of a data set, or of some of its classes, without looking at its pictures.
+    """The label table of a data set, or of some of its classes, without looking at its images.
 
     Raises:
         BinsegError: an unknown name or class, or a faulty labels.yaml.

@@ -1,4 +1,4 @@
-"""Picture files and mask files that belong together, and which split they are in."""
+"""Image files and mask files that belong together, and which split they are in."""
 
 import hashlib
 import os
@@ -21,34 +21,34 @@ class MissingSplitError(BinsegError):
 
 
 class Pair(NamedTuple):
-    """A picture and the mask that belongs to it; None where nobody gives labels out."""
+    """An image and the mask that belongs to it; None where nobody gives labels out."""
 
     image: Path
     mask: Path | None
 
 
 def require_one_size(pair: tuple[Path, Path | None], image: np.ndarray, labels: np.ndarray) -> None:
-    """Compare a picture, (H, W, 3), and its labels, (H', W'), read from `pair`.
+    """Compare an image, (H, W, 3), and its labels, (H', W'), read from `pair`.
 
     Raises:
         BinsegError: they differ in size; names both files.
     """
     if image.shape[:2] != labels.shape:
         raise BinsegError(
-            f"{pair[1]}: the mask has {labels.shape[1]} × {labels.shape[0]} pixels, its picture "
+            f"{pair[1]}: the mask has {labels.shape[1]} × {labels.shape[0]} pixels, its image "
             f"{pair[0].name} {image.shape[1]} × {image.shape[0]}; make them equal"
         )
 
 
 class PairedFiles:
-    """A data set of picture files and mask files; base of the readers.
+    """A data set of image files and mask files; base of the readers.
 
     Args:
         pairs: the files, in the order of the set.
         labels: the classes.
         faults: what is wrong with the arrangement of the files.
         strict: raise the first of them.
-        expected: pictures of the full set, if it is known.
+        expected: images of the full set, if it is known.
         labelled: False: a test split whose labels are not public.
         left_out: files beside them that are not read.
         arrangement: how the files were read, in words.
@@ -83,7 +83,7 @@ class PairedFiles:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        """Read picture and mask.
+        """Read image and mask.
 
         Raises:
             BinsegError: an unreadable file, unknown ids, or a mask of another size.

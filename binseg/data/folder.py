@@ -55,7 +55,11 @@ class FolderDataset(PairedFiles):
             chosen = _of_folder(layout, split)
             words += [f"{path.name} is not used" for path in lists.values()]
         elif lists:
-            listed = {name: _read(path, layout, root) for name, path in lists.items()}
+            images, masks = NameIndex(layout.images, root), NameIndex(layout.masks, root)
+            listed = {
+                name: read_list(path, images, masks, layout.images_at)
+                for name, path in lists.items()
+            }
             chosen, given, faults = _of_list(listed, lists, layout, split, root)
             words.append(_unlisted(listed, lists, layout))
         else:
@@ -111,11 +115,6 @@ def _of_folder(layout: Layout, split: str) -> list[KeyedFile]:
             f"({', '.join(there)}); add it"
         )
     return chosen
-
-
-def _read(path: Path, layout: Layout, root: Path) -> ListedImages:
-    indices = NameIndex(layout.images, root), NameIndex(layout.masks, root)
-    return read_list(path, *indices, layout.images_at)
 
 
 def _of_list(

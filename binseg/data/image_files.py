@@ -243,7 +243,11 @@ def why_not_read(path: Path) -> str | None:
     if name in READ_FORMATS:
         return None
     if name is not None:
-        return f"{name}, which binseg does not read; convert it to JPEG or PNG"
+        kind = name.rsplit(" ", 1)[-1]
+        remedy = {"archive": "unpack it", "video": "take images out of it"}
+        return (
+            f"{name}, which binseg does not read; {remedy.get(kind, 'convert it to JPEG or PNG')}"
+        )
     if not head:
         return "an empty file"
     return f"not a format that binseg reads ({', '.join(READ_FORMATS)})"

@@ -1,4 +1,4 @@
-"""The one reader and writer of pictures and masks.
+"""The one reader and writer of images and masks.
 
 Files come from anywhere, so the reader is bounded: an allow-list of formats found by their first
 bytes, and the size looked at in the header before anything is decoded. Every fault is a
@@ -29,16 +29,16 @@ from binseg.data.unsupported import unsupported_kind, unsupported_values
 from binseg.errors import BinsegError
 
 MAX_PIXELS = 100_000_000
-"""The largest picture read, in pixels (width × height): 300 MB as RGB."""
+"""The largest image read, in pixels (width × height): 300 MB as RGB."""
 
 
 class ColorMaskError(BinsegError):
-    """A mask is a picture in colours and not a map of class ids."""
+    """A mask is an image in colours and not a map of class ids."""
 
 
 _Opener = Callable[..., ImageFile.ImageFile]
 
-# Plugins are called by themselves, not through Image.open: it warns of, or refuses, large pictures
+# Plugins are called by themselves, not through Image.open: it warns of, or refuses, large images
 # by a limit that is global to the process, and the warnings filter is not safe among threads.
 _OPENERS: dict[str, _Opener] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
@@ -62,7 +62,7 @@ _TURNS = {
 
 @contextmanager
 def _opened(path: Path, max_pixels: int) -> Iterator[tuple[str, ImageFile.ImageFile]]:
-    """The format's name and the picture with its header read; faults inside become BinsegErrors."""
+    """The format's name and the image with its header read; faults inside become BinsegErrors."""
     name = None
     try:
         if not path.exists():
@@ -87,10 +87,10 @@ def _opened(path: Path, max_pixels: int) -> Iterator[tuple[str, ImageFile.ImageF
                 if width * height > max_pixels:
                     raise BinsegError(
                         f"{path}: {width} × {height} pixels are more than the limit of "
-                        f"{max_pixels:,}; make the picture smaller or cut it into tiles"
+                        f"{max_pixels:,}; make the image smaller or cut it into tiles"
                     )
                 if width < 1 or height < 1:
-                    raise BinsegError(f"{path}: picture without pixels; replace the file")
+                    raise BinsegError(f"{path}: an image without pixels; replace the file")
                 yield name, image
     except BinsegError:
         raise
@@ -126,7 +126,7 @@ def _orientation(image: Image.Image) -> int:
 def read_image(
     path: str | Path, max_pixels: int = MAX_PIXELS, *, longest_side: int | None = None
 ) -> np.ndarray:
-    """Read a picture as a person sees it in a viewer.
+    """Read an image as a person sees it in a viewer.
 
     The EXIF orientation is applied; 16-bit is scaled to 8-bit (v · 255 / 65535); grey, palette,
     YCbCr and CMYK become RGB; transparent parts are composited over white.
@@ -153,8 +153,8 @@ def read_image(
             image.draft(None, (width, height))
         image.load()
         turn = _orientation(image)
-        picture: Image.Image = image.transpose(_TURNS[turn]) if turn in _TURNS else image
-        return _as_rgb(picture, path)
+        upright: Image.Image = image.transpose(_TURNS[turn]) if turn in _TURNS else image
+        return _as_rgb(upright, path)
 
 
 def _as_rgb(image: Image.Image, path: Path) -> np.ndarray:
@@ -169,12 +169,12 @@ def _as_rgb(image: Image.Image, path: Path) -> np.ndarray:
 
 
 def over_white(image: Image.Image) -> np.ndarray:
-    """An 8-bit picture of any mode as uint8 (H, W, 3) RGB; transparent parts show white paper."""
+    """An 8-bit image of any mode as uint8 (H, W, 3) RGB; transparent parts show white paper."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
-    # convert() copies a picture that is RGB already
+    # convert() copies an image that is RGB already
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
@@ -267,7 +267,7 @@ def write_mask(
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Write a picture; the suffix chooses the format (JPEG at quality 95).
+    """Write an image; the suffix chooses the format (JPEG at quality 95).
 
     Args:
         path: ends in one of `IMAGE_SUFFIXES`; written whole or not at all.
@@ -282,7 +282,7 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     kind = {".jpg": "JPEG", ".tif": "TIFF"}.get(path.suffix.lower(), path.suffix[1:].upper())
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise BinsegError(
-            f"{path}: '{path.suffix}' is no picture format; use one of {', '.join(IMAGE_SUFFIXES)}"
+            f"{path}: '{path.suffix}' is no image format; use one of {', '.join(IMAGE_SUFFIXES)}"
         )
     options = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
     with atomic_path(path) as temporary:

@@ -19,6 +19,7 @@ _MASK_WORDS = (
 )
 _IMAGE_WORDS = ("image", "img", "rgb", "photo", "input", "leftimg8bit")
 _SEPARATORS = r"[_\-. ]+"
+_HINTS = 10  # images without a mask that are told the nearest name
 
 
 class KeyedFile:
@@ -100,8 +101,10 @@ def pair_up(
         if not waiting:
             break
         waiting, free = _round(found, waiting, free, image_key, mask_key)
-    for image in waiting:
-        found.problems[image.path] = _missing(image, free, images_at, masks_at)
+    for place, image in enumerate(waiting):
+        # a look for the nearest of thousands of names takes its time
+        near = free if place < _HINTS else ()
+        found.problems[image.path] = _missing(image, near, images_at, masks_at)
     own = {image.key for image in images}  # theirs may be free because another was written down
     found.left_out += [
         (mask.path, "a mask without an image") for mask in free if mask.key not in own

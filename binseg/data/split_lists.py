@@ -16,6 +16,8 @@ from binseg.data.image_files import is_image_name
 from binseg.data.pairing import KeyedFile, composed, without_ending
 from binseg.errors import BinsegError
 
+_HINTS = 10  # lines that are told the nearest name
+
 
 @dataclass
 class ListedImages:
@@ -117,7 +119,8 @@ def read_list(path: Path, images: NameIndex, masks: NameIndex, images_at: Path) 
             name = _without_remark(line)
             if not name:
                 continue
-            near = images.near(name)
+            # a look for the nearest of thousands of names takes its time
+            near = images.near(name) if len(found.faults) < _HINTS else None
             hint = f" (there is '{near}')" if near else ""
             found.faults.append(
                 f"{path}: line {number}: no image '{_visible(name)}' in {images_at}{hint}; write "

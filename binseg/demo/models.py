@@ -154,7 +154,8 @@ def _choice(key: str, path: Path) -> ModelChoice:
     header = read_header(path)
     if header["kind"] == "classifier":
         load(path)  # raises, and says what such a file is for
-    architecture, labels = header.get("architecture", {}), header.get("labels", {})
+    labels, training = header.get("labels", {}), header.get("training") or {}
+    architecture = header.get("architecture") or training.get("architecture") or {}
     title = f"{key}: {architecture.get('name', 'network')}, {labels.get('name', 'own')} classes"
     return ModelChoice(key, title, path, twin_of(path))
 

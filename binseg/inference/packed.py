@@ -45,19 +45,19 @@ class PackedNetwork:
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
         self.path = os.fspath(path)
-        self.header = read_header(path)
+        self.header = read_header(self.path)
         self._native: Network | None = None
         self._reference: Interpreter | None = None
         if has_library():
             if not is_program(self.header):
-                read_program(path)  # which says what the file is
+                read_program(self.path)  # which says what the file is
             try:
                 content = resolve(path).read_bytes()
                 self._native = Network(content, threads=threads or default_threads())
             except BinsegError as error:
                 raise BinsegError(f"{path}: {error}") from error
         else:
-            self._reference = Interpreter(read_program(path)[0])
+            self._reference = Interpreter(read_program(self.path)[0])
         try:
             self.labels = LabelTable.from_dict(self.header["labels"])
             self.preprocessing = Preprocessing.from_dict(self.header["preprocessing"])

@@ -27,8 +27,10 @@ class Executor(Protocol):
         threads: that work on one image.
     """
 
-    backend: str
     threads: int
+
+    @property
+    def backend(self) -> str: ...
 
     def scores(self, image: np.ndarray) -> np.ndarray:
         """The program's output, float32 (h, w, classes)."""

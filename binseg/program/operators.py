@@ -266,7 +266,7 @@ def _bin(index: int, length: int, count: int) -> slice:
 @_operator
 def _group_norm(step: Step, size: Size, x: Array) -> Outputs:
     groups = step.get("groups", 1)
-    values = x.astype(np.float64).reshape(size[0] * size[1], groups, -1)
+    values: Array = x.astype(np.float64).reshape(size[0] * size[1], groups, -1)
     # (…, n): the numbers of one mean in the order in which they are summed
     if step["over"] == "map":
         values = values.transpose(1, 0, 2).reshape(groups, -1)

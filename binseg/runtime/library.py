@@ -115,10 +115,11 @@ class Network:
             ValueError: not an image of this kind.
         """
         image = _as_image(image)
-        classes = np.empty(image.shape[:2], np.uint8)
+        height, width, _ = image.shape
+        classes = np.empty((height, width), np.uint8)
         with self._lock:
             status = self._library.binseg_segment(
-                self._handle, *_view(image), classes.ctypes.data, classes.shape[1]
+                self._handle, *_view(image), classes.ctypes.data, width
             )
             self._check(status)
         return classes
@@ -244,8 +245,9 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """libbinseg: the file that BINSEG_LIBRARY names; the package's own; in a source checkout the one
-    that is built there, now if need be.
+    """libbinseg: the file that BINSEG_LIBRARY names, or the package's own.
+
+    In a source checkout that is built from the sources as they are, now if need be.
 
     Raises:
         LibraryError: there is none.
@@ -321,4 +323,7 @@ def _as_image(image: np.ndarray) -> np.ndarray:
 
 def _view(image: np.ndarray) -> tuple[int, int, int, int]:
     """Pointer, height, width, bytes from row to row."""
-    return image.ctypes.data, image.shape[0], image.shape[1], image.strides[0]
+    height, width, _ = image.shape
+    # the stride of an axis of one element may be anything
+    row = image.strides[0] if height > 1 else 3 * width
+    return image.ctypes.data, height, width, row

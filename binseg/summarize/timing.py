@@ -89,8 +89,8 @@ def _time_program(
         if index < 2:
             continue
         whole.append(seconds)
-        for times, part in zip(found, parts, strict=True):
-            times.append(part)
+        for own, part in zip(found, parts, strict=True):
+            own.append(part)
     times = [
         OperatorTime(
             operator_name(model.program, index),

@@ -22,6 +22,7 @@ from binseg.bench.probe import peak_bytes, start_counting
 from binseg.compiler.packed import PackedSegmenter
 from binseg.errors import BinsegError
 
+KINDS = ("fp32", "bf16", "int8")
 OPTIONS = BenchOptions(size=(64, 96), rounds=1, seconds=0, backends=("reference",))
 
 
@@ -37,7 +38,7 @@ def contest():
 def test_the_twin_has_the_same_topology_in_full_precision(contest):
     assert contest.twin.architecture["precision"] == "full"
     assert contest.twin.architecture["width"] == 16
-    assert list(contest.packed) == ["1-bit, fp32 rest", "1-bit, bf16 rest", "1-bit, int8 rest"]
+    assert list(contest.packed) == [f"1-bit, other layers {kind}" for kind in KINDS]
     assert all(isinstance(packed, PackedSegmenter) for packed in contest.packed.values())
     assert contest.picture.shape == (1, 3, 64, 96)
 
@@ -48,18 +49,18 @@ def test_the_default_networks_are_packed_with_and_without_gates(monkeypatch):
     monkeypatch.setattr(contest_module, "settle", lambda network: None)
     found = default_contest(BenchOptions(size=(32, 32), bases=(1, 2)))
     assert list(found.packed) == [
-        *(f"1-bit K=1, {rest} rest" for rest in ("fp32", "bf16", "int8")),
-        *(f"1-bit K=2, {rest} rest" for rest in ("fp32", "bf16", "int8")),
-        "1-bit K=2 no gates, int8 rest",
+        *(f"1-bit K=1, other layers {kind}" for kind in KINDS),
+        *(f"1-bit K=2, other layers {kind}" for kind in KINDS),
+        "1-bit K=2 no gates, other layers int8",
     ]
-    assert [how["rest"] for how in packings[-2:]] == ["int8", "int8"]
+    assert [how["other_layers"] for how in packings[-2:]] == ["int8", "int8"]
 
 
 def test_settled_networks_have_signs_of_both_kinds(contest):
     maps = contest.twin(contest.picture)
     assert maps.isfinite().all()
     assert len(contest.twin(contest.picture).argmax(1).unique()) > 1
-    packed = contest.packed["1-bit, fp32 rest"]
+    packed = contest.packed["1-bit, other layers fp32"]
     assert len(packed.class_map(contest.picture).unique()) > 1
 
 

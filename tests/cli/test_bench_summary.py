@@ -36,16 +36,16 @@ def test_every_part_of_the_benchmark(tmp_path, capsys):
     assert [row["shape"]["name"] for row in found["layers"]] == ["C32 6×5", "C64 4×4 d2"]
     assert len(found["block"]) == 2
     (network,) = found["networks"]
-    sides = ["1-bit, fp32 rest", "1-bit, bf16 rest", "1-bit, int8 rest"]
+    sides = [f"1-bit, other layers {kind}" for kind in ("fp32", "bf16", "int8")]
     assert set(sides) <= set(network["sides"])
     assert all(len(side["rounds"]) == 1 for side in network["sides"].values())
     sizes = found["size"]
     assert sizes["fp32 twin"]["times_smaller"] == 1
-    assert sizes["1-bit, int8 rest"]["bytes"] < sizes["fp32 twin"]["bytes"]
+    assert sizes["1-bit, other layers int8"]["bytes"] < sizes["fp32 twin"]["bytes"]
     assert {*sides, "fp32 twin, torch", "fp32 twin, fused"} == set(found["memory"])
     assert all(row["peak"] >= row["before"] for row in found["memory"].values())
     assert set(found["startup"]["processes"]) == {"import torch", "load", "first prediction"}
-    assert 0 < found["profile"]["1-bit, int8 rest"]["real_share"] < 1
+    assert 0 < found["profile"]["1-bit, other layers int8"]["real_share"] < 1
     with Image.open(out / "bench.png") as chart:
         assert min(chart.size) > 500
 
@@ -93,11 +93,11 @@ def test_summary_writes_what_it_shows(tmp_path, capsys):
 
 def test_summary_times_the_packed_network(tmp_path, capsys):
     path = tmp_path / "summary.json"
-    options = ["--size", "[32,32]", "--time", "--rest", "bf16", "--json", str(path)]
+    options = ["--size", "[32,32]", "--time", "--other-layers", "bf16", "--json", str(path)]
     assert main(["summary", *TINY, *options]) == 0
     assert "conv_merge" in capsys.readouterr().out
     found = json.loads(path.read_text())["time"]
-    assert found["rest"] == "bf16"
+    assert found["other_layers"] == "bf16"
     assert 0 < found["real_share"] < 1
 
 

@@ -113,7 +113,7 @@ def test_a_failed_training_is_named_and_the_status_is_1(tmp_path, capsys, monkey
      ({"reference": "twn"}, 1, "unknown reference 'twn'; did you mean 'twin'?"),
      ({"seeds": [0, 0]}, 1, "seeds must be different"),
      ({"seeds": ["x"]}, 2, "seeds"),
-     ({"rest": "int4"}, 2, "rest must be one of 'fp32', 'bf16', 'int8', not int4"),
+     ({"other_layers": "int4"}, 2, "other_layers must be one of 'fp32', 'bf16', 'int8', not int4"),
      ({"latency": {"threads": 0}}, 1, "latency.threads must lie in"),
      ({"data": {"name": "camvid", "root": "nowhere"}}, 1, "nowhere")],
 )  # fmt: skip

@@ -14,6 +14,7 @@ from binseg.cli.main import COMMANDS
 from binseg.errors import BinsegWarning
 from binseg.nn.backbones import list_backbones
 from binseg.nn.segmenter import list_models
+from binseg.shipped import shipped_models
 
 
 def run(capsys, *arguments):
@@ -152,7 +153,10 @@ def test_resume_without_a_run_is_one_line(capsys, tmp_path):
 def test_models_lists_names_and_sources(capsys):
     status, out, _ = run(capsys, "models")
     assert status == 0
-    listed, _, classifiers = out.partition("\nfor binseg pretrain only:\n")
+    shipped, _, trainable = out.partition("\nto be trained:\n")
+    names = [line.split()[0] for line in shipped.splitlines()[1:]]
+    assert names == list(shipped_models())
+    listed, _, classifiers = trainable.partition("\nfor binseg pretrain only:\n")
     sources = dict(line.split(maxsplit=1) for line in listed.splitlines())
     assert list(sources) == list_models()
     assert sources["groupnet18_star"] == "Zhuang et al. 2019, Group-Net**"

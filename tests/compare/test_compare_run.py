@@ -218,10 +218,10 @@ def test_finished_rows_are_measured_and_not_trained_again(out):
     assert (net.name, net.binary, net.baseline) == ("net", True, "net_twin")
     assert (twin.name, twin.binary, twin.baseline, twin.faster) == ("net_twin", False, None, None)
     header = read_header(out / "net" / "seed0" / measure.PACKED)
-    assert (header["kind"], header["rest"]) == ("packed", "fp32")
+    assert (header["kind"], header["other_layers"]) == ("packed", "fp32")
     assert net.bytes == (out / "net" / "seed0" / measure.PACKED).stat().st_size
     assert twin.bytes == (out / "net_twin" / "seed0" / BEST).stat().st_size
-    # rest fp32 says what the trained network says, and a run's validation what evaluation says
+    # fp32 says what the trained network says, and a run's validation what evaluation says
     for row in found.rows:
         assert row.shipped_miou.value == pytest.approx(row.trained_miou.value, abs=1e-3)
         seen = [value for value in row.class_iou.values() if value is not None]
@@ -395,8 +395,8 @@ def test_a_network_that_cannot_be_packed_keeps_its_row(out, monkeypatch, fault):
 
 @pytest.mark.usefixtures("never_train")
 def test_int8_is_calibrated_on_training_pictures(out):
-    found = run_comparison(comparison(rest="int8"), out, say=silent)
-    assert read_header(out / "net" / "seed0" / measure.PACKED)["rest"] == "int8"
+    found = run_comparison(comparison(other_layers="int8"), out, say=silent)
+    assert read_header(out / "net" / "seed0" / measure.PACKED)["other_layers"] == "int8"
     assert found.rows[0].not_packed is None
 
 

@@ -46,6 +46,16 @@ GROUP_NETS += [
     {"name": "groupnet50", "width": 4, "bases": bases, "shortcut": shortcut, "downsample": down}
     for bases, shortcut, down in itertools.product((1, 2), ("block", "conv"), ("binary", "real"))
 ]
+GROUP_NETS += [
+    {"name": "groupnet18_star", "nonlinearity": "rprelu", "threshold": "learnt", "bases": bases}
+    for bases in (1, 2)
+]
+GROUP_NETS += [
+    {"name": "groupnet_s8", "head": "unet", "width": 16},
+    {"name": "groupnet_s8", "head": "unet", "width": 16, "bases": 2, "atrous": "bpac"},
+    {"name": "groupnet_s8", "head": "unet", "width": 16, "nonlinearity": "prelu",
+     "threshold": "zero", "output_stride": 16},
+]  # fmt: skip
 DECOMPOSITIONS = [
     {"decomposition": "layer", "bases": bases, "shortcut": shortcut, "nonlinearity": nonlinearity}
     for bases, shortcut, nonlinearity in itertools.product(

@@ -9,6 +9,7 @@ from PIL import Image
 from binseg.cli import main
 from binseg.data.check import check_dataset
 from binseg.data.config import DataConfig
+from binseg.data.merge import MergeConfig
 from binseg.data.module import SegmentationData
 from binseg.errors import BinsegError
 
@@ -129,6 +130,14 @@ def test_reading_stops_when_every_class_was_seen(
         )
     data.require_labels()
     assert 2 <= len(read) < 10
+
+
+def test_a_class_that_a_merged_set_has(tmp_path: Path) -> None:
+    config = write(tmp_path / "ours", "classes: [a, b, c]\n", [[0, 1]], [[0, 1]])
+    assert "class 'c' without a pixel in any of 1 masks" in refused(config)
+    write(tmp_path / "theirs", "classes: [a, b, c]\n", [[2, 2]], [[0, 1]])
+    config.merge = [MergeConfig("folder", str(tmp_path / "theirs"))]
+    passes(config)
 
 
 def test_drawn_scenes_need_no_look() -> None:

@@ -9,10 +9,10 @@ from demo_models import write_tiny
 from binseg.data.imageio import read_image, read_mask
 from binseg.data.labels import get_label_table
 from binseg.data.scenes import draw_scene
-from binseg.demo.backends import REFERENCE
 from binseg.demo.drawing import draw, write_downloads
 from binseg.demo.inference import segment_picture
 from binseg.demo.models import ModelList
+from binseg.program.executor import REFERENCE
 
 LABELS = get_label_table("scenes")
 

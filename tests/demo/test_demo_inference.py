@@ -6,12 +6,12 @@ from demo_models import write_tiny
 
 from binseg.data.scenes import draw_scene
 from binseg.demo import twins
-from binseg.demo.backends import REFERENCE
 from binseg.demo.inference import segment_picture
 from binseg.demo.models import ModelList
 from binseg.errors import BinsegError
 from binseg.nn.segmenter import create_model
 from binseg.predictor import Predictor
+from binseg.program.executor import REFERENCE
 
 IMAGE = draw_scene(0, 0, (45, 61)).image
 
@@ -120,7 +120,7 @@ def test_a_network_without_a_twin_says_why(models, monkeypatch):
     monkeypatch.setattr(twins, "create_model", refuse)
     found = segment_picture(models, "alone", REFERENCE, IMAGE, with_twin=False)
     assert found.times_faster is None
-    assert found.faster_note == "not measured: groupnet18 has no full-precision twin"
+    assert found.faster_note == "not measured: the network has no full-precision twin"
     assert found.fp32_bytes > found.model_bytes
 
 

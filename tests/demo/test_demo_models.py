@@ -14,18 +14,16 @@ from binseg.data.labels import get_label_table
 from binseg.data.preprocess import Preprocessing
 from binseg.data.scenes import draw_scene
 from binseg.demo import training
-from binseg.demo.backends import REFERENCE, backends
-from binseg.demo.backends import _instruction_sets as kernels
+from binseg.demo.backends import backends
 from binseg.demo.models import ModelList
 from binseg.demo.training import quickstart_models
 from binseg.errors import BinsegError
-from binseg.kernels import isa
-from binseg.kernels.build import BuildError
-from binseg.kernels.dispatch import asked
 from binseg.loaded import load, read_header, save
+from binseg.model_file import write_model_file
 from binseg.predictor import Predictor
+from binseg.program.executor import REFERENCE
 from binseg.quickstart import quickstart_experiment
-from binseg.TODO import write
+from binseg.runtime.library import LibraryError, isas
 from binseg.training.run import TrainingResult
 
 
@@ -64,7 +62,7 @@ def test_without_files_the_shipped_ones(tmp_path, monkeypatch):
 
 
 def test_a_classifier_is_refused_at_once(tmp_path):
-    write(tmp_path / "c.safetensors", {"format": 1, "kind": "classifier"}, {})
+    write_model_file(tmp_path / "c.safetensors", {"kind": "classifier"}, {})
     with pytest.raises(BinsegError, match="no segmentation network"):
         ModelList([tmp_path / "c.safetensors"])
 
@@ -86,16 +84,12 @@ def test_faults_found_later_have_no_path(models, tmp_path, monkeypatch):
         ModelList().prepare("quickstart")
 
 
-def test_without_a_compiler_the_reference_is_left(monkeypatch):
+def test_without_the_library_the_reference_is_left(monkeypatch):
     def fail():
-        raise BuildError("no compiler")
+        raise LibraryError("no library")
 
-    monkeypatch.setattr("binseg.demo.backends.cpu.backend", fail)
-    kernels.cache_clear()
-    try:
-        assert [name for name in backends() if name != "cuda"] == [REFERENCE]
-    finally:
-        kernels.cache_clear()
+    monkeypatch.setattr("binseg.program.executor.isas", fail)
+    assert backends() == [REFERENCE]
 
 
 def test_every_backend_says_what_the_predictor_says(models):
@@ -103,7 +97,7 @@ def test_every_backend_says_what_the_predictor_says(models):
     expected = Predictor(models.get("tiny").path, device="cpu")(image).class_map
     names = backends()
     assert names[-1] == REFERENCE
-    assert set(names) >= set(isa.supported())
+    assert set(names) == {*isas(), REFERENCE}
     for name in names:
         assert np.array_equal(models.predictor("tiny", name)(image).class_map, expected)
     for key, backend in (("x", REFERENCE), ("tiny", "abacus")):
@@ -111,15 +105,12 @@ def test_every_backend_says_what_the_predictor_says(models):
             models.predictor(key, backend)
 
 
-def test_the_backend_asked_for_runs_the_operators(models, monkeypatch):
-    predictor = models.predictor("tiny", REFERENCE)
-    seen = []
-    monkeypatch.setattr(
-        predictor, "network", lambda x: seen.append(asked()) or x.repeat(1, 2, 1, 1)
-    )
-    predictor(draw_scene(0, 0, (45, 61)).image)
-    assert seen == [REFERENCE]
-    assert asked() is None
+def test_the_backend_asked_for_runs_the_network(models):
+    image = draw_scene(0, 0, (45, 61)).image
+    for name in (REFERENCE, backends()[0], REFERENCE):
+        predictor = models.predictor("tiny", name)
+        predictor(image)
+        assert predictor.model.executor.backend == name
 
 
 def test_the_twin(models):
@@ -199,7 +190,7 @@ def test_the_quickstarts_network_is_trained_once_and_goes_on(tmp_path, monkeypat
     packed, twin = quickstart_models(*arguments)
     assert trainings == [("binary", True), ("full", True), ("full", True)]
     assert read_header(packed)["kind"] == "packed"
-    assert read_header(packed)["training"] == {"miou": 0.5}
+    assert read_header(packed)["training"]["miou"] == 0.5
     assert read_header(twin)["architecture"]["precision"] == "full"
     shares = [share for share, _ in reports]
     assert all(0 <= share <= 1 for share in shares)

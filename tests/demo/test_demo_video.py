@@ -10,10 +10,10 @@ from demo_models import write_tiny
 
 from binseg.data.preprocess import resize_image
 from binseg.data.scenes import draw_scene
-from binseg.demo.backends import REFERENCE
 from binseg.demo.models import ModelList
 from binseg.demo.video import plan_video, segment_video
 from binseg.errors import BinsegError
+from binseg.program.executor import REFERENCE
 
 SIZE = (46, 62)
 
