@@ -23,6 +23,7 @@ from binseg.data.samples import Sample
 from binseg.errors import BinsegError
 from binseg.evaluation.evaluate import network_predictions, score
 from binseg.loaded import LoadedModel, load, save
+from binseg.lock import LOCK
 from binseg.nn.backbones.groupnet import Precision
 from binseg.nn.segmenter import Segmenter
 from binseg.predictor import Predictor
@@ -267,12 +268,13 @@ def _clear(out: Path) -> None:
         return
     if not out.is_dir():
         raise BinsegError(f"{out}: a file; choose another --out")
-    foreign = sorted(path.name for path in out.iterdir() if path.name not in _OWN)
+    found = [path for path in out.iterdir() if path.name != LOCK]
+    foreign = sorted(path.name for path in found if path.name not in _OWN)
     if foreign:
         raise BinsegError(
             f"{out}: holds {foreign[0]}, which no quickstart wrote; choose another --out"
         )
-    for path in out.iterdir():
+    for path in found:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

@@ -144,9 +144,10 @@ def _startup(found: dict[str, Any]) -> "Table":
 
 def _table(title: str, first: str, *columns: str) -> "Table":
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(title=escape(title), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.min_width = max(map(len, title.splitlines()))
     table.add_column(first)
     for column in columns:

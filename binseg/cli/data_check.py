@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from binseg.data.check_report import FAULTS, WARNINGS, by_kind
@@ -119,7 +120,8 @@ def _print_findings(
 
 def _shares(report: "DatasetReport") -> Table:
     """Share of pixels and of images by class and split."""
-    table = Table(title=f"{report.labels.name}: share of pixels (and of images with the class)")
+    name = escape(report.labels.name)
+    table = Table(title=f"{name}: share of pixels (and of images with the class)")
     table.add_column("class")
     for split, result in report.splits.items():
         sizes = result.sizes.most_common()
@@ -134,5 +136,5 @@ def _shares(report: "DatasetReport") -> Table:
             if index < len(result.present):
                 text += f" ({result.present[index] / max(1, result.samples):4.0%})"
             row.append(text)
-        table.add_row(name, *row)
+        table.add_row(escape(name), *row)
     return table

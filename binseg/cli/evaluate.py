@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -31,6 +32,7 @@ from binseg.evaluation.robustness import (
     score_corrupted,
 )
 from binseg.inference.protocol import WHOLE, Protocol
+from binseg.lock import locked
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -109,7 +111,9 @@ def evaluate(
         raise BinsegError(f"{export}: --export would overwrite --predictions; give another folder")
     from rich.console import Console
 
-    with joined() as processes:
+    with joined() as processes, ExitStack() as stack:
+        folders = {folder.resolve() for folder in (out, export) if folder is not None}
+        processes.decided("folders", lambda: [stack.enter_context(locked(it)) for it in folders])
         dataset = data.open(split)
         names = (dataset.sample_name(place) for place in range(len(dataset)))
         processes.agree("data", {"images": digest(names)})

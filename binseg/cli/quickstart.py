@@ -15,10 +15,12 @@ def quickstart(out: Path = Path("quickstart")) -> int:
     """
     from rich.console import Console
 
+    from binseg.lock import locked
     from binseg.quickstart import results_table, run_quickstart
 
     started = time.monotonic()
-    rows = run_quickstart(out)
+    with locked(out):
+        rows = run_quickstart(out)
     Console().print(results_table(rows))
     print(
         f"{time.monotonic() - started:.0f} s in all; look at {out / 'predictions'} and at the "

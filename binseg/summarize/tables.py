@@ -17,11 +17,12 @@ WIDTH = 100
 def summary_table(found: Summary, title: str) -> "Table":
     """A row for each layer, the sums, and what share of them is not binary."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     height, width = found.size
     table = Table(
-        title=f"{title}, picture {height} × {width}",
+        title=f"{escape(title)}, picture {height} × {width}",
         caption="MACs: products added up, for one picture; packed: bytes in a packed file",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
@@ -113,12 +114,13 @@ def time_table(times: list[OperatorTime], whole: float, title: str, *, rows: int
         rows: how many operators have a row of their own.
     """
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
 
     total = sum(each.seconds for each in times)
     rest = times[rows:]
     table = Table(
-        title=title,
+        title=escape(title),
         min_width=len(title),
         caption=f"not 1-bit: {real_time_share(times):.1%} of {total * 1e3:.2f} ms in operators;\n"
         f"a whole pass takes {whole * 1e3:.2f} ms",
