@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from binseg.nn.activations import RPReLU
 from binseg.nn.layers import BinaryConv2d
 
 _DROPPED = ("theta", "lambdas")  # by a target without gates, or whose merge is a mean
@@ -104,6 +105,10 @@ def _match(source: nn.Module | None, target: nn.Module, there: str, here: str, p
         plan.stacked |= mine
         plan.latent.add(here + "weight")
         plan.optional |= mine - {here + "weight"}
+    if isinstance(target, RPReLU):
+        mine = {here + name for name in target.state_dict()}
+        plan.stacked |= mine
+        plan.optional |= mine
     is_unit = any(isinstance(child, BinaryConv2d) for child in target.children())
     if is_unit and isinstance(target, nn.Sequential):
         plan.stacked |= {here + name for name in target.state_dict()}

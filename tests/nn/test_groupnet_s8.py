@@ -103,6 +103,20 @@ def test_the_twin_starts_the_binary_network() -> None:
     assert all(adapted[name].shape == names[name].shape for name in names)
 
 
+def test_more_bases_start_as_copies_that_say_the_same() -> None:
+    torch.manual_seed(0)
+    one = create_backbone("groupnet_s8", width=32, output_stride=16).eval()
+    for name, parameter in one.named_parameters():
+        if "shift" in name or "prelu" in name:
+            nn.init.normal_(parameter, std=0.3)
+    two = create_backbone("groupnet_s8", width=32, output_stride=16, bases=2, merge="mean").eval()
+    two.load_state_dict(adapt_tensors(one, dict(one.state_dict()), two, noise=0.0))
+    x = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        for first, second in zip(one(x), two(x), strict=True):
+            torch.testing.assert_close(second, first)
+
+
 def test_rprelu_follows_the_sum_with_the_shortcut() -> None:
     """Group-Net's block by hand: x1 = RPReLU(BN(conv(x)) + x), twice."""
     torch.manual_seed(0)
