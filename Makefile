@@ -3,9 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test format gpu-check clean
+.PHONY: quickstart test format floors gpu-check clean
+
+CXX_FILES := $(wildcard $(addprefix binseg/runtime/csrc/,*.h *.cpp */*.h */*.cpp) tests/runtime/*.cpp \
+    tools/*.cpp)
 
 quickstart: $(VENV)/installed
+	@# the C++ library; a wheel brings it along
+	$(BIN)/python -m binseg.runtime.build
 	$(BIN)/binseg quickstart --out quickstart
 
 # processes that share the tests, a whole file at a time: what a file trains or compiles is made once
@@ -15,7 +20,9 @@ test: export BINSEG_CACHE := $(CURDIR)/$(VENV)/kernels
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
 	$(BIN)/mypy
+	$(BIN)/python -m binseg.runtime.build
 	@# the demo is tested in a real browser where there is one or one can be had
 	$(BIN)/python tests/demo/chromium.py
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
@@ -23,6 +30,12 @@ test: $(VENV)/installed-dev
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_FILES)
+
+# The lowest versions that pyproject.toml declares, in an environment of their own: do they install,
+# train and predict?
+floors: $(VENV)/floors/installed
+	$(VENV)/floors/bin/python -m pytest -q -p no:cacheprovider tests/test_floors.py
 
 # Needs a GPU, nvcc and a Python with torch and pytest, and nothing installed: build the kernels, test
 # them against the reference, time them. OUT is where the figures go.
@@ -45,7 +58,16 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,demo]' cmake
+	touch $@
+
+$(VENV)/floors/installed: pyproject.toml | $(BIN)/python
+	$(PYTHON) -m venv $(VENV)/floors
+	$(VENV)/floors/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)/floors/bin/uv pip compile --quiet --resolution lowest-direct --all-extras pyproject.toml \
+	    --python $(VENV)/floors/bin/python --output-file $(VENV)/floors/lowest.txt
+	$(VENV)/floors/bin/uv pip install --python $(VENV)/floors/bin/python --requirement $(VENV)/floors/lowest.txt
+	$(VENV)/floors/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 # all that `installed` has, and what the tests need; they import little of it, so none is compiled yet

@@ -9,6 +9,12 @@ from pathlib import Path
 
 from binseg.errors import BinsegError
 
+_PREFIX, _SUFFIX = 30, 12  # letters of a temporary file's name, of at most 4 bytes each
+
+
+class NoSpaceError(BinsegError):
+    """The disk is full."""
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -18,16 +24,20 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     a process killed at any moment, sees the old file or the new one, never a part of it.
 
     Raises:
-        BinsegError: the disk is full or the folder cannot be written; an older `path` is intact.
-            Or `path` is a folder or a device, which a file must not replace.
+        NoSpaceError: the disk is full; an older `path` is intact.
+        BinsegError: the folder cannot be written, or no file can have this name; an older `path`
+            is intact. Or `path` is a folder or a device, which a file must not replace.
     """
     target = Path(path)
-    if target.exists() and not target.is_file():
-        raise BinsegError(f"{target}: is no file; choose another name")
     try:
+        if target.exists() and not target.is_file():
+            raise BinsegError(f"{target}: is no file; choose another name")
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
-            prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent
+            # a name of its own may be as long as the disk allows
+            prefix=f".{target.stem[:_PREFIX]}-",
+            suffix=target.suffix[:_SUFFIX],
+            dir=target.parent,
         )
         os.close(handle)
     except OSError as error:
@@ -53,8 +63,8 @@ def _umask() -> int:
 
 
 def _explained(error: OSError, target: Path) -> BinsegError:
-    if error.errno == errno.ENOSPC:
-        return BinsegError(
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return NoSpaceError(
             f"{target}: no space left on the disk; free some and run again (nothing was lost)"
         )
     return BinsegError(

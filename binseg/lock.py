@@ -40,7 +40,7 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
     if real in _held:
         raise BinsegError(f"{folder}: this program works there already; choose another folder")
     if folder.exists() and not folder.is_dir():
-        raise BinsegError(f"{folder}: a file; choose another folder")
+        raise BinsegError(f"{folder}: cannot be written, it is a file; choose another place")
     new = [each for each in (folder, *folder.parents) if not each.exists()]
     path = folder / LOCK
     try:

@@ -1,4 +1,4 @@
-"""Picture in, segmentation out.
+"""Image in, segmentation out.
 
 ```python
 predictor = Predictor("model.safetensors")
@@ -13,41 +13,41 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import torch
-from PIL import Image, ImageOps
-from torch import nn
 
-from binseg.data.datasets import SegmentationDataset
-from binseg.data.imageio import over_white, read_image, write_image, write_mask
+from binseg.data.image_input import ImageLike, as_rgb
+from binseg.data.imageio import write_image, write_mask
 from binseg.data.labels import LabelTable
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
 from binseg.evaluation.boundary import DISTANCE
-from binseg.evaluation.evaluate import (
-    Predictions,
-    check_same_classes,
-    network_predictions,
-    score,
-)
-from binseg.evaluation.protocols import WHOLE, Network, Protocol, segment
-from binseg.evaluation.result import Evaluation
-from binseg.kernels.dispatch import backend_of
-from binseg.loaded import LoadedModel, load
+from binseg.inference.packed import PackedNetwork, is_program
+from binseg.inference.protocol import WHOLE, Protocol
+from binseg.model_file import read_header
 from binseg.visualize import overlay, overlay_with_legend
+
+if TYPE_CHECKING:  # torch and what needs it load where it is needed: packed networks run without
+    import torch
+
+    from binseg.data.datasets import SegmentationDataset
+    from binseg.data.samples import Sample
+    from binseg.evaluation.evaluate import Predictions
+    from binseg.evaluation.protocols import Network
+    from binseg.evaluation.result import Evaluation
+    from binseg.loaded import LoadedModel
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What a network sees in a picture.
+    """What a network sees in an image.
 
     Attributes:
-        image: the picture, HWC uint8 RGB, as a person sees it (turned as its EXIF data say).
-        class_map: HW uint8 class ids, of the picture's size.
+        image: HWC uint8 RGB, as a person sees it (turned as its EXIF data say).
+        class_map: HW uint8 class ids, of the image's size.
         labels: names and colours of the ids.
-        seconds: wall-clock time from the decoded picture to the class map.
+        seconds: wall-clock time from the decoded image to the class map.
     """
 
     image: np.ndarray
@@ -56,12 +56,12 @@ class Segmentation:
     seconds: float
 
     def overlay(self, alpha: float = 0.5, *, legend: bool = False) -> np.ndarray:
-        """The picture with its class colours laid over it.
+        """The image with its class colours laid over it.
 
         Args:
             alpha: strength of the colours, 0 to 1.
-            legend: add a legend; the result is then larger than the picture (and a picture of
-                more than 4096 pixels a side is shrunk to that).
+            legend: add a legend; the result is then larger than the image (and an image of more
+                than 4096 pixels a side is shrunk to that).
 
         Returns:
             HWC uint8 RGB.
@@ -70,7 +70,7 @@ class Segmentation:
         return draw(self.image, self.class_map, self.labels, alpha)
 
     def shares(self) -> dict[str, float]:
-        """Each class's share of the picture's pixels, in [0, 1]; all of them, 0 where absent."""
+        """Each class's share of the image's pixels, in [0, 1]; all of them, 0 where absent."""
         counts = np.bincount(self.class_map.ravel(), minlength=self.labels.num_classes)
         names = self.labels.names
         return {
@@ -104,25 +104,30 @@ class Segmentation:
 
 
 class Predictor:
-    """A network ready to segment pictures of any size.
+    """A network ready to segment images of any size.
+
+    A file of a packed network runs by libbinseg, without torch, on the CPU with the protocol
+    "whole"; everything else runs in torch.
 
     Args:
         model: a model file, what `binseg.load` gives, or any callable from normalised float32
-            NCHW pictures to NCHW logits (a module is moved to `device` and set to eval mode).
+            NCHW images to NCHW logits (a module is moved to `device` and set to eval mode).
         labels: names and colours of the classes; needed with a bare callable, else the file's.
-        preprocessing: how pictures become the network's input; needed with a bare callable, else
+        preprocessing: how images become the network's input; needed with a bare callable, else
             the file's.
-        device: "cpu", "cuda", "cuda:1", …; "auto" is a CUDA GPU if there is one, else the CPU.
-        protocol: how pictures are shown to the network.
+        device: "cpu", "cuda", "cuda:1", …; "auto" is the CPU for files of packed networks; for
+            others a CUDA GPU if there is one, else the CPU.
+        protocol: how images are shown to the network.
 
     Raises:
         BinsegError: the file is missing, foreign or damaged, or there is no such device.
+        ImportError: torch is needed and not installed.
         TypeError: a bare callable without labels or preprocessing.
     """
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | LoadedModel | Network,
+        model: "str | os.PathLike[str] | LoadedModel | Network",
         *,
         labels: LabelTable | None = None,
         preprocessing: Preprocessing | None = None,
@@ -131,8 +136,23 @@ class Predictor:
     ) -> None:
         self.source = "the model"
         self.header: Mapping[str, Any] = {}
+        self.protocol = protocol
+        self.packed: PackedNetwork | None = None
         if isinstance(model, str | os.PathLike):
             self.source = os.fspath(model)
+            on_cpu = device in ("auto", "cpu")
+            if on_cpu and protocol.name == "whole" and is_program(read_header(self.source)):
+                self.packed = PackedNetwork(model)
+                self.header = self.packed.header
+                self.labels = labels or self.packed.labels
+                self.preprocessing = self.packed.preprocessing
+                self.device: torch.device | str = "cpu"
+                return
+        from torch import nn
+
+        from binseg.loaded import LoadedModel, load
+
+        if isinstance(model, str | os.PathLike):
             model = load(Path(model))
         if isinstance(model, LoadedModel):
             self.header = model.header
@@ -147,24 +167,33 @@ class Predictor:
         self.network: Network = model
         self.labels = labels
         self.preprocessing = preprocessing
-        self.protocol = protocol
 
-    def __call__(self, image: np.ndarray | str | os.PathLike[str] | Image.Image) -> Segmentation:
-        """Segment one picture.
+    @overload
+    def __call__(self, image: ImageLike) -> Segmentation: ...
+
+    @overload
+    def __call__(self, image: list[ImageLike] | tuple[ImageLike, ...]) -> list[Segmentation]: ...
+
+    def __call__(
+        self, image: ImageLike | list[ImageLike] | tuple[ImageLike, ...]
+    ) -> Segmentation | list[Segmentation]:
+        """Segment one image, or each of several.
 
         Args:
-            image: HWC uint8 RGB, a file's path, or a PIL picture; of any size.
+            image: HWC uint8 RGB, a file's path, a file's content (bytes or an open binary file) or
+                a PIL image, of any size; a list or tuple of these gives a list.
 
         Raises:
             BinsegError: the file is missing, unreadable, damaged or too large, or the network's
                 output cannot be used.
+            TypeError: something else.
+            ValueError: an array that is not HWC uint8 RGB.
         """
-        pixels = _as_array(image)
-        backend_of(self.device)  # compiles the kernels if need be, before the clock starts
+        if isinstance(image, list | tuple):
+            return [self(each) for each in image]
+        pixels = as_rgb(image)
         started = time.perf_counter()
-        class_map = segment(
-            self.network, pixels, self.preprocessing, self.protocol, device=self.device
-        )
+        class_map = self._class_map(pixels)
         seconds = time.perf_counter() - started
         if class_map.max() >= self.labels.num_classes:
             raise BinsegError(
@@ -173,28 +202,40 @@ class Predictor:
             )
         return Segmentation(pixels, class_map, self.labels, seconds)
 
+    def _class_map(self, image: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
+        """HW uint8, of `size` (default: the picture's)."""
+        if self.packed is not None:
+            return self.packed.class_map(image, size)
+        from binseg.evaluation.protocols import segment
+
+        return segment(
+            self.network, image, self.preprocessing, self.protocol, size, device=self.device
+        )
+
     def evaluate(
         self,
-        dataset: SegmentationDataset,
+        dataset: "SegmentationDataset",
         *,
         boundary_distance: float | None = DISTANCE,
         worst: int = 0,
         progress: bool = False,
         about: Mapping[str, Any] | None = None,
-    ) -> Evaluation:
-        """Score the network on labelled pictures, at the label's own resolution.
+    ) -> "Evaluation":
+        """Score the network on labelled images, at the label's own resolution.
 
         Args:
             dataset: one split of a data set, as `binseg.data.datasets.create_dataset` opens it.
             boundary_distance: width of Boundary IoU's region as a share of the diagonal; None
                 leaves it out.
-            worst: number of pictures whose predictions are kept for the page of the worst.
+            worst: number of images whose predictions are kept for the page of the worst.
             progress: show a bar with the time left on stderr, if that is a terminal.
             about: more to say of the evaluation in its report, for example the data's name.
 
         Raises:
             BinsegError: the data set has other classes than the model, or a file of it is faulty.
         """
+        from binseg.evaluation.evaluate import score
+
         return score(
             self.predictions(dataset),
             dataset,
@@ -204,7 +245,7 @@ class Predictor:
             about={**self.about, **(about or {})},
         )
 
-    def predictions(self, dataset: SegmentationDataset) -> Predictions:
+    def predictions(self, dataset: "SegmentationDataset") -> "Predictions":
         """The class map of each of a data set's samples, at its label's own resolution.
 
         For `binseg.evaluation.evaluate.score`, which can also export them.
@@ -212,9 +253,14 @@ class Predictor:
         Raises:
             BinsegError: the data set has other classes than the model.
         """
+        from binseg.evaluation.evaluate import check_same_classes
+
         check_same_classes(self.labels, dataset.labels, self.source)
-        backend_of(self.device)  # as above
-        return network_predictions(self.network, self.preprocessing, self.protocol, self.device)
+
+        def predict(sample: "Sample") -> np.ndarray:
+            return self._class_map(sample.image, (sample.labels.shape[0], sample.labels.shape[1]))
+
+        return predict
 
     @property
     def about(self) -> dict[str, Any]:
@@ -227,29 +273,29 @@ class Predictor:
 
 
 def evaluate(
-    model: str | os.PathLike[str] | LoadedModel | Predictor,
-    dataset: SegmentationDataset,
+    model: "str | os.PathLike[str] | LoadedModel | Predictor",
+    dataset: "SegmentationDataset",
     *,
     protocol: Protocol = WHOLE,
     device: str = "auto",
     boundary_distance: float | None = DISTANCE,
     worst: int = 0,
     progress: bool = False,
-) -> Evaluation:
+) -> "Evaluation":
     """Score a model on a data set: `binseg.evaluate("model.safetensors", dataset)`.
 
     Args:
         model: a model file, what `binseg.load` gives, or a predictor (then `protocol` and
             `device` are its own).
         dataset: one split of a data set.
-        protocol: how pictures are shown to the network.
+        protocol: how images are shown to the network.
         device: "cpu", "cuda", …; "auto" is a CUDA GPU if there is one, else the CPU.
         boundary_distance: see `Predictor.evaluate`.
         worst: see `Predictor.evaluate`.
         progress: see `Predictor.evaluate`.
 
     Raises:
-        BinsegError: the model's file or a picture is faulty, or their classes differ.
+        BinsegError: the model's file or an image is faulty, or their classes differ.
     """
     if not isinstance(model, Predictor):
         model = Predictor(model, device=device, protocol=protocol)
@@ -258,12 +304,14 @@ def evaluate(
     )
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def choose_device(name: str = "auto") -> "torch.device":
     """The device called `name`; "auto" is a CUDA GPU if there is one, else the CPU.
 
     Raises:
         BinsegError: torch does not know the name, or this machine has no such device.
     """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -275,14 +323,3 @@ def choose_device(name: str = "auto") -> torch.device:
             f"device '{name}' cannot be used ({reason}); use auto, cpu or cuda"
         ) from error
     return device
-
-
-def _as_array(image: np.ndarray | str | os.PathLike[str] | Image.Image) -> np.ndarray:
-    """HWC uint8 RGB."""
-    if isinstance(image, np.ndarray):
-        return image
-    if isinstance(image, Image.Image):
-        if image.mode.startswith(("I", "F")):
-            raise BinsegError(f"a PIL picture of mode {image.mode}; give its file instead")
-        return over_white(ImageOps.exif_transpose(image))
-    return read_image(Path(image))

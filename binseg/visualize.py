@@ -5,22 +5,22 @@ HW uint8 train ids with 255 (`IGNORE`) for pixels that have no label.
 """
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
+from dataclasses import replace
 
-import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from binseg.data.labels import IGNORE, IGNORE_COLOR, LabelTable
 from binseg.data.preprocess import resize_image, resize_labels
+from binseg.fonts import Drawable, drawable
 
 ERROR_COLOR = (230, 30, 40)
 _PAPER = (255, 255, 255)
 _INK = (25, 25, 25)
 _FRAME = (120, 120, 120)
 _LONGEST_NAME = 32
+_STRIP = 256
+"""Rows that are mixed at a time, so that large pictures need no large numbers in between."""
 
 
 def colorize(class_map: np.ndarray, palette: Iterable[Sequence[int]]) -> np.ndarray:
@@ -37,8 +37,9 @@ def colorize(class_map: np.ndarray, palette: Iterable[Sequence[int]]) -> np.ndar
     table = np.full((256, 3), IGNORE_COLOR, dtype=np.uint8)
     table[: len(colors)] = colors
     # many times as fast as numpy's indexing
-    three = cv2.cvtColor(class_map, cv2.COLOR_GRAY2RGB)
-    return np.asarray(cv2.LUT(three, table[None]), np.uint8)
+    image = Image.fromarray(np.ascontiguousarray(class_map))
+    image.putpalette(table.tobytes())
+    return np.array(image.convert("RGB"))
 
 
 def overlay(
@@ -65,7 +66,11 @@ def overlay(
     if not 0.0 <= alpha <= 1.0:
         raise ValueError(f"alpha must lie in [0, 1], not {alpha}")
     colors = colorize(class_map, labels.palette)
-    return np.asarray(cv2.addWeighted(image, 1.0 - alpha, colors, alpha, 0.0), dtype=np.uint8)
+    for rows in _strips(len(image)):
+        mixed = image[rows] * np.float32(1 - alpha)
+        mixed += colors[rows] * np.float32(alpha)
+        colors[rows] = np.rint(mixed, out=mixed)
+    return colors
 
 
 def legend(
@@ -78,7 +83,8 @@ def legend(
     """A white panel with one swatch and name for each class.
 
     Args:
-        labels: the table that names and colours the ids.
+        labels: the table that names and colours the ids; a name in a script that no font here has
+            is transliterated, with a `BinsegWarning`.
         present: a class map: only the classes in it are listed, and "no label" where it holds
             255. All classes if None.
         width: width in pixels that the entries are wrapped into, in as many columns as fit; one
@@ -89,20 +95,21 @@ def legend(
         HWC uint8 RGB.
     """
     entries = _entries(labels, present)
-    font = _font(font_size)
+    fonts = [name.font(font_size) for name, _ in entries]
     gap = max(2, font_size // 2)
     line = font_size + gap
-    column = max((round(font.getlength(name)) for name, _ in entries), default=0)
-    column += font_size + 2 * gap
+    lengths = [font.getlength(name.text) for font, (name, _) in zip(fonts, entries, strict=True)]
+    column = round(max(lengths, default=0)) + font_size + 2 * gap
     columns = max(1, ((width or 0) - gap) // column)
     columns = min(columns, max(1, len(entries)))
     rows = -(-len(entries) // columns)
     panel, draw = _paper(max(width or 0, gap + columns * column), rows * line + gap)
-    for index, (name, color) in enumerate(entries):
+    for index, (font, (name, color)) in enumerate(zip(fonts, entries, strict=True)):
         x, y = gap + (index // rows) * column, gap + (index % rows) * line
         swatch = (x, y, x + font_size - 1, y + font_size - 1)
         draw.rectangle(swatch, fill=tuple(color), outline=_FRAME)
-        draw.text((x + font_size + gap // 2, y + font_size // 2), name, _INK, font, anchor="lm")
+        place = (x + font_size + gap // 2, y + font_size // 2)
+        draw.text(place, name.text, _INK, font, anchor="lm")
     return np.asarray(panel)
 
 
@@ -209,27 +216,20 @@ def shortened(name: str, longest: int) -> str:
 
 def _entries(
     labels: LabelTable, present: np.ndarray | None
-) -> list[tuple[str, tuple[int, int, int]]]:
+) -> list[tuple[Drawable, tuple[int, int, int]]]:
     """Name and colour of each legend line, in the order of the ids."""
     ids = range(labels.num_classes) if present is None else np.unique(present).tolist()
+    known = [index < labels.num_classes for index in ids]
+    names = drawable(
+        labels.names[index] if is_class else "no label"
+        for index, is_class in zip(ids, known, strict=True)
+    )
     entries = []
-    for index in ids:
-        known = index < labels.num_classes
-        name = shortened(labels.names[index], _LONGEST_NAME) if known else "no label"
-        red, green, blue = labels.palette[index] if known else IGNORE_COLOR
-        entries.append((name, (int(red), int(green), int(blue))))
+    for index, is_class, name in zip(ids, known, names, strict=True):
+        red, green, blue = labels.palette[index] if is_class else IGNORE_COLOR
+        short = replace(name, text=shortened(name.text, _LONGEST_NAME))
+        entries.append((short, (int(red), int(green), int(blue))))
     return entries
-
-
-@lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """matplotlib's DejaVu Sans, which has the letters of most languages; found without importing
-    matplotlib."""
-    spec = find_spec("matplotlib")
-    assert spec is not None
-    assert spec.origin is not None
-    file = Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-    return ImageFont.truetype(str(file), size)
 
 
 def _paper(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
@@ -239,10 +239,11 @@ def _paper(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
 
 def _titled(picture: np.ndarray, title: str, font_size: int) -> np.ndarray:
     """The picture under one line of text, on paper at least as wide as the text."""
-    font = _font(font_size)
-    text = round(font.getlength(title)) + font_size
+    (name,) = drawable([title])
+    font = name.font(font_size)
+    text = round(font.getlength(name.text)) + font_size
     bar, draw = _paper(max(text, picture.shape[1]), font_size + 10)
-    draw.text((4, (font_size + 10) // 2), title, _INK, font, anchor="lm")
+    draw.text((4, (font_size + 10) // 2), name.text, _INK, font, anchor="lm")
     return _joined([np.asarray(bar), picture], axis=0, gap=0)
 
 
@@ -260,13 +261,17 @@ def _joined(pictures: Sequence[np.ndarray], axis: int, gap: int = 6) -> np.ndarr
     return canvas
 
 
+def _strips(rows: int) -> Iterable[slice]:
+    return (slice(start, start + _STRIP) for start in range(0, rows, _STRIP))
+
+
 def _into_view(picture: np.ndarray, longest: int, shortest: int = 240) -> np.ndarray:
     """The picture, shrunk to `longest` or magnified by a whole factor to about `shortest`."""
     height, width = picture.shape[:2]
     side = max(height, width)
     if side > longest:
         height, width = (max(1, round(length * longest / side)) for length in (height, width))
-        return resize_image(picture, (height, width))
+        return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
     factor = max(1, min(shortest, longest) // side)
     return picture.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else picture
 

@@ -1,6 +1,8 @@
 """Picture in, segmentation out, at odd sizes and from every kind of input."""
 
+import io
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -12,8 +14,10 @@ from binseg.data.datasets import ScenesDataset
 from binseg.data.imageio import read_image, read_mask, write_image
 from binseg.data.labels import get_label_table
 from binseg.data.preprocess import Preprocessing
+from binseg.data.samples import Sample
 from binseg.errors import BinsegError
 from binseg.evaluation.protocols import Protocol
+from binseg.evaluation.tally import Tally
 from binseg.loaded import LoadedModel, save
 from binseg.nn.segmenter import create_model
 from binseg.predictor import Predictor, choose_device, evaluate
@@ -62,7 +66,7 @@ def test_seconds_are_without_the_kernels_compilation(predictor, monkeypatch):
         clock[0] += 1
         return clock[0]
 
-    monkeypatch.setattr("binseg.predictor.backend_of", compile_kernels)
+    monkeypatch.setattr("binseg.kernels.dispatch.backend_of", compile_kernels)
     monkeypatch.setattr("time.perf_counter", tick)
     assert predictor(halves(8, 8)).seconds == 1
     dataset = ScenesDataset("val", 1, (32, 48))
@@ -86,13 +90,68 @@ def test_every_kind_of_input(predictor, tmp_path):
     write_image(path, image)
     transparent = np.zeros((12, 18, 4), np.uint8)  # fully transparent black is white paper
     expected = predictor(image).class_map
-    for given in (path, str(path), Image.fromarray(image), Image.fromarray(image).convert("P")):
-        assert np.array_equal(predictor(given).class_map, expected)
+    content = path.read_bytes()
+    with path.open("rb") as file:
+        inputs = (
+            *(path, str(path), Image.fromarray(image), Image.fromarray(image).convert("P")),
+            *(content, bytearray(content), memoryview(content), io.BytesIO(content), file),
+        )
+        for given in inputs:
+            assert np.array_equal(predictor(given).class_map, expected)
+    several = predictor([path, content, image])
+    assert [np.array_equal(found.class_map, expected) for found in several] == [True] * 3
+    assert predictor(()) == []
     assert (predictor(Image.fromarray(transparent)).class_map == 1).all()
     with pytest.raises(BinsegError, match="mode F"):
         predictor(Image.fromarray(np.zeros((4, 4), np.float32)))
     with pytest.raises(BinsegError, match="no such file"):
         predictor(tmp_path / "missing.jpg")
+
+
+@pytest.mark.parametrize("array", ["read only", "mirrored", "a part"])
+def test_any_memory_will_do_and_torch_has_nothing_to_warn_of(predictor, array):
+    image = halves(12, 18)
+    expected = predictor(image).class_map
+    if array == "read only":
+        image = np.asarray(Image.fromarray(image))
+        assert not image.flags.writeable
+    elif array == "mirrored":
+        image, expected = image[:, ::-1], expected[:, ::-1]
+    else:
+        image, expected = image[::2, ::3], expected[::2, ::3]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(predictor(image).class_map, expected)
+
+
+def test_labels_and_predictions_may_be_read_only(tmp_path):
+    ids = np.zeros((4, 6), np.uint8)
+    ids.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tally = Tally(SCENES, None, 0)
+        tally.add(0, Sample(np.zeros((4, 6, 3), np.uint8), ids, "a"), ids, None)
+    assert tally.evaluation(0.0, {}).scores.pixel_accuracy == 1.0
+
+
+def test_what_is_no_image_is_told_in_one_sentence(predictor, tmp_path):
+    for content, message in (
+        (b"GIF89a", r"the bytes given: .*\(GIF\)"),
+        (b"", "given: empty file"),
+    ):
+        with pytest.raises(BinsegError, match=message):
+            predictor(content)
+    path = tmp_path / "x.txt"
+    path.write_text("no image")
+    with path.open("rb") as file, pytest.raises(BinsegError, match=r"x\.txt: not an image"):
+        predictor(file)
+    with path.open() as file, pytest.raises(TypeError, match="opened in binary mode"):
+        predictor(file)
+    for given in (None, 7, [[0, 1], [2, 3]], {"image": 1}, torch.zeros(3, 4, 4)):
+        with pytest.raises(TypeError, match=r"an image is a file's path, its content .* not "):
+            predictor(given)
+    with pytest.raises(ValueError, match="HWC uint8 RGB"):
+        predictor(np.zeros((4, 4, 3), np.float32))
 
 
 def test_pil_pictures_are_turned_as_their_exif_says(predictor, tmp_path):

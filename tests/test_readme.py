@@ -71,11 +71,11 @@ def test_the_example_with_smp_runs():
 
 
 def test_the_label_table_example_is_valid(tmp_path):
-    from binseg.data.labels import LabelTable
+    from binseg.data.labels_yaml import read_labels_yaml
 
     (example,) = blocks("yaml")
     (tmp_path / "labels.yaml").write_text(example)
-    table = LabelTable.from_yaml(tmp_path / "labels.yaml")
+    table = read_labels_yaml(tmp_path / "labels.yaml")
     assert table.names == ("road", "car", "person")
     assert table.encode(np.array([[7, 27, 2, 0]], np.uint8), "x").tolist() == [[0, 1, 2, 255]]
 

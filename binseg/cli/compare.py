@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from binseg.compare.config import Comparison, LatencyConfig, networks_of
+from binseg.compare.config import Comparison, LatencyConfig, named, networks_of
 from binseg.data.config import DataConfig
+from binseg.lock import locked
 from binseg.program.file import OtherLayers
 from binseg.training.config import (
     BinarizationConfig,
@@ -31,9 +32,9 @@ def compare(
     folds: dict[str, dict[str, Any]] | None = None,
     other_layers: OtherLayers = "fp32",
     latency: LatencyConfig = LatencyConfig(),  # noqa: B008
-    reference: str | None = None,
-    against: str | None = None,
-    only: list[str] | None = None,
+    reference: str | int | None = None,
+    against: str | int | None = None,
+    only: list[str | int] | None = None,
     report: bool = False,
 ) -> int:
     """Train networks under one recipe, pack, score and time them, write one table and one chart.
@@ -79,16 +80,18 @@ def compare(
 
     recipe = Experiment(data, model, optimizer, loss, binarization, distillation, trainer)
     comparison = Comparison(
-        networks=networks_of(recipe, networks),
+        networks=networks_of(recipe, named(networks, "networks")),
         seeds=tuple(seeds or (0,)),
-        folds=folds or {},
+        folds={name: tree or {} for name, tree in named(folds or {}, "folds").items()},
         other_layers=other_layers,
         latency=latency,
-        reference=reference,
-        against=against,
+        reference=None if reference is None else str(reference),
+        against=None if against is None else str(against),
     )
-    found = run_comparison(comparison, out, only=only, report=report)
-    written = write_report(found, comparison, recipe, out)
+    rows = None if only is None else [str(name) for name in only]
+    with locked(out):
+        found = run_comparison(comparison, out, only=rows, report=report)
+        written = write_report(found, comparison, recipe, out)
     Console(width=WIDTH, highlight=False).print(
         screen_table(found.rows, conditions(comparison)), markup=False
     )

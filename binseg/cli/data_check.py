@@ -2,32 +2,39 @@
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
+from binseg.data.check_report import FAULTS, WARNINGS, by_kind
 from binseg.data.config import DataConfig
+from binseg.errors import printable
 
 if TYPE_CHECKING:
-    from binseg.data.check import DatasetCheck, DatasetReport
+    from binseg.data.check import DatasetCheck
+    from binseg.data.check_report import DatasetReport
 
-_SHOWN_FAULTS = 20
+_SHOWN = 20
 _REFRESH = 0.1  # seconds
 
 
 def data_check(data: DataConfig, workers: int | None = None, out: Path | None = None) -> int:
     """Read a whole data set, list every fault, and show how much of it each class fills.
 
+    Warnings are about what a score means: images of train and val that are nearly the same, a val
+    of one film, classes that val does not have.
+
     Args:
-        data: the data set; what is done with its pictures does not matter here.
+        data: the data set; what is done with its images does not matter here.
         workers: processes that read; null: as many as this one may use cores.
         out: JSON file for all faults, shares and sizes; the screen shows the first faults of each
             kind.
 
     Returns:
-        Exit status: 0 if the data set is clean, 1 if it has faults.
+        Exit status: 0 if the data set has no faults (warnings are none), 1 if it has.
 
     Raises:
         BinsegError: an unknown data set, its label table cannot be read at all, or a process that
@@ -54,11 +61,16 @@ def data_check(data: DataConfig, workers: int | None = None, out: Path | None = 
             file.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     console.print(_shares(report))
     for split, result in report.splits.items():
-        console.print(f"{split}: {result.told}", markup=False, highlight=False)
-    _print_faults(report, console, out)
-    count = len(report.faults)
-    console.print("no faults" if not count else f"{count:,} fault{'s' if count > 1 else ''}")
-    return 1 if count else 0
+        how = f"; {result.arrangement}" if result.arrangement else ""
+        console.print(printable(f"{split}: {result.size}{how}"), markup=False, highlight=False)
+    _print_findings(by_kind(report.warnings, WARNINGS), WARNINGS, "yellow", console, out)
+    _print_findings(by_kind(report.faults, FAULTS), FAULTS, "red", console, out)
+    faults, warnings = len(report.faults), len(report.warnings)
+    words = f"{faults:,} fault{'s' if faults > 1 else ''}" if faults else "no faults"
+    if warnings:
+        words += f", {warnings:,} warning{'s' if warnings > 1 else ''}"
+    console.print(words)
+    return 1 if faults else 0
 
 
 def _read(check: "DatasetCheck", console: Console) -> None:
@@ -83,34 +95,37 @@ def _read(check: "DatasetCheck", console: Console) -> None:
         shown = 0.0
         for name in check:
             late = time.monotonic() - shown > _REFRESH
-            progress.update(task, advance=1, description=name, refresh=late)
+            progress.update(task, advance=1, description=printable(name), refresh=late)
             shown = time.monotonic() if late else shown
 
 
-def _print_faults(report: "DatasetReport", console: Console, out: Path | None) -> None:
-    """The first faults of each kind, about `_SHOWN_FAULTS` in all."""
-    from binseg.data.check_sample import KINDS
-
-    found = report.by_kind()
+def _print_findings(
+    found: dict[str, list[str]],
+    titles: Mapping[str, str],
+    style: str,
+    console: Console,
+    out: Path | None,
+) -> None:
+    """The first lines of each kind, about `_SHOWN` in all."""
     for kind, lines in found.items():
-        console.print(f"{KINDS[kind]}: {len(lines):,}", style="bold", highlight=False)
-        shown = max(1, _SHOWN_FAULTS // len(found))
+        console.print(f"{titles[kind]}: {len(lines):,}", style="bold", highlight=False)
+        shown = max(1, _SHOWN // len(found))
         for line in lines[:shown]:
-            console.print(line, style="red", markup=False, highlight=False)
+            console.print(printable(line), style=style, markup=False, highlight=False)
         if len(lines) > shown:
             where = f"all are in {out}" if out else "--out FILE.json lists all"
             console.print(f"… and {len(lines) - shown:,} more; {where}", markup=False)
 
 
 def _shares(report: "DatasetReport") -> Table:
-    """Share of pixels and of pictures by class and split."""
-    table = Table(title=f"{report.labels.name}: share of pixels (and of pictures with the class)")
+    """Share of pixels and of images by class and split."""
+    table = Table(title=f"{report.labels.name}: share of pixels (and of images with the class)")
     table.add_column("class")
     for split, result in report.splits.items():
         sizes = result.sizes.most_common()
         common = f", {sizes[0][0][1]} × {sizes[0][0][0]}" if sizes else ""
         more = f" and {len(sizes) - 1} more sizes" if len(sizes) > 1 else ""
-        table.add_column(f"{split}: {result.samples} pictures{common}{more}", justify="right")
+        table.add_column(f"{split}: {result.samples} images{common}{more}", justify="right")
     for index, name in enumerate((*report.labels.names, "ignored")):
         row = []
         for result in report.splits.values():

@@ -1,6 +1,7 @@
-"""`binseg doctor`: what this machine has, whether the 1-bit kernels work on it, and what to do."""
+"""`binseg doctor`: what this machine has, whether libbinseg and the kernels work, what to do."""
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
@@ -9,6 +10,7 @@ import warnings
 from pathlib import Path
 from typing import Literal
 
+from binseg.cli.missing import install_command
 from binseg.errors import BinsegError
 
 _OPTIONAL = {
@@ -16,13 +18,14 @@ _OPTIONAL = {
     "onnxruntime": "runs exported networks",
     "cityscapesScripts": "the official Cityscapes scores",
     "gradio": "the demo in a browser",
+    "torch": "trains, scores and packs networks",
 }
 _LEAST_SPACE = 200 * 2**20
 _SHOWN_LINES = 30
 
 
 def doctor(rebuild: bool = False) -> int:
-    """Say what this machine has, build the 1-bit kernels, and test them against the reference.
+    """Say what this machine has, and test libbinseg and the kernels against the reference.
 
     Args:
         rebuild: compile the kernels again.
@@ -32,10 +35,12 @@ def doctor(rebuild: bool = False) -> int:
     """
     report = _Report()
     _versions(report)
-    _processor(report)
-    _compiler(report)
-    _cpu(report, rebuild)
-    _cuda(report, rebuild)
+    _library(report)
+    if importlib.util.find_spec("torch") is not None:
+        _processor(report)
+        _compiler(report)
+        _cpu(report, rebuild)
+        _cuda(report, rebuild)
     _optional(report)
     print()
     count = report.faults
@@ -63,13 +68,33 @@ class _Report:
 
 
 def _versions(report: _Report) -> None:
-    import torch
-
     report.line("binseg", importlib.metadata.version("binseg"))
     report.line(
         "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     )
-    report.line("torch", torch.__version__)
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        report.line("torch", torch.__version__)
+
+
+def _library(report: _Report) -> None:
+    """What runs packed networks on the CPU."""
+    from binseg.inference.self_test import check_library
+    from binseg.runtime.library import LibraryError, isas, library
+
+    try:
+        report.line("libbinseg", f"{library()._name}")
+    except LibraryError as error:
+        report.fault("libbinseg", f"{error}; until then packed networks run, very slowly")
+        return
+    for isa in isas():
+        try:
+            check_library(isa)
+        except (BinsegError, ValueError) as error:
+            report.fault(f"test {isa}", str(error))
+        else:
+            report.line(f"test {isa}", "libbinseg is equal to the reference")
 
 
 def _processor(report: _Report) -> None:
@@ -236,4 +261,4 @@ def _optional(report: _Report) -> None:
         try:
             report.line("optional", f"{package} {importlib.metadata.version(package)} ({use})")
         except importlib.metadata.PackageNotFoundError:
-            report.line("optional", f"{package} is missing ({use}): pip install {package}")
+            report.line("optional", f"{package} is missing ({use}): {install_command(package)}")

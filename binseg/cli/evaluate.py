@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from binseg.data.config import DataConfig
+from binseg.data.image_files import left_out_lines
 from binseg.data.samples import SegmentationDataset
 from binseg.distributed.processes import Processes, digest, joined
-from binseg.errors import BinsegError
+from binseg.errors import BinsegError, printable
 from binseg.evaluation.bootstrap import BLOCK, difference_dict, paired_difference
 from binseg.evaluation.boundary import DISTANCE
 from binseg.evaluation.evaluate import Predictions, export_predictions, score
@@ -21,7 +22,6 @@ from binseg.evaluation.official import (
     official_table,
 )
 from binseg.evaluation.prediction_files import FolderPredictions
-from binseg.evaluation.protocols import WHOLE, Protocol
 from binseg.evaluation.result import Evaluation
 from binseg.evaluation.robustness import (
     CLEAN,
@@ -30,6 +30,7 @@ from binseg.evaluation.robustness import (
     robustness_table,
     score_corrupted,
 )
+from binseg.inference.protocol import WHOLE, Protocol
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -112,6 +113,9 @@ def evaluate(
         dataset = data.open(split)
         names = (dataset.sample_name(place) for place in range(len(dataset)))
         processes.agree("data", {"images": digest(names)})
+        if processes.rank == 0:
+            for line in left_out_lines(dataset.left_out):
+                print(printable(line), file=sys.stderr)
         if official:
             check_official(data.name, dataset)
         said = {"name": data.name, "root": data.root, "split": split, "pictures": len(dataset)}

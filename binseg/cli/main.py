@@ -4,6 +4,7 @@ import contextlib
 import errno
 import importlib
 import importlib.metadata
+import importlib.util
 import inspect
 import itertools
 import os
@@ -11,7 +12,7 @@ import re
 import sys
 import typing
 from argparse import SUPPRESS, ArgumentError
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from binseg.cli.config import with_shipped_configs
 from binseg.cli.missing import install_advice
 from binseg.cli.streams import show_any_text, terminated_in_order
 from binseg.cli.switches import in_parsers_spelling
@@ -59,7 +61,7 @@ COMMANDS = {
     "train": _Command("train:train", "train a network"),
     "pretrain": _Command("pretrain:pretrain", "pretrain a backbone on labelled pictures"),
     "evaluate": _Command("evaluate:evaluate", "score a model on labelled pictures", {"model": "?"}),
-    "predict": _Command("predict:predict", "segment pictures", {"model": None, "pictures": "+"}),
+    "predict": _Command("predict:predict", "segment images", {"model": None, "images": "+"}),
     "pack": _Command("pack:pack", "write a trained network as bits", {"model": None}),
     "export": _Command(
         "export:export", "write a trained network as ONNX or for OpenVINO", {"model": None}
@@ -78,6 +80,8 @@ COMMANDS = {
     "data prepare": _Command(
         "data_prepare:data_prepare", "download or check a benchmark's files", {"name": None}
     ),
+    "config ls": _Command("config:config_ls", "list the experiments' configurations"),
+    "config cp": _Command("config:config_cp", "copy one, to change it", {"name": None}),
     "bench": _Command(
         "bench:bench", "speed, size and memory beside fp32, bf16 and int8", {"network": "?"}
     ),
@@ -89,6 +93,10 @@ COMMANDS = {
     "demo": _Command("demo:demo", "show a model in the browser", {"models": "*"}),
     "doctor": _Command("doctor:doctor", "build and test the 1-bit kernels, say what is missing"),
 }
+
+_PACKED_SUMMARY = _Command(
+    "packed_summary:packed_summary", COMMANDS["summary"].summary, {"network": None}
+)
 
 
 _RENAMED = {"rest": "other_layers"}
@@ -150,9 +158,11 @@ def _run(arguments: list[str]) -> int:
     if name not in COMMANDS:
         raise unknown_name("command", name, COMMANDS)
     command = COMMANDS[name]
+    if name == "summary" and importlib.util.find_spec("torch") is None:
+        command = _PACKED_SUMMARY
     module, function_name = command.function.split(":")
     home = importlib.import_module(f"binseg.cli.{module}")
-    rest = arguments[words:]
+    rest = with_shipped_configs(arguments[words:])
     with contextlib.ExitStack() as stack:
         if name in ("train", "pretrain"):
             from binseg.cli.train import with_config_of_resumed_run
@@ -191,19 +201,20 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
             default=defaults[name].default,
             help=_help(function, name),
         )
+    # a parameter cannot be called `continue`; its option can
     switches = {
-        name: parameter.default
+        name.rstrip("_"): name
         for name, parameter in defaults.items()
         if isinstance(parameter.default, bool)
     }
-    for name, default in switches.items():
+    for option, name in switches.items():
         parser.add_argument(
-            f"--{name}",
+            f"--{option}",
             action=ActionYesNo(no_prefix="no_"),
-            default=default,
+            default=defaults[name].default,
             help=_help(function, name),
         )
-    skip: set[str | int] = {*command.positional, *switches, *lists}
+    skip: set[str | int] = {*command.positional, *switches.values(), *lists}
     parser.add_function_arguments(function, skip=skip, fail_untyped=True)
     for old, new in _RENAMED.items():
         if new in hints:
@@ -216,7 +227,6 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
     arguments = in_parsers_spelling(arguments, switches, truths)
     for path in _config_files(arguments):
         _check_yaml(path)
-    arguments = [_with_underscores(text, hints) for text in arguments]
     try:
         values = parser.instantiate(parser.parse_args(arguments))
     except ArgumentError as error:
@@ -232,14 +242,7 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
                 file=sys.stderr,
             )
             given[new] = value
-    return function(**given)
-
-
-def _with_underscores(text: str, known: Mapping[str, Any]) -> str:
-    """An option spelt with dashes as the parser knows it."""
-    name, equals, value = text.removeprefix("--").partition("=")
-    plain = name.replace("-", "_")
-    return f"--{plain}{equals}{value}" if text.startswith("--") and plain in known else text
+    return function(**{switches.get(key, key): value for key, value in given.items()})
 
 
 def _item_type(hint: Any) -> Any:

@@ -28,9 +28,13 @@ def install_advice(error: ImportError) -> str | None:
     if module == "binseg":
         return None
     package = _DISTRIBUTIONS.get(module, module.replace("_", "-"))
+    return f"this needs the package {package}, which is not installed; {install_command(package)}"
+
+
+def install_command(package: str) -> str:
+    """What to type to get a package: by binseg's extra that brings it, if one does."""
     extra = _extra_of(package)
-    wanted = f"'binseg[{extra}]'" if extra else package
-    return f"this needs the package {package}, which is not installed; pip install {wanted}"
+    return "pip install " + (f"'binseg[{extra}]'" if extra else package)
 
 
 def _extra_of(package: str) -> str | None:

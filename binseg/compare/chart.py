@@ -6,6 +6,7 @@ from typing import Any
 
 from binseg.atomic import atomic_path
 from binseg.compare.rows import Row, pareto_front
+from binseg.fonts import drawable
 
 _BINARY, _REAL, _FRONT = "#d9772b", "#4878a8", "#9aa0a6"
 _SPOTS = [
@@ -87,6 +88,8 @@ def _scatter(axis: Any, points: Sequence[tuple[float, Row]]) -> None:
 
 def _label(axis: Any, points: Sequence[tuple[float, float]], names: Sequence[str]) -> None:
     """Write the names beside their points, where they cover least of each other."""
+    from matplotlib.font_manager import FontProperties
+
     pixels = [tuple(axis.transData.transform(point)) for point in points]
     taken: list[_Box] = [(x - 4, y - 4, x + 4, y + 4) for x, y in pixels]
     bounds = axis.get_window_extent()
@@ -95,21 +98,22 @@ def _label(axis: Any, points: Sequence[tuple[float, float]], names: Sequence[str
     if legend is not None:
         box = legend.get_window_extent()
         taken.append((box.x0, box.y0, box.x1, box.y1))
-    for point, (x, y), name in zip(points, pixels, names, strict=True):
-        text = axis.annotate(name, point, fontsize=8, ha="center", va="center")
+    for point, (x, y), name in zip(points, pixels, drawable(names), strict=True):
+        # the font that has the name's letters; $…$ are letters, too
+        font = FontProperties(fname=name.file, size=8) if name.file else FontProperties(size=8)
+        look = {"fontproperties": font, "parse_math": False, "ha": "center", "va": "center"}
+        text = axis.annotate(name.text, point, **look)
         extent = text.get_window_extent()
         place = _best_place((x, y), (extent.width, extent.height), taken, frame)
         taken.append(place)
         center = ((place[0] + place[2]) / 2, (place[1] + place[3]) / 2)
         text.remove()
         axis.annotate(
-            name,
+            name.text,
             point,
             xytext=axis.transData.inverted().transform(center),
-            fontsize=8,
-            ha="center",
-            va="center",
             arrowprops={"arrowstyle": "-", "color": _FRONT, "linewidth": 0.6},
+            **look,
         )
 
 

@@ -116,6 +116,31 @@ class Comparison:
         return next(found, reference)
 
 
+Tree = Mapping[str, Any] | None
+"""Keys and values like a configuration's."""
+
+
+def named(tree: Mapping[Any, Tree], kind: str) -> dict[str, Tree]:
+    """The tree with all of its names as text: YAML reads 18 as a number, and off as a truth value.
+
+    Args:
+        tree: name → what is different there.
+        kind: networks or folds, for the message.
+
+    Raises:
+        BinsegError: a name that YAML has read as something that is no name, or one that comes
+            twice.
+    """
+    found: dict[str, Tree] = {}
+    for name, value in tree.items():
+        if isinstance(name, bool) or not isinstance(name, str | int):
+            raise BinsegError(f"{kind}: YAML reads a name there as {name!r}; write it in quotes")
+        if str(name) in found:
+            raise BinsegError(f"{kind}.{name}: is there twice; rename one")
+        found[str(name)] = value
+    return found
+
+
 def networks_of(
     recipe: Experiment,
     overrides: Mapping[str, Mapping[str, Any] | None],

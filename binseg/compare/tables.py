@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -234,11 +234,20 @@ def _class_columns(rows: Sequence[Row]) -> dict[str, list[str]]:
 
 
 def _markdown_table(columns: Mapping[str, Sequence[str]]) -> list[str]:
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(map(_cell, cells))} |"
+
     return [
-        f"| {' | '.join(columns)} |",
+        line(columns),
         f"|---|{'---:|' * (len(columns) - 1)}",
-        *(f"| {' | '.join(cells)} |" for cells in zip(*columns.values(), strict=True)),
+        *map(line, zip(*columns.values(), strict=True)),
     ]
+
+
+def _cell(text: str) -> str:
+    """The text on one line, without what would end the cell or begin a tag: class names are
+    anybody's."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _figure(value: float | None, mark: str = "") -> str:

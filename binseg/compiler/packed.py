@@ -29,7 +29,9 @@ class _Packed(nn.Module):
         outputs: channels of the program's output.
     """
 
-    def _set_up(self, program: Program, preprocessing: Preprocessing, other_layers: OtherLayers) -> None:
+    def _set_up(
+        self, program: Program, preprocessing: Preprocessing, other_layers: OtherLayers
+    ) -> None:
         self.program = program
         self.preprocessing = preprocessing
         self.other_layers = other_layers

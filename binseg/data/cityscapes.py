@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from binseg.data.files import MissingSplitError, Pair, PairedFiles, absent, existing_root
+from binseg.data.image_files import LeftOut, images_in
 from binseg.data.imageio import read_mask
 from binseg.data.labels import get_label_table
 from binseg.errors import BinsegError
@@ -62,6 +63,7 @@ class CityscapesDataset(PairedFiles):
             strict,
             expected=FULL_SIZES[split],
             labelled=labelled,
+            left_out=_left_out(root, split, kind, pairs),
         )
 
     def sample_name(self, index: int) -> str:
@@ -128,6 +130,28 @@ def _not_none(pairs: list[Pair], pictures: Path) -> list[Pair]:
             f"{pictures}: no CITY/*_leftImg8bit.png in it; unpack the archive of pictures again"
         )
     return pairs
+
+
+def _left_out(root: Path, split: str, kind: str, pairs: Sequence[Pair]) -> list[LeftOut]:
+    """Images of other names or formats, and masks without an image."""
+    images = {pair.image for pair in pairs}
+    masks = {pair.mask for pair in pairs}
+    found: list[LeftOut] = []
+    for city in sorted(path for path in (root / "leftImg8bit" / split).iterdir() if path.is_dir()):
+        there = images_in(city)
+        found += there.left_out
+        found += [
+            (path, "not named as Cityscapes names images, …_leftImg8bit.png")
+            for path in there.images
+            if path not in images
+        ]
+    if split != "test":
+        found += [
+            (path, "a mask without an image")
+            for path in sorted((root / kind / split).glob("*/*_labelIds.png"))
+            if path not in masks
+        ]
+    return found
 
 
 def _faults(pairs: Sequence[Pair], kind: str) -> list[str]:

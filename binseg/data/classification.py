@@ -14,13 +14,14 @@ from binseg.data.classification_augment import augment, augment_one, fit_size, s
 from binseg.data.classification_config import ClassificationConfig
 from binseg.data.classification_files import LabelledPictures, check_same_classes, open_split
 from binseg.data.classification_store import Progress, decode, stored_bytes
+from binseg.data.image_files import left_out_lines
 from binseg.data.loader import Loader, ResumableLoader
 from binseg.data.position import ResumableData
 from binseg.data.prepare import evenly_spaced
 from binseg.data.preprocess import Preprocessing
 from binseg.data.sampler import CalibrationBatches, Key, OrderedBatches, TrainBatches
 from binseg.data.samples import Sample
-from binseg.errors import BinsegError
+from binseg.errors import BinsegError, printable
 
 
 class LabelledBatch(TypedDict):
@@ -71,6 +72,11 @@ class ClassificationData(ResumableData):
             kept == "auto" and needed <= config.memory_limit * 2**30
         )
         cv2.setNumThreads(0)  # workers fork
+
+    def left_out(self) -> list[str]:
+        """In words, files in the splits' folders that are not read; a line for each reason."""
+        found = [one for split in self._splits.values() for one in split.left_out]
+        return [printable(line) for line in left_out_lines(found)]
 
     def _train_length(self) -> int:
         return len(self._splits["train"].targets)

@@ -1,16 +1,21 @@
 """Labelled pictures on the disk: an ImageFolder tree or CIFAR-10, listed by torchvision."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from binseg.data.classification_config import ClassificationConfig
+from binseg.data.fetch import Archive, alone, fetch, find_archive
 from binseg.data.files import existing_root
-from binseg.data.image_files import IMAGE_SUFFIXES
+from binseg.data.image_files import FoundImages, LeftOut, take_image
 from binseg.data.imageio import image_size, read_image
+from binseg.data.unpack import unpack
 from binseg.errors import BinsegError
+
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
 
 
 class LabelledPictures(Protocol):
@@ -19,10 +24,12 @@ class LabelledPictures(Protocol):
     Attributes:
         classes: names by class id.
         targets: class id of each picture.
+        left_out: files beside the pictures that are not read.
     """
 
     classes: list[str]
     targets: list[int]
+    left_out: list[LeftOut]
 
     def picture(self, index: int) -> np.ndarray:
         """uint8 (H, W, 3) RGB; a BinsegError names an unreadable file."""
@@ -46,14 +53,20 @@ class PictureFolder:
                 f"{self.folder}: no such folder; an ImageFolder tree is train/CLASS/*.jpg and "
                 "val/CLASS/*.jpg under data.root"
             )
+        looked_at = FoundImages()
         try:
-            found = ImageFolder(str(self.folder), is_valid_file=_is_picture, allow_empty=True)
+            found = ImageFolder(
+                str(self.folder),
+                is_valid_file=lambda path: take_image(path, looked_at),
+                allow_empty=True,
+            )
         except FileNotFoundError as error:
             raise BinsegError(
                 f"{self.folder}: no class folders; make one for each class"
             ) from error
         self.classes: list[str] = found.classes
         self.targets: list[int] = found.targets
+        self.left_out = looked_at.left_out
         self._paths = [Path(path) for path, _ in found.samples]
         filled = set(self.targets)
         for index, name in enumerate(self.classes):
@@ -78,21 +91,31 @@ class Cifar10:
     def __init__(self, root: Path, split: str, *, download: bool) -> None:
         from torchvision.datasets import CIFAR10
 
+        def opened() -> CIFAR10:
+            return CIFAR10(str(root), train=split == "train")
+
+        archive = Archive(CIFAR10.filename, CIFAR10.url, CIFAR10.tgz_md5)
         try:
-            found = CIFAR10(str(root), train=split == "train", download=download)
+            try:
+                found = opened()
+            except RuntimeError:  # missing, or of another MD5
+                if not download:
+                    raise
+                found = _downloaded(archive, root, opened)
         except RuntimeError as error:
             raise BinsegError(
                 f"{root}: no CIFAR-10 here; set --data.download true to fetch it (170 MB), or "
                 "unpack cifar-10-python.tar.gz into this folder"
             ) from error
-        except OSError as error:  # also what a failed download raises
+        except OSError as error:
             raise BinsegError(
-                f"{root}: CIFAR-10 cannot be fetched or read ({error}); unpack "
-                "cifar-10-python.tar.gz into this folder"
+                f"{root}: CIFAR-10 cannot be read ({error}); unpack cifar-10-python.tar.gz into "
+                "this folder"
             ) from error
         self.classes: list[str] = found.classes
         self.targets: list[int] = found.targets
         self._pictures: np.ndarray = found.data
+        self.left_out: list[LeftOut] = []
         self._key = f"cifar10 {split}"
 
     def picture(self, index: int) -> np.ndarray:
@@ -103,6 +126,28 @@ class Cifar10:
 
     def key(self) -> str:
         return self._key
+
+
+def _downloaded(archive: Archive, root: Path, opened: Callable[[], "CIFAR10"]) -> "CIFAR10":
+    """CIFAR-10, brought into `root` unless another process does so just now.
+
+    Not by torchvision, which unpacks whatever paths an archive holds.
+
+    Raises:
+        BinsegError: it cannot be fetched or unpacked.
+    """
+    with alone(root, wait=True):  # processes of one training begin together
+        try:
+            return opened()
+        except RuntimeError:
+            found = find_archive(archive, [root], _silent) or fetch(archive, root, _silent)
+            inside = "cifar-10-batches-py"
+            unpack(found, inside, root / inside, _silent)
+        return opened()
+
+
+def _silent(what: str, done: int, total: int | None) -> None:
+    """Report nothing."""
 
 
 def open_split(config: ClassificationConfig, split: str) -> LabelledPictures:
@@ -133,8 +178,3 @@ def check_same_classes(train: Sequence[str], val: Sequence[str], root: str) -> N
                 f"{root}: class '{alone[0]}'{more} is in {here}/ but not in {there}/; the splits "
                 "need the same class folders"
             )
-
-
-def _is_picture(path: str) -> bool:
-    name = Path(path)
-    return name.suffix.lower() in IMAGE_SUFFIXES and not name.name.startswith(".")

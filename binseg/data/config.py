@@ -18,10 +18,10 @@ from binseg.errors import BinsegError
 
 @dataclass
 class DataConfig:
-    """The data set, how its pictures are prepared, and how they are loaded.
+    """The data set, how its images are prepared, and how they are loaded.
 
     Args:
-        name: data set: camvid, voc (PASCAL VOC 2012), cityscapes, folder (own pictures: images/,
+        name: data set: camvid, voc (PASCAL VOC 2012), cityscapes, folder (own images: images/,
             masks/, labels.yaml) or scenes (street scenes drawn on the fly, no files needed).
         root: folder of the data set; not needed for scenes.
         merge: other data sets whose training images are trained on, too, with what their classes
@@ -38,20 +38,21 @@ class DataConfig:
             `sequence` (CamVid's: 0001TP, 0006R0 and 0016E5). null: the data set's own split.
         val_groups: the groups that are val, like "0016E5" or "0001TP,0006R0"; all others are train.
             null: about one group in five, by a hash of its name.
-        annotations: fine or coarse labels of the training pictures (cityscapes only).
+        annotations: fine or coarse labels of the training images (cityscapes only).
         sbd_root: folder with SBD's img/ and cls/ (voc's trainaug only); null: sbd/ beside
             VOCdevkit/.
-        short_side: pixels of the shorter side that pictures are resized to before anything else,
+        short_side: pixels of the shorter side that images are resized to before anything else,
             also when scoring and predicting; null: native size.
         crop: height and width of training crops, in pixels, after resizing.
-        batch_size: training pictures a step, in each process.
-        val_batch_size: pictures a step when scoring; above 1 only if all pictures have one size.
+        batch_size: training images a step, in each process.
+        val_batch_size: images a step when scoring; above 1 only if all images have one size.
         workers: loader processes, in each process; 0 loads in the main one.
         seed: fixes the order, the augmentation and the scenes; 0 or more.
-        augment: random changes of training pictures.
-        cache: keep decoded and resized pictures in memory, shared by the workers; null: if that
+        augment: random changes of training images.
+        cache: keep decoded and resized images in memory, shared by the workers; null: if that
             takes less than 1 GiB.
-        calibration_images: unaugmented training pictures for re-estimating BatchNorm.
+        allow_missing_classes: train although a class has no pixel in the training masks.
+        calibration_images: unaugmented training images for re-estimating BatchNorm.
         scenes_train: number of training scenes (scenes only).
         scenes_val: number of validation and of test scenes (scenes only).
         scenes_size: height and width of a scene, in pixels (scenes only).
@@ -76,6 +77,7 @@ class DataConfig:
     seed: int = 0
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     cache: bool | None = None
+    allow_missing_classes: bool = False
     calibration_images: int = 200
     scenes_train: int = 1000
     scenes_val: int = 100
@@ -129,7 +131,7 @@ class DataConfig:
         return [str(name) for name in names]
 
     def label_table(self) -> LabelTable:
-        """The data set's classes, without looking at its pictures.
+        """The data set's classes, without looking at its images.
 
         Raises:
             BinsegError: an unknown data set or class, or a faulty labels.yaml.

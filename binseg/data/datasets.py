@@ -1,4 +1,4 @@
-"""Readers by name; those of CamVid, of people's own folders and of the built-in street scenes."""
+"""Readers by name, and that of the built-in street scenes."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -7,17 +7,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from binseg.data.camvid import CamVidDataset
 from binseg.data.cityscapes import CityscapesDataset
 from binseg.data.dataset_views import subset_of_classes
-from binseg.data.files import (
-    MissingSplitError,
-    PairedFiles,
-    existing_root,
-    hashed_split,
-    list_images,
-    listed,
-    pair_up,
-)
+from binseg.data.files import MissingSplitError, existing_root
+from binseg.data.folder import FolderDataset, folder_labels
 from binseg.data.groups import SEQUENCE, SEQUENCES, group_pattern, split_by_group
 from binseg.data.image_files import LeftOut
 from binseg.data.labels import LabelTable, class_subset, get_label_table
@@ -28,94 +22,6 @@ from binseg.data.voc import VOCDataset
 from binseg.errors import BinsegError, unknown_name
 
 SPLITS = ("train", "val", "test")
-
-
-class CamVidDataset(PairedFiles):
-    """CamVid in the usual folders: `{split}/NAME.png|jpg` and `{split}annot/NAME.png`.
-
-    Args:
-        root: the folder that holds train/, trainannot/, val/, …; as val also one folder of
-            pictures of any name, whose masks are in the folder NAMEannot beside it.
-        split: train, val or test.
-        strict: raise the first fault of the arrangement; else collect them in `faults`.
-
-    Raises:
-        BinsegError: a missing folder or mask, or no pictures.
-    """
-
-    def __init__(self, root: str | Path, split: str, *, strict: bool = True) -> None:
-        root = existing_root(root)
-        images, masks = root / split, root / f"{split}annot"
-        own = root.absolute()
-        beside = own.with_name(f"{own.name}annot")
-        # as one split only, and never to be trained on
-        if split == "val" and not images.is_dir() and beside.is_dir():
-            images, masks = root, beside
-        for folder in (images, masks):
-            if not folder.is_dir():
-                kind = MissingSplitError if folder == images else BinsegError
-                raise kind(
-                    f"{folder}: missing; CamVid needs train/, trainannot/, val/ and valannot/ "
-                    "in its root (set --data.root to the folder that holds them)"
-                )
-        pairs, faults = pair_up(list_images(images), masks)
-        super().__init__(pairs, get_label_table("camvid"), faults, strict)
-
-
-class FolderDataset(PairedFiles):
-    """People's own data: pictures in `images/`, masks of the same names in `masks/`, `labels.yaml`.
-
-    The split is found in this order:
-
-    1. subfolders `images/train`, `images/val` (and `masks/train`, `masks/val`);
-    2. lists `train.txt`, `val.txt` in the root: one name without suffix a line, `#` comments;
-    3. neither: a picture belongs to val if a hash of its name says so (one in five), so the split
-       is the same on every machine and stays when pictures are added.
-
-    `labels.yaml` is described at `LabelTable.from_yaml`. Masks are PNG, TIFF or BMP; pictures may
-    have any format that `read_image` reads.
-
-    Args:
-        root: the folder that holds images/, masks/ and labels.yaml.
-        split: train, val or test (the last only with 1 or 2).
-        strict: raise the first fault of the arrangement; else collect them in `faults`.
-
-    Raises:
-        BinsegError: missing folders, masks or listed pictures, two files of one name, an empty
-            split, or a faulty labels.yaml.
-    """
-
-    def __init__(self, root: str | Path, split: str, *, strict: bool = True) -> None:
-        root = existing_root(root)
-        images, masks = root / "images", root / "masks"
-        for folder in (images, masks):
-            if not folder.is_dir():
-                raise BinsegError(
-                    f"{folder}: missing; put pictures into images/, masks of the same names into "
-                    "masks/ and a labels.yaml beside them"
-                )
-        labels = LabelTable.from_yaml(root / "labels.yaml")
-        faults: list[str] = []
-        if any((images / name).is_dir() for name in SPLITS):
-            images, masks = images / split, masks / split
-            for folder in (images, masks):
-                if not folder.is_dir():
-                    kind = MissingSplitError if folder == images else BinsegError
-                    raise kind(f"{folder}: missing, though images/ has folders for splits; add it")
-            chosen = list_images(images)
-        elif any((root / f"{name}.txt").is_file() for name in SPLITS):
-            chosen = listed(root / f"{split}.txt", images, faults)
-        else:
-            chosen = [path for path in list_images(images) if hashed_split(path.stem) == split]
-            if not chosen:
-                raise MissingSplitError(
-                    f"{images}: no picture falls into split '{split}'; write train.txt and "
-                    f"{'val' if split == 'train' else split}.txt with one name a line into {root}"
-                )
-        if not chosen and not faults:
-            faults.append(f"{images}: no pictures for split '{split}'; add some")
-        pairs, more = pair_up(chosen, masks)
-        super().__init__(pairs, labels, [*faults, *more], strict)
 
 
 class ScenesDataset:
@@ -278,7 +184,7 @@ def _grouped(name: str, split: str, options: DatasetOptions) -> SegmentationData
 def dataset_labels(
     name: str, root: str | None = None, classes: Sequence[str] | None = None
 ) -> LabelTable:
-    """The label table of a data set, or of some of its classes, without looking at its pictures.
+    """The label table of a data set, or of some of its classes, without looking at its images.
 
     Raises:
         BinsegError: an unknown name or class, or a faulty labels.yaml.
@@ -287,7 +193,7 @@ def dataset_labels(
         raise unknown_name("data set", name, DATASETS)
     if name == "folder":
         folder = existing_root(_need_root(name, DatasetOptions(root=root)))
-        table = LabelTable.from_yaml(folder / "labels.yaml")
+        table = folder_labels(folder)
     else:
         table = get_label_table(name)
     return class_subset(table, classes) if classes else table

@@ -6,7 +6,8 @@ import http.client
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,6 +91,40 @@ def check_space(folder: Path, needed: int, purpose: str) -> None:
             f"{folder}: {purpose} takes {needed / 1e9:.2f} GB more and {free / 1e9:.2f} GB are "
             "free; free some or choose another --root"
         )
+
+
+@contextmanager
+def alone(home: Path, *, wait: bool = False) -> Iterator[None]:
+    """Keep a second call out of `home`; the system lets go of the lock however this one ends.
+
+    Args:
+        home: folder that is filled; made if missing.
+        wait: until the other call has ended; else refuse.
+
+    Raises:
+        BinsegError: there is another call, or `home` cannot be written.
+    """
+    import fcntl
+
+    lock = home / ".preparing"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        file = lock.open("a")
+    except OSError as error:
+        raise BinsegError(
+            f"{lock}: cannot be written ({error.strerror}); choose another --root"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            raise BinsegError(
+                f"{home}: another `binseg data prepare` is at work there; wait for it or end it"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _intact(path: Path, archive: Archive, tell: Tell) -> bool:

@@ -1,15 +1,15 @@
-"""Picture files and mask files that belong together, and which split they are in."""
+"""Image files and mask files that belong together, and which split they are in."""
 
 import hashlib
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from binseg.data.image_files import IMAGE_SUFFIXES, MASK_SUFFIXES, LeftOut
+from binseg.data.image_files import LeftOut
 from binseg.data.imageio import image_size, read_image, read_mask
 from binseg.data.labels import IGNORE, LabelTable
 from binseg.data.samples import Sample
@@ -21,34 +21,34 @@ class MissingSplitError(BinsegError):
 
 
 class Pair(NamedTuple):
-    """A picture and the mask that belongs to it; None where nobody gives labels out."""
+    """An image and the mask that belongs to it; None where nobody gives labels out."""
 
     image: Path
     mask: Path | None
 
 
 def require_one_size(pair: tuple[Path, Path | None], image: np.ndarray, labels: np.ndarray) -> None:
-    """Compare a picture, (H, W, 3), and its labels, (H', W'), read from `pair`.
+    """Compare an image, (H, W, 3), and its labels, (H', W'), read from `pair`.
 
     Raises:
         BinsegError: they differ in size; names both files.
     """
     if image.shape[:2] != labels.shape:
         raise BinsegError(
-            f"{pair[1]}: the mask has {labels.shape[1]} × {labels.shape[0]} pixels, its picture "
+            f"{pair[1]}: the mask has {labels.shape[1]} × {labels.shape[0]} pixels, its image "
             f"{pair[0].name} {image.shape[1]} × {image.shape[0]}; make them equal"
         )
 
 
 class PairedFiles:
-    """A data set of picture files and mask files; base of the readers.
+    """A data set of image files and mask files; base of the readers.
 
     Args:
         pairs: the files, in the order of the set.
         labels: the classes.
         faults: what is wrong with the arrangement of the files.
         strict: raise the first of them.
-        expected: pictures of the full set, if it is known.
+        expected: images of the full set, if it is known.
         labelled: False: a test split whose labels are not public.
         left_out: files beside them that are not read.
         arrangement: how the files were read, in words.
@@ -83,7 +83,7 @@ class PairedFiles:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        """Read picture and mask.
+        """Read image and mask.
 
         Raises:
             BinsegError: an unreadable file, unknown ids, or a mask of another size.
@@ -119,15 +119,6 @@ class PairedFiles:
         return None
 
 
-def list_images(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
-    """The files directly in `folder` with these endings, sorted; hidden files are left out."""
-    return sorted(
-        entry
-        for entry in folder.iterdir()
-        if entry.suffix.lower() in suffixes and not entry.name.startswith(".") and entry.is_file()
-    )
-
-
 def existing_root(root: str | Path) -> Path:
     root = Path(root).expanduser()
     if not root.is_dir():
@@ -137,43 +128,28 @@ def existing_root(root: str | Path) -> Path:
     return root
 
 
-def hashed_split(name: str) -> str:
-    """train or val (one name in five): the same on every machine, whatever other names there are.
+def hashed_val(names: Iterable[str]) -> set[str]:
+    """About one name in five, by a hash of it: those of images, or groups, that are val.
+
+    The choice is the same on every machine, and a new name moves no other one; except that of two
+    names and more at least one is val, and one is not.
 
     Args:
-        name: of an image or a group; its bytes count as they are, also if they are no UTF-8.
+        names: their bytes count as they are, also if they are no UTF-8.
     """
+    numbers = {name: _hash(name) for name in names}
+    val = {name for name, number in numbers.items() if number % 5 == 0}
+    if len(numbers) > 1 and not val:
+        return {min(numbers, key=lambda name: numbers[name])}
+    if len(numbers) > 1 and len(val) == len(numbers):
+        return val - {max(numbers, key=lambda name: numbers[name])}
+    return val
+
+
+def _hash(name: str) -> int:
     # Apple's file systems give "ö" as "o" and a mark
     composed = unicodedata.normalize("NFC", name)
-    digest = hashlib.sha256(os.fsencode(composed)).digest()
-    return "val" if int.from_bytes(digest[:4], "big") % 5 == 0 else "train"
-
-
-def listed(path: Path, images: Path, faults: list[str]) -> list[Path]:
-    """The pictures whose stems a split's text file names; missing ones go to `faults`."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        kind = MissingSplitError if isinstance(error, FileNotFoundError) else BinsegError
-        raise kind(
-            f"{path}: cannot be read; write one picture name without suffix a line"
-        ) from error
-    by_stem = _by_stem(list_images(images))
-    chosen: list[Path] = []
-    seen: set[str] = set()
-    for number, line in enumerate(lines, 1):
-        name = line.split("#", 1)[0].strip()
-        stem = Path(name).stem if Path(name).suffix.lower() in IMAGE_SUFFIXES else name
-        if not stem:
-            continue
-        if stem in seen:
-            faults.append(f"{path}: line {number}: '{stem}' is listed twice; delete one")
-        elif stem not in by_stem:
-            faults.append(f"{path}: line {number}: no picture '{stem}' in {images}; add or delete")
-        else:
-            chosen.extend(by_stem[stem])
-        seen.add(stem)
-    return chosen
+    return int.from_bytes(hashlib.sha256(os.fsencode(composed)).digest()[:4], "big")
 
 
 def absent(paths: Sequence[Path]) -> list[Path]:
@@ -182,36 +158,3 @@ def absent(paths: Sequence[Path]) -> list[Path]:
     for folder in {path.parent for path in paths}:
         there[folder] = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
     return [path for path in paths if path.name not in there[path.parent]]
-
-
-def _by_stem(paths: Sequence[Path]) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
-    for path in paths:
-        found.setdefault(path.stem, []).append(path)
-    return found
-
-
-def pair_up(images: Sequence[Path], masks: Path) -> tuple[list[Pair], list[str]]:
-    """Pictures with the masks of the same stem in folder `masks`, and what is wrong with them."""
-    mask_files = _by_stem(list_images(masks, MASK_SUFFIXES))
-    pairs: list[Pair] = []
-    faults: list[str] = []
-    for stem, pictures in _by_stem(images).items():
-        if len(pictures) > 1:
-            names = " and ".join(path.name for path in pictures)
-            faults.append(f"{pictures[0].parent}: {names} share one name; rename one")
-            continue
-        found = mask_files.get(stem, [])
-        if not found:
-            faults.append(
-                f"{pictures[0]}: its mask {masks / stem}.png is missing; add it or remove the "
-                "picture"
-            )
-        elif len(found) > 1:
-            names = " and ".join(path.name for path in found)
-            faults.append(f"{masks}: {names} are masks of one picture; delete one")
-        else:
-            pairs.append(Pair(pictures[0], found[0]))
-    if not images:
-        faults.append(f"{masks.parent}: no pictures for {masks.name}; add some or check the root")
-    return pairs, faults

@@ -8,7 +8,7 @@ import difflib
 import re
 from collections.abc import Sequence
 
-from binseg.data.files import hashed_split
+from binseg.data.files import hashed_val
 from binseg.data.parts import SelectedSamples
 from binseg.data.samples import SegmentationDataset
 from binseg.errors import BinsegError
@@ -84,23 +84,16 @@ def groups_of(dataset: SegmentationDataset, pattern: re.Pattern[str]) -> list[st
 
 
 def held_out(groups: Sequence[str]) -> list[str]:
-    """The groups that are val when nobody names them: about one in five, by a hash of the name.
-
-    The choice is the same on every machine, and a new group moves no other, except that one group
-    at least is val and one is not.
+    """The groups that are val when nobody names them, see `hashed_val`.
 
     Raises:
         BinsegError: there is only one group.
     """
-    names = sorted(set(groups))
-    if len(names) < 2:
+    if len(set(groups)) < 2:
         raise BinsegError(
-            f"data.group_by: all images are of one group, '{names[0]}'; a split needs at least two"
+            f"data.group_by: all images are of one group, '{groups[0]}'; a split needs at least two"
         )
-    val = [name for name in names if hashed_split(name) == "val"]
-    if not val:
-        return names[:1]
-    return val if len(val) < len(names) else val[:-1]
+    return sorted(hashed_val(groups))
 
 
 def split_by_group(

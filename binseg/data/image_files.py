@@ -79,9 +79,7 @@ def find_images(path: str | Path, *, recursive: bool = False) -> FoundImages:
     except OSError as error:  # a name that is too long, a folder that may not be entered
         raise BinsegError(f"{path}: cannot be read ({error.strerror or error})") from error
     if is_folder:
-        entered = {os.path.realpath(path)} if recursive else None
-        for entry in _entries(path):
-            _sort_in(entry, found, entered)
+        found = images_in(path, recursive=recursive)
         if not found.images and not found.left_out:
             raise BinsegError(
                 f"{path}: no images in this folder; it needs files ending in "
@@ -95,6 +93,19 @@ def find_images(path: str | Path, *, recursive: bool = False) -> FoundImages:
                 _sort_in(Path(name), found, None)
         if not found.images and not found.left_out:
             raise BinsegError(f"{path}: no such file or folder, and no image matches it")
+    return found
+
+
+def images_in(folder: Path, *, recursive: bool = False) -> FoundImages:
+    """`find_images` of a folder, which may have none.
+
+    Raises:
+        BinsegError: it cannot be listed.
+    """
+    found = FoundImages()
+    entered = {os.path.realpath(folder)} if recursive else None
+    for entry in _entries(folder):
+        _sort_in(entry, found, entered)
     return found
 
 
@@ -132,6 +143,21 @@ def left_out_lines(left_out: Sequence[LeftOut], shown: int = 3) -> list[str]:
 def is_image_name(name: str) -> bool:
     """Whether a file of this name is taken for an image without a look into it."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 (".png" has none)
+
+
+def take_image(path: str, found: FoundImages) -> bool:
+    """Whether a file is an image to read; puts others where they belong in `found`.
+
+    For listings by others, of a million files: those told by their names cost one look.
+    """
+    name = os.path.basename(path)  # noqa: PTH119
+    if name.startswith("."):
+        return False
+    if is_image_name(name) and os.path.isfile(path):  # noqa: PTH113
+        return True
+    before = len(found.images)
+    _sort_in(Path(path), found, None)
+    return len(found.images) > before
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -217,7 +243,11 @@ def why_not_read(path: Path) -> str | None:
     if name in READ_FORMATS:
         return None
     if name is not None:
-        return f"{name}, which binseg does not read; convert it to JPEG or PNG"
+        kind = name.rsplit(" ", 1)[-1]
+        remedy = {"archive": "unpack it", "video": "take images out of it"}
+        return (
+            f"{name}, which binseg does not read; {remedy.get(kind, 'convert it to JPEG or PNG')}"
+        )
     if not head:
         return "an empty file"
     return f"not a format that binseg reads ({', '.join(READ_FORMATS)})"

@@ -1,4 +1,4 @@
-"""The one reader and writer of pictures and masks.
+"""The one reader and writer of images and masks.
 
 Files come from anywhere, so the reader is bounded: an allow-list of formats found by their first
 bytes, and the size looked at in the header before anything is decoded. Every fault is a
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import (
-    BmpImagePlugin,
     Image,
     ImageFile,
     JpegImagePlugin,
@@ -25,24 +24,26 @@ from binseg.data.image_files import IMAGE_SUFFIXES
 from binseg.data.image_formats import HEAD_BYTES, READ_FORMATS, format_of
 from binseg.data.jpeg_scans import MAX_SCANS, count_scans
 from binseg.data.labels import IGNORE, IGNORE_COLOR, Color
+from binseg.data.stored_values import BmpFile, stored_grey
+from binseg.data.unsupported import unsupported_kind, unsupported_values
 from binseg.errors import BinsegError
 
 MAX_PIXELS = 100_000_000
-"""The largest picture read, in pixels (width × height): 300 MB as RGB."""
+"""The largest image read, in pixels (width × height): 300 MB as RGB."""
 
 
 class ColorMaskError(BinsegError):
-    """A mask is a picture in colours and not a map of class ids."""
+    """A mask is an image in colours and not a map of class ids."""
 
 
 _Opener = Callable[..., ImageFile.ImageFile]
 
-# Plugins are called by themselves, not through Image.open: it warns of, or refuses, large pictures
+# Plugins are called by themselves, not through Image.open: it warns of, or refuses, large images
 # by a limit that is global to the process, and the warnings filter is not safe among threads.
 _OPENERS: dict[str, _Opener] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
-    "BMP": BmpImagePlugin.BmpImageFile,
+    "BMP": BmpFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
     "WebP": WebPImagePlugin.WebPImageFile,
 }
@@ -61,7 +62,8 @@ _TURNS = {
 
 @contextmanager
 def _opened(path: Path, max_pixels: int) -> Iterator[tuple[str, ImageFile.ImageFile]]:
-    """The format's name and the picture with its header read; faults inside become BinsegErrors."""
+    """The format's name and the image with its header read; faults inside become BinsegErrors."""
+    name = None
     try:
         if not path.exists():
             raise BinsegError(f"{path}: no such file; check the path")
@@ -85,10 +87,10 @@ def _opened(path: Path, max_pixels: int) -> Iterator[tuple[str, ImageFile.ImageF
                 if width * height > max_pixels:
                     raise BinsegError(
                         f"{path}: {width} × {height} pixels are more than the limit of "
-                        f"{max_pixels:,}; make the picture smaller or cut it into tiles"
+                        f"{max_pixels:,}; make the image smaller or cut it into tiles"
                     )
                 if width < 1 or height < 1:
-                    raise BinsegError(f"{path}: picture without pixels; replace the file")
+                    raise BinsegError(f"{path}: an image without pixels; replace the file")
                 yield name, image
     except BinsegError:
         raise
@@ -101,8 +103,10 @@ def _opened(path: Path, max_pixels: int) -> Iterator[tuple[str, ImageFile.ImageF
     except Exception as error:  # decoders raise nearly anything on damaged files
         if isinstance(error, OSError) and error.errno is not None:  # decoders' own have no number
             raise BinsegError(f"{path}: cannot be read ({error.strerror}); check it") from error
+        if name is not None and (sound := unsupported_kind(path, name)) is not None:
+            raise BinsegError(f"{path}: {sound}") from error
         raise BinsegError(
-            f"{path}: damaged or truncated picture ({_brief(error)}); replace the file"
+            f"{path}: damaged or truncated image ({_brief(error)}); replace the file"
         ) from error
 
 
@@ -122,7 +126,7 @@ def _orientation(image: Image.Image) -> int:
 def read_image(
     path: str | Path, max_pixels: int = MAX_PIXELS, *, longest_side: int | None = None
 ) -> np.ndarray:
-    """Read a picture as a person sees it in a viewer.
+    """Read an image as a person sees it in a viewer.
 
     The EXIF orientation is applied; 16-bit is scaled to 8-bit (v · 255 / 65535); grey, palette,
     YCbCr and CMYK become RGB; transparent parts are composited over white.
@@ -140,15 +144,17 @@ def read_image(
         BinsegError: missing, unreadable, damaged, too large, or of another format.
     """
     path = Path(path)
-    with _opened(path, max_pixels) as (_, image):
+    with _opened(path, max_pixels) as (kind, image):
+        if (values := unsupported_values(image, kind)) is not None:
+            raise BinsegError(f"{path}: {values}")
         if longest_side is not None and longest_side < max(image.size):
             # other formats ignore it
             width, height = (-(-side * longest_side // max(image.size)) for side in image.size)
             image.draft(None, (width, height))
         image.load()
         turn = _orientation(image)
-        picture: Image.Image = image.transpose(_TURNS[turn]) if turn in _TURNS else image
-        return _as_rgb(picture, path)
+        upright: Image.Image = image.transpose(_TURNS[turn]) if turn in _TURNS else image
+        return _as_rgb(upright, path)
 
 
 def _as_rgb(image: Image.Image, path: Path) -> np.ndarray:
@@ -157,18 +163,18 @@ def _as_rgb(image: Image.Image, path: Path) -> np.ndarray:
         wide = np.asarray(image).astype(np.int64).clip(0, 65535)
         grey = ((wide * 255 + 32767) // 65535).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
-    if image.mode in ("F", "LAB"):
-        raise BinsegError(f"{path}: {image.mode} pixels are not supported; save as 8-bit RGB")
+    if image.mode == "LAB":
+        raise BinsegError(f"{path}: LAB pixels are not supported; save as 8-bit RGB")
     return over_white(image)
 
 
 def over_white(image: Image.Image) -> np.ndarray:
-    """An 8-bit picture of any mode as uint8 (H, W, 3) RGB; transparent parts show white paper."""
+    """An 8-bit image of any mode as uint8 (H, W, 3) RGB; transparent parts show white paper."""
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image)
-    # convert() copies a picture that is RGB already
+    # convert() copies an image that is RGB already
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
@@ -176,7 +182,9 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a mask of class ids; palette indices are kept as they are, never turned into colours.
 
     Args:
-        path: PNG, TIFF or BMP with palette, grey (1, 2, 4, 8 or 16 bit) or 1-bit pixels.
+        path: PNG, TIFF or BMP with palette, grey (1, 2, 4, 8 or 16 bit) or 1-bit pixels. Ids are
+            the values that the file stores; of 1-bit TIFFs black is 0, whichever way they are
+            stored.
         max_pixels: largest width × height; looked at before decoding.
 
     Returns:
@@ -189,26 +197,20 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     with _opened(path, max_pixels) as (kind, image):
         if kind in ("JPEG", "WebP"):
             raise BinsegError(f"{path}: masks need exact class ids; save as PNG, not as {kind}")
+        if image.mode == "F":
+            raise BinsegError(f"{path}: {unsupported_values(image, kind)}")
         if image.mode not in ("P", "L", "1", "I") and not image.mode.startswith("I;16"):
             raise ColorMaskError(
                 f"{path}: the mask holds colours ({image.mode}), not class ids; "
                 "save it as a grey or palette PNG whose pixel values are the ids"
             )
-        step = _grey_step(path) if kind == "PNG" and image.mode == "L" else 1
         image.load()
-        mask = np.asarray(image)
+        mask = stored_grey(image, kind, path) if image.mode == "L" else np.array(image)
     if mask.dtype == np.bool_:
         return mask.astype(np.uint8)
     if mask.dtype.itemsize == 2:
         return mask.astype(np.uint16)  # also out of big-endian order
-    return mask // np.uint8(step) if step > 1 else mask.copy()
-
-
-def _grey_step(path: Path) -> int:
-    """By what Pillow multiplies the values of a 2- or 4-bit grey PNG, to stretch them to 255."""
-    with path.open("rb") as file:
-        depth = file.read(25)[24]  # IHDR: bit depth
-    return {2: 85, 4: 17}.get(depth, 1)
+    return mask
 
 
 def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -265,7 +267,7 @@ def write_mask(
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Write a picture; the suffix chooses the format (JPEG at quality 95).
+    """Write an image; the suffix chooses the format (JPEG at quality 95).
 
     Args:
         path: ends in one of `IMAGE_SUFFIXES`; written whole or not at all.
@@ -280,7 +282,7 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     kind = {".jpg": "JPEG", ".tif": "TIFF"}.get(path.suffix.lower(), path.suffix[1:].upper())
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         raise BinsegError(
-            f"{path}: '{path.suffix}' is no picture format; use one of {', '.join(IMAGE_SUFFIXES)}"
+            f"{path}: '{path.suffix}' is no image format; use one of {', '.join(IMAGE_SUFFIXES)}"
         )
     options = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
     with atomic_path(path) as temporary:

@@ -1,19 +1,18 @@
-"""What a table of classes is, and how one is read from a file.
+"""What a table of classes is.
 
 A mask file holds *raw ids*, whatever the people who drew it used. A network sees *train ids*
 0 … C−1, and `IGNORE` where a pixel never counts. A `LabelTable` maps the one to the other.
 """
 
 import colorsys
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import yaml
 
 from binseg.errors import BinsegError, unknown_name
 
@@ -105,10 +104,12 @@ class LabelTable:
         if wide and raw.size and (raw.min() < 0 or raw.max() >= _RAW_IDS):
             raise self._unknown_ids(raw[(raw < 0) | (raw >= _RAW_IDS)], source)
         if raw.dtype == np.uint8 and raw.size:
-            known = self._lookup[:256]
-            # several times as fast as numpy's indexing, which makes each id 64 bits wide
-            if not cv2.countNonZero(cv2.LUT(raw, (known < 0).astype(np.uint8))):
-                return np.asarray(cv2.LUT(raw, known.astype(np.uint8)), np.uint8)
+            # bytes know tables several times as fast as numpy's indexing, which makes each id 64
+            # bits wide
+            known, ids = self._lookup[:256], bytearray(raw.tobytes())
+            if 1 not in ids.translate((known < 0).tobytes()):
+                train = ids.translate(known.astype(np.uint8).tobytes())
+                return np.frombuffer(train, np.uint8).reshape(raw.shape)
         train = self._lookup[raw]
         unknown = train < 0
         if unknown.any():
@@ -179,8 +180,8 @@ class LabelTable:
             return cls(
                 data["name"],
                 tuple(names),
-                tuple(_as_color(color) for color in palette),
-                {_as_int(raw): _as_int(train) for raw, train in ids.items()},
+                tuple(as_color(color) for color in palette),
+                {as_int(raw): as_int(train) for raw, train in ids.items()},
             )
         except BinsegError:
             raise
@@ -190,105 +191,33 @@ class LabelTable:
                 f"damaged label table: {what}; make the file again with binseg"
             ) from error
 
-    @classmethod
-    def from_yaml(cls, path: str | Path) -> "LabelTable":
-        """A table for people's own data, written by hand as `labels.yaml`.
 
-        ```yaml
-        name: my streets              # optional; the folder's name when missing
-        classes:                      # train ids in this order
-          - name: road
-            color: [128, 64, 128]     # optional: R, G, B from 0 to 255, or "#804080"
-            id: 7                     # raw id or list of raw ids; the place in the list if missing
-          - {name: car, id: [26, 27]}
-          - person                    # short for {name: person}
-        ignore: [0, 255]              # raw ids that never count; [255] when missing
-        ```
+def as_int(value: Any) -> int:
+    """An integer, also written as text.
 
-        Missing colours are spread over the colour circle, light and dark in turns.
-
-        Raises:
-            BinsegError: the file cannot be read or says something that makes no sense; one line
-                with the file, the entry and the remedy.
-        """
-        path = Path(path)
-        try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise BinsegError(
-                f"{path}: cannot be read ({error.strerror or error}); write one with the classes "
-                "of your masks, for example `classes: [road, car]`"
-            ) from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f" near line {mark.line + 1}" if mark else ""
-            raise BinsegError(f"{path}: not valid YAML{where}; correct the file") from error
-        try:
-            return _parse(data, path)
-        except (TypeError, ValueError) as error:
-            raise BinsegError(f"{path}: {error}") from error
-        except BinsegError as error:
-            raise BinsegError(f"{path}: {error}") from error
-
-
-def _parse(data: Any, path: Path) -> LabelTable:
-    """`from_yaml` after reading; raises TypeError or ValueError with a message for people."""
-    if not isinstance(data, dict) or not isinstance(data.get("classes"), list):
-        raise TypeError("needs a list `classes:`, for example `classes: [road, car]`")
-    if unknown := [str(key) for key in data if key not in ("name", "classes", "ignore")]:
-        raise ValueError(f"unknown key '{unknown[0]}' (known: name, classes, ignore)")
-    names: list[str] = []
-    palette: list[Color] = []
-    mapping: dict[int, int] = {}
-    automatic = auto_palette(len(data["classes"]))
-    for train, entry in enumerate(data["classes"]):
-        entry = {"name": entry} if not isinstance(entry, dict) else entry
-        if unknown := [str(key) for key in entry if key not in ("name", "color", "id")]:
-            raise ValueError(
-                f"class {train + 1}: unknown key '{unknown[0]}' (known: name, color, id)"
-            )
-        if not isinstance(entry.get("name"), str):
-            raise TypeError(f"class {train + 1} needs a `name:` that is text (quote it if need be)")
-        names.append(entry["name"])
-        color = entry.get("color")
-        palette.append(automatic[train] if color is None else _as_color(color))
-        for raw in _id_list(entry.get("id", train), f"class '{entry['name']}'"):
-            if raw in mapping:
-                raise ValueError(
-                    f"id {raw} belongs to both '{names[mapping[raw]]}' and '{names[-1]}'"
-                )
-            mapping[raw] = train
-    for raw in _id_list(data.get("ignore", [IGNORE]), "ignore"):
-        if raw in mapping:
-            # only a default 255 may give way to a class that wants the id for itself
-            if "ignore" not in data:
-                continue
-            raise ValueError(f"id {raw} is both ignored and class '{names[mapping[raw]]}'")
-        mapping[raw] = IGNORE
-    name = data.get("name", path.resolve().parent.name)
-    return LabelTable(str(name), tuple(names), tuple(palette), mapping)
-
-
-def _id_list(value: Any, where: str) -> list[int]:
-    ids = value if isinstance(value, list) else [value]
-    try:
-        return [_as_int(raw) for raw in ids]
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: ids are whole numbers, not {value!r}") from error
-
-
-def _as_int(value: Any) -> int:
+    Raises:
+        TypeError: of another type.
+        ValueError: text that is no integer.
+    """
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise TypeError(f"{value!r} is not a whole number")
+        raise TypeError(f"{value!r} is not an integer")
     return int(value)
 
 
-def _as_color(value: Any) -> Color:
-    if isinstance(value, str) and len(value) == 7 and value[0] == "#":
+def as_color(value: Any) -> Color:
+    """A colour from [R, G, B] or '#RRGGBB'.
+
+    Raises:
+        TypeError: neither of these.
+        ValueError: a part is not in 0 … 255.
+    """
+    if isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value):
         return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
     if not isinstance(value, list | tuple) or len(value) != 3:
         raise TypeError(f"colour {value!r} is neither [R, G, B] nor '#RRGGBB'")
-    red, green, blue = (_as_int(part) for part in value)
+    red, green, blue = (as_int(part) for part in value)
+    if not all(0 <= part <= 255 for part in (red, green, blue)):
+        raise ValueError(f"colour {value!r} is not three values from 0 to 255")
     return red, green, blue
 
 

@@ -11,7 +11,7 @@ from binseg.data.datasets import DatasetOptions, create_dataset, dataset_labels
 from binseg.data.labels import CLASS_MAPPINGS, IGNORE, LabelTable
 from binseg.data.prepare import PreparedDataset
 from binseg.data.preprocess import Preprocessing
-from binseg.data.samples import Sample, told_size
+from binseg.data.samples import Sample, size_in_words
 from binseg.errors import BinsegError, unknown_name
 
 
@@ -225,7 +225,7 @@ class TrainingSet:
         for part in self.parts:
             dataset = part.samples.dataset
             repeated = f", {part.repeat} times an epoch" if part.repeat > 1 else ""
-            words.append(f"{told_size(dataset)}{repeated}")
+            words.append(f"{size_in_words(dataset)}{repeated}")
         names = [f"{part.name}: " for part in self.parts[1:]]
         return " + ".join(name + said for name, said in zip(["", *names], words, strict=True))
 

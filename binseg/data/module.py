@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from binseg.data.augment import TrainTransform, train_transform
+from binseg.data.class_presence import require_labels
 from binseg.data.config import DataConfig
 from binseg.data.labels import IGNORE, LabelTable
 from binseg.data.loader import Batch, Loader, ResumableLoader
@@ -15,8 +16,9 @@ from binseg.data.position import ResumableData
 from binseg.data.prepare import PreparedDataset, evenly_spaced
 from binseg.data.preprocess import Preprocessing, resize_image, resize_labels
 from binseg.data.sampler import CalibrationBatches, Key, OrderedBatches
-from binseg.data.samples import Sample, told_size
+from binseg.data.samples import Sample, size_in_words
 from binseg.data.window import Window
+from binseg.errors import printable
 
 __all__ = ["Batch", "ClassFrequencies", "CropGeometry", "DataConfig", "SegmentationData"]
 
@@ -25,7 +27,7 @@ class ClassFrequencies(NamedTuple):
     """Pixel counts of the training split; ignored pixels count nowhere.
 
     `pixels`: int64 (C,), pixels of each class. `present_pixels`: int64 (C,), pixels of all classes
-    in the pictures where the class occurs. Median-frequency balancing (Eigen & Fergus, ICCV 2015,
+    in the images where the class occurs. Median-frequency balancing (Eigen & Fergus, ICCV 2015,
     section 6.3.2) weights class c by median(f) / f_c, f = pixels / present_pixels.
     """
 
@@ -34,7 +36,7 @@ class ClassFrequencies(NamedTuple):
 
 
 class CropGeometry(NamedTuple):
-    """Where a training crop comes from: the place of its picture in `training`, the picture's
+    """Where a training crop comes from: the place of its image in `training`, the image's
     (height, width) in pixels, the part that is shown, and whether it is then mirrored."""
 
     place: int
@@ -69,7 +71,7 @@ class SegmentationData(ResumableData):
         self.config = config
         self.labels: LabelTable = config.label_table()
         self.preprocessing = Preprocessing(short_side=config.short_side)
-        cv2.setNumThreads(0)  # pictures are small, torch wants the cores, and workers fork
+        cv2.setNumThreads(0)  # images are small, torch wants the cores, and workers fork
 
     # --- data sets ----------------------------------------------------------------------------
 
@@ -78,7 +80,7 @@ class SegmentationData(ResumableData):
 
     @functools.cached_property
     def train_set(self) -> PreparedDataset:
-        """Unaugmented training samples, labels at the picture's size."""
+        """Unaugmented training samples, labels at the image's size."""
         return self._prepared("train", resize_labels=True)
 
     @functools.cached_property
@@ -110,15 +112,39 @@ class SegmentationData(ResumableData):
             cache=self.config.cache,
         )
 
-    def told(self) -> str:
-        """In words, how many pictures are trained on, beside the number of the full set."""
+    def require_labels(self) -> None:
+        """Refuse data that nothing can be learnt from or scored on; call before the first step.
+
+        Raises:
+            BinsegError: see `class_presence.require_labels`.
+        """
+        require_labels(
+            [part.samples.dataset for part in self.training.parts],
+            self.val_set.dataset,
+            allow_missing=self.config.allow_missing_classes,
+        )
+
+    def in_words(self) -> str:
+        """How many images are trained on, beside the number of the full set, how they were found
+        and split, and what is left out."""
         train, val = self.train_set.dataset, self.val_set.dataset
         split = "" if self.config.train_split == "train" else f" ({self.config.train_split})"
-        split += f" ({train.arrangement})" if train.arrangement else ""
-        return (
+        line = (
             f"{self.labels.name}: {self.training} for training{split}, "
-            f"{told_size(val)} for scoring{f' ({val.arrangement})' if val.arrangement else ''}"
+            f"{size_in_words(val)} for scoring"
         )
+        if train.arrangement == val.arrangement:
+            line += f"; {train.arrangement}" if train.arrangement else ""
+        else:
+            line += f"; training: {train.arrangement}; scoring: {val.arrangement}"
+        left_out = dict([*train.left_out, *val.left_out])
+        if left_out:
+            first, reason = next(iter(left_out.items()))
+            line += (
+                f"; {len(left_out):,} left out, such as {first} ({reason}): binseg data check "
+                "lists all"
+            )
+        return printable(line)
 
     # --- loaders ------------------------------------------------------------------------------
 
@@ -126,8 +152,8 @@ class SegmentationData(ResumableData):
         """Shuffled, augmented crops of `config.crop`.
 
         Raises:
-            BinsegError: fewer pictures than one batch, or a faulty arrangement of files; faulty
-                pictures when they are read.
+            BinsegError: fewer images than one batch, or a faulty arrangement of files; faulty
+                images when they are read.
         """
         config = self.config
         batches = self._train_batches()
@@ -145,7 +171,7 @@ class SegmentationData(ResumableData):
         return {training.draw_name(draw): draw for draw in range(training.draws)}
 
     def crop_geometry(self, name: str, epoch: int) -> CropGeometry:
-        """Where the crop of `epoch` (from 0) lies in the training picture of the draw `name`."""
+        """Where the crop of `epoch` (from 0) lies in the training image of the draw `name`."""
         draw = self._draws[name]
         place = self.training.place(draw)
         size = self.training.size(place)
@@ -153,11 +179,11 @@ class SegmentationData(ResumableData):
         return CropGeometry(place, size, window, flipped)
 
     def val_dataloader(self) -> Loader:
-        """Whole validation pictures in a fixed order, each in exactly one process."""
+        """Whole validation images in a fixed order, each in exactly one process."""
         return self._scoring_loader(self.val_set)
 
     def test_dataloader(self) -> Loader:
-        """Whole test pictures in a fixed order, each in exactly one process."""
+        """Whole test images in a fixed order, each in exactly one process."""
         return self._scoring_loader(self.test_set)
 
     def _scoring_loader(self, dataset: PreparedDataset) -> Loader:
@@ -165,11 +191,11 @@ class SegmentationData(ResumableData):
         return Loader(dataset.__getitem__, batches, workers=self._reading_workers(dataset))
 
     def calibration_batches(self) -> Loader:
-        """Unaugmented training pictures for re-estimating BatchNorm's statistics.
+        """Unaugmented training images for re-estimating BatchNorm's statistics.
 
         Of this data set alone, which is scored, and not of those merged with it. Up to
-        `config.calibration_images` pictures, evenly spaced over the training split, in batches of
-        `config.batch_size` or a little fewer; process r takes batches r, r + W, … Whole pictures if
+        `config.calibration_images` images, evenly spaced over the training split, in batches of
+        `config.batch_size` or a little fewer; process r takes batches r, r + W, … Whole images if
         all of them have one size; else each is resized to cover `config.crop` and cut to its
         centre.
         """

@@ -34,7 +34,7 @@ class JoinedDatasets:
         self.labelled = all(part.labelled for part in datasets)
         self.arrangement = arrangement
         self._places = [(part, index) for part in datasets for index in range(len(part))]
-        self._names = _distinct([part.sample_name(index) for part, index in self._places])
+        self._names = distinct_names([part.sample_name(index) for part, index in self._places])
 
     def __len__(self) -> int:
         return len(self._places)
@@ -116,7 +116,7 @@ def _unique(items: Iterable[_Item]) -> list[_Item]:
     return list(dict.fromkeys(items))
 
 
-def _distinct(names: list[str]) -> list[str]:
+def distinct_names(names: list[str]) -> list[str]:
     """The names, all but the first of several equal ones numbered."""
     taken = set(names)
     seen: Counter[str] = Counter()

@@ -1,15 +1,19 @@
-"""From a decoded picture to what a network takes in: resizing and normalising."""
+"""From a decoded picture to what a network takes in: resizing and normalising.
+
+torch and OpenCV load on first use: to run packed networks, which resize and normalise by
+themselves, neither is needed.
+"""
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
 from binseg.errors import BinsegError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -76,7 +80,7 @@ class Preprocessing:
         """
         return resize_image(image, self.target_size(image.shape[0], image.shape[1]))
 
-    def normalize(self, images: Tensor) -> Tensor:
+    def normalize(self, images: "Tensor") -> "Tensor":
         """(x / 255 − mean) / std for each channel, on the tensor's own device.
 
         Args:
@@ -85,6 +89,8 @@ class Preprocessing:
         Returns:
             float32 (N, 3, H, W) in the same memory format (channels_last stays channels_last).
         """
+        import torch
+
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"expected uint8 N3HW, not {images.dtype} {tuple(images.shape)}")
         # one multiply-add: x · (1 / 255 std) − mean / std
@@ -101,14 +107,18 @@ class Preprocessing:
         scale_, shift_ = constants.view(2, 1, 3, 1, 1)
         return result.mul_(scale_).add_(shift_)
 
-    def to_bytes(self, images: Tensor) -> Tensor:
+    def to_bytes(self, images: "Tensor") -> "Tensor":
         """The inverse of `normalize`, rounded: float32 (N, 3, H, W) → uint8."""
+        import torch
+
         mean, std = torch.tensor([self.mean, self.std], device=images.device).view(2, 1, 3, 1, 1)
         return ((images * std + mean) * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def network_input(image: np.ndarray, preprocessing: Preprocessing) -> Tensor:
+def network_input(image: np.ndarray, preprocessing: Preprocessing) -> "Tensor":
     """An image, HWC uint8 RGB, as a network takes it: float32 (1, 3, H, W), normalised."""
+    import torch
+
     pixels = np.ascontiguousarray(preprocessing.resize(image))
     return preprocessing.normalize(torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous())
 
@@ -118,6 +128,8 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width = size
     if image.shape[:2] == (height, width):
         return image
+    import cv2
+
     shrinks = height * width < image.shape[0] * image.shape[1]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(image, (width, height), interpolation=method)
@@ -138,6 +150,8 @@ def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width = size
     if labels.shape == (height, width):
         return labels
+    import cv2
+
     return cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 

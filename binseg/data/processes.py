@@ -54,8 +54,8 @@ def in_processes(function: Callable[[int], Result], count: int, workers: int) ->
         finished = True
     except BrokenProcessPool as error:
         raise BinsegError(
-            "a process that read pictures was killed, most likely for want of memory; run with "
-            "--workers 1, which names the picture"
+            "a process that read images was killed, most likely for want of memory; run with "
+            "--workers 1, which names the image"
         ) from error
     finally:
         if not finished:

@@ -1,4 +1,4 @@
-"""What a data set is: labelled pictures in a fixed order."""
+"""What a data set is: labelled images in a fixed order."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from binseg.data.label_table import LabelTable
 
 
 class Sample(NamedTuple):
-    """A picture and its train ids, at their own resolution, with no augmentation.
+    """An image and its train ids, at their own resolution, with no augmentation.
 
     `image` is uint8 (H, W, 3) RGB in [0, 255]; `labels` is uint8 (H, W): 0 … C−1, 255 ignored;
     `name` is unique in its split and short enough for a message or a file name.
@@ -23,7 +23,7 @@ class Sample(NamedTuple):
 
 
 class SegmentationDataset(Protocol):
-    """Labelled pictures of one split, in a fixed order; reading one has no side effects."""
+    """Labelled images of one split, in a fixed order; reading one has no side effects."""
 
     labels: LabelTable
     faults: Sequence[str]
@@ -34,7 +34,7 @@ class SegmentationDataset(Protocol):
     arrangement: str
     """In words, how the files were read and split; empty where it goes without saying."""
     expected: int | None
-    """The number of pictures that the full set has in this split; None where nobody says."""
+    """The number of images that the full set has in this split; None where nobody says."""
     labelled: bool
     """False for a benchmark's test split, whose labels are all 255."""
 
@@ -53,19 +53,19 @@ class SegmentationDataset(Protocol):
         the folder of all images, like `city/frame_001`."""
 
     def sample_size(self, index: int) -> tuple[int, int]:
-        """(height, width) of the picture without decoding it."""
+        """(height, width) of the image without decoding it."""
 
     def sample_paths(self, index: int) -> tuple[Path, Path | None] | None:
-        """The files (picture, mask or None if it has no labels); None if drawn, not read."""
+        """The files (image, mask or None if it has no labels); None if drawn, not read."""
 
     def read_instances(self, index: int) -> np.ndarray | None:
         """int32 (H, W) Cityscapes instance ids (class id · 1000 + number, or the class id for a
         pixel of no single instance); None where the data set has none."""
 
 
-def told_size(dataset: SegmentationDataset) -> str:
-    """The number of a set's pictures in words, beside that of the full set where it is known."""
-    words = f"{len(dataset):,} pictures"
+def size_in_words(dataset: SegmentationDataset) -> str:
+    """The number of a set's images in words, beside that of the full set where it is known."""
+    words = f"{len(dataset):,} image{'s' if len(dataset) != 1 else ''}"
     if dataset.expected is None:
         return words
     if dataset.expected == len(dataset):

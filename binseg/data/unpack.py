@@ -2,6 +2,8 @@
 
 import errno
 import shutil
+import tarfile
+import zlib
 from pathlib import Path
 
 from binseg.data.fetch import Tell, check_space
@@ -9,18 +11,16 @@ from binseg.errors import BinsegError
 
 
 def unpack(archive: Path, inside: str, target: Path, tell: Tell) -> None:
-    """Extract an archive and move its folder `inside` to `target`.
+    """Extract a tar archive and move its folder `inside` to `target`.
 
     If there is no `target`, it appears by one rename. If there is one, left by an extraction that
     was interrupted, it gets each file that it lacks or has in another size; nothing else in it is
     touched.
 
     Raises:
-        BinsegError: too little space, a folder that cannot be written, or an archive that holds no
-            such folder.
+        BinsegError: too little space, a folder that cannot be written, or an archive that is
+            damaged, holds no such folder, or holds anything that would not stay in its folder.
     """
-    from torchvision.datasets.utils import extract_archive
-
     target = target.resolve()  # a rename stays on one disk, wherever links lead
     staging = target.parent / f".{target.name}.unpacking"
     tell(f"unpacking {archive.name}", 0, None)
@@ -28,8 +28,8 @@ def unpack(archive: Path, inside: str, target: Path, tell: Tell) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(staging, ignore_errors=True)  # of a call that was killed
         check_space(target.parent, unpacked_size(archive), f"unpacking {archive.name}")
-        extract_archive(archive, staging)
-        if not (staging / inside).is_dir():
+        _extract(archive, staging)
+        if not (staging / inside).is_dir() or (staging / inside).is_symlink():
             raise BinsegError(f"{archive}: holds no folder {inside}; get the archive again")
         _move(staging / inside, target)
     except OSError as error:
@@ -40,6 +40,29 @@ def unpack(archive: Path, inside: str, target: Path, tell: Tell) -> None:
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _extract(archive: Path, folder: Path) -> None:
+    """All of a tar archive, as long as its files stay in `folder`.
+
+    Raises:
+        BinsegError: a path or a link leads out of `folder`, there is a device, or the archive is
+            damaged.
+    """
+    if not hasattr(tarfile, "data_filter"):  # Python 3.11.0 to 3.11.3
+        raise BinsegError(
+            f"{archive}: this Python cannot unpack archives safely; use 3.11.4 or newer"
+        )
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+    except tarfile.FilterError as error:
+        raise BinsegError(
+            f"{archive}: {error.tarinfo.name[:200]!r} would not stay in the archive's folder, so "
+            "it is not the published archive; delete it and get it again"
+        ) from error
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise BinsegError(f"{archive}: damaged ({error}); delete it and get it again") from error
 
 
 def unpacked_size(archive: Path) -> int:

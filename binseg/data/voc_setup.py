@@ -1,11 +1,10 @@
 """PASCAL VOC 2012 and SBD made ready: downloaded where they are missing, counted, checked."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from binseg.data.fetch import Archive, Tell, by_hand, fetch, find_archive
+from binseg.data.fetch import Archive, Tell, alone, by_hand, fetch, find_archive
 from binseg.data.files import Pair, absent
 from binseg.data.preparation import Preparation
 from binseg.data.sbd import sbd_pairs
@@ -138,7 +137,7 @@ def _settle(part: _Part, home: Path, download: bool, tell: Tell) -> None:
     lacking = _lacking(part)
     if lacking is None:
         return
-    with _alone(home):
+    with alone(home):
         archive = find_archive(part.archive, (home, part.folder), tell)
         if archive is None and not download:
             raise BinsegError(f"{lacking}; {by_hand(part.archive, home, '--no_download')}")
@@ -180,33 +179,3 @@ def _check_trainaug(home: Path, result: Preparation) -> None:
             f"trainaug: {len(trainaug):,} pictures and not {trainaug.expected:,}; if VOC2012 holds "
             "SegmentationClassAug/, remove that, else extract both archives again"
         )
-
-
-@contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """Keep a second call out of `home`; the system lets go of the lock however this one ends.
-
-    Raises:
-        BinsegError: there is another call, or `home` cannot be written.
-    """
-    import fcntl
-
-    lock = home / ".preparing"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        file = lock.open("a")
-    except OSError as error:
-        raise BinsegError(
-            f"{lock}: cannot be written ({error.strerror}); choose another --root"
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BinsegError(
-                f"{home}: another `binseg data prepare` is at work there; wait for it or end it"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)

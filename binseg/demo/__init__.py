@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import gradio as gr
+    from binseg.demo.page import Page
 
 # gradio looks at it when it is imported, and would call home
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+# later versions keep what was asked in the browser unless they are told not to
+os.environ.setdefault("GRADIO_RUN_HISTORY", "False")
 
 
-def build(models: Sequence[str | os.PathLike[str]] = ()) -> "gr.Blocks":
+def build(models: Sequence[str | os.PathLike[str]] = ()) -> "Page":
     """The demo's page; `binseg.demo.serve.launch` puts it on a port.
 
     Args:

@@ -15,15 +15,15 @@ from binseg.demo.explanation import layer_table
 from binseg.demo.inference import DemoResult, segment_picture
 from binseg.demo.models import ModelList
 from binseg.demo.pictures import OpenedPicture, open_upload
+from binseg.demo.uploads import find_upload
 from binseg.demo.video import plan_video, segment_video
 from binseg.errors import BinsegError
 
 OPACITY = 0.6
 
 Upload = dict[str, Any] | None
-"""A file as gradio describes it before it opens it: "path" and "orig_name". The events take it
-so, with `preprocess=False`, because gradio's opener has no limits and no words for faults; that
-the path lies in gradio's own upload folder is checked before."""
+"""A file as a client describes it, see `find_upload`. The events take it so, with
+`preprocess=False`, because gradio's opener has no limits and no words for faults."""
 
 
 class Events:
@@ -54,9 +54,10 @@ class Events:
             yield viewer.message(viewer.EMPTY), *hidden
             return
         try:
+            path, name = find_upload(upload, "an image")
             self._prepare(model, progress)
-            opened, found = self._segment(upload, model, backend)
-            yield viewer.result(found, _stem(upload), opened.notes), *hidden
+            opened, found = self._segment(path, model, backend)
+            yield viewer.result(found, Path(name).stem, opened.notes), *hidden
             if self.models.get(model).twin is not None:
                 pair = self._compared(found)
                 yield gr.skip(), gr.update(visible=True), pair
@@ -65,18 +66,17 @@ class Events:
 
     def segment(self, image: Upload, model: str, backend: str) -> Iterator[tuple[str, str, Any]]:
         """Segment a picture: a palette PNG of class ids, the overlay, and the figures as JSON."""
-        if not image or not image["path"]:
-            raise gr.Error("send a picture", print_exception=False)
         try:
+            path, name = find_upload(image, "an image")
             self.models.prepare(model)
-            _, found = self._segment(image, model, backend)
+            _, found = self._segment(path, model, backend)
         except BinsegError as error:
             raise gr.Error(str(error), print_exception=False) from error
         shown = range(found.labels.num_classes)
         drawn = draw(found.image, found.class_map, found.labels, opacity=OPACITY, shown=shown)
         # gradio copies the files while the generator waits
         with TemporaryDirectory(prefix="binseg-") as folder:
-            ids, overlay, _ = write_downloads(Path(folder), found, drawn, stem=_stem(image))
+            ids, overlay, _ = write_downloads(Path(folder), found, drawn, stem=Path(name).stem)
             yield str(ids), str(overlay), result_json(found)
 
     def video(
@@ -98,10 +98,10 @@ class Events:
             return
         session = str(request.session_hash)
         stop = self._stops[session] = Event()
-        path = Path(upload["path"])
         # gradio copies the file while the generator waits
         with TemporaryDirectory(prefix="binseg-") as folder:
             try:
+                path, _ = find_upload(upload, "a video")
                 self._prepare(model, progress)
                 notes = plan_video(path).notes
                 out = segment_video(
@@ -123,7 +123,11 @@ class Events:
 
     def stop(self, request: gr.Request) -> None:
         """End the session's video after the frame that is being done; also when a page closes."""
-        if waiting := self._stops.get(str(request.session_hash)):
+        self.leave(str(request.session_hash))
+
+    def leave(self, session: str) -> None:
+        """End what is being done for a session whose client is gone."""
+        if waiting := self._stops.get(session):
             waiting.set()
 
     def explanation(self, model: str) -> tuple[str, str, str]:
@@ -141,10 +145,8 @@ class Events:
 
         self.models.prepare(model, report)
 
-    def _segment(
-        self, upload: dict[str, Any], model: str, backend: str
-    ) -> tuple[OpenedPicture, DemoResult]:
-        opened = open_upload(upload["path"])
+    def _segment(self, path: Path, model: str, backend: str) -> tuple[OpenedPicture, DemoResult]:
+        opened = open_upload(path)
         found = segment_picture(self.models, model, backend, opened.image, with_twin=False)
         return opened, found
 
@@ -157,7 +159,3 @@ class Events:
             for class_map in (found.class_map, twin.class_map)
         )
         return left, right
-
-
-def _stem(upload: dict[str, Any]) -> str:
-    return Path(upload.get("orig_name") or upload["path"]).stem

@@ -94,7 +94,8 @@ def segment_picture(
     twin_class_map = None
     if with_twin and models.get(key).twin is not None:
         twin_class_map = models.predictor(key, backend, "full")(image).class_map
-    faster, note = times_faster(models, key, backend, (image.shape[0], image.shape[1]))
+    seconds = (milliseconds["network"] + milliseconds["upsampling"]) / 1e3
+    faster, note = times_faster(models, key, backend, (image.shape[0], image.shape[1]), seconds)
     return DemoResult(
         key=key,
         backend=backend,

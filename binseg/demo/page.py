@@ -1,11 +1,6 @@
 """The page's layout: what stands where, and which event belongs to it."""
 
-import atexit
-import os
-import shutil
-from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import gradio as gr
@@ -14,14 +9,12 @@ from binseg.demo.backends import backends
 from binseg.demo.events import OPACITY, Events
 from binseg.demo.examples import write_examples
 from binseg.demo.models import ModelList
+from binseg.demo.uploads import EXAMPLES, upload_folder
 from binseg.demo.video import MOST_FRAMES, MOST_SECONDS
 from binseg.demo.viewer import ASSETS, viewer
 
 MOST_WAITING = 16
 """Requests in the queue; more are told that it is full."""
-
-_SWEEP = (120, 1800)
-"""Seconds: uploads and answers are looked at this often, and deleted at this age."""
 
 _ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "inference"}
 # a long video does not keep pictures waiting: they take turns on the device, frame by frame
@@ -33,13 +26,23 @@ _NAME_EXAMPLES = """() => document.querySelectorAll("#examples button").forEach(
     (button, at) => button.setAttribute("aria-label", `Example ${at + 1}`))"""
 
 
-def build_page(models: ModelList) -> gr.Blocks:
+class Page(gr.Blocks):
+    """The page.
+
+    Attributes:
+        handlers: of its events.
+    """
+
+    handlers: Events
+
+
+def build_page(models: ModelList) -> Page:
     """The page with its queue, not on any port yet."""
-    examples = write_examples(_temporary_folder() / "examples")
+    # before any component, which remember where gradio keeps files
+    examples = write_examples(upload_folder().path / EXAMPLES)
     events = Events(models)
-    with gr.Blocks(
-        title="binseg: 1-bit segmentation", analytics_enabled=False, delete_cache=_SWEEP
-    ) as page:
+    with Page(title="binseg: 1-bit segmentation", analytics_enabled=False) as page:
+        page.handlers = events
         gr.HTML((ASSETS / "masthead.html").read_text(), apply_default_css=False, elem_id="masthead")
         choices = _choices(models)
         with gr.Tabs():
@@ -52,18 +55,9 @@ def build_page(models: ModelList) -> gr.Blocks:
         _endpoint(events, [picture, *choices])
         page.load(None, js=_NAME_EXAMPLES)
         page.unload(events.stop)
-    page.queue(max_size=MOST_WAITING, default_concurrency_limit=1)
+    # no way around the queue
+    page.queue(max_size=MOST_WAITING, default_concurrency_limit=1, api_open=False)
     return page
-
-
-@cache
-def _temporary_folder() -> Path:
-    """For files that come and go; deleted when the process ends. One for all pages of a process,
-    because gradio looks at its environment variable at each upload."""
-    folder = Path(mkdtemp(prefix="binseg-demo-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)
-    return folder
 
 
 def _choices(models: ModelList) -> list[gr.Dropdown]:

@@ -68,10 +68,12 @@ class Processes:
 
     def device(self, name: str) -> str:
         """Where this process computes: with "auto" the GPUs are dealt out among the processes."""
+        if name != "auto" or self.size == 1:
+            return name
         import torch
 
         gpus = torch.cuda.device_count()
-        if name != "auto" or self.size == 1 or gpus == 0:
+        if gpus == 0:
             return name
         return f"cuda:{int(os.environ.get('LOCAL_RANK', self.rank)) % gpus}"
 

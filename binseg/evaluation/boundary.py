@@ -12,7 +12,6 @@ a contour does. Intersections and unions are added up over the set before they a
 
 import math
 
-import cv2
 import numpy as np
 
 from binseg.data.labels import IGNORE
@@ -36,6 +35,8 @@ def inner_boundary(class_map: np.ndarray, distance: int) -> np.ndarray:
     Returns:
         HW bool.
     """
+    import cv2
+
     square = np.ones((2 * distance + 1, 2 * distance + 1), dtype=np.uint8)
     left_out = class_map == IGNORE
     # 255 never is the smallest id, and as 0 never the largest: left-out pixels decide nothing

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-import cv2
 import numpy as np
 
 _STRIP = 1 << 24
@@ -45,6 +44,8 @@ def count_ids(ids: np.ndarray, where: np.ndarray) -> np.ndarray:
 
 
 def _histogram(parts: Sequence[np.ndarray], mask: np.ndarray | None) -> np.ndarray:
+    import cv2
+
     count = len(parts)
     return cv2.calcHist(parts, list(range(count)), mask, [256] * count, [0, 256] * count)
 

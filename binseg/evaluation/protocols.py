@@ -12,8 +12,7 @@ happens in strips of rows: larger ones never exist.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,78 +21,18 @@ from torch import Tensor
 
 from binseg.data.labels import IGNORE
 from binseg.data.preprocess import Preprocessing, resize_image
-from binseg.errors import BinsegError, unknown_name
+from binseg.errors import BinsegError
 from binseg.evaluation.upsample import ArgmaxRows, refuse_nan, strips, upsampled_argmax
 from binseg.evaluation.views import ChanceSum, View
+from binseg.inference.protocol import WHOLE, Protocol, check_image, input_size
 from binseg.kernels.ops import upsample_argmax
 
 Network = Callable[[Tensor], Tensor]
 """Normalised float NCHW pictures → float NCHW logits, at the input's size or a coarser one."""
 
-LARGEST_ENLARGED = 1 << 26
-"""Pixels that enlarging a picture to the network's short side may give; a 1 x 5000 strip for a
-network with a short side of 360 would become 648 megapixels."""
-
 LARGEST_LOGITS = 1 << 27
 """Bytes that a picture's logits may take at the network's input size (11 classes of three
 megapixels); above, they are made in strips, which is slower."""
-
-
-ProtocolName = Literal["whole", "sliding", "multi_scale"]
-Precision = Literal["fp32", "bf16"]
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How a picture is shown to the network.
-
-    Args:
-        name: whole, sliding or multi_scale.
-        window: sliding: side of the square window in pixels of the resized picture.
-        stride: sliding: step between windows in the same pixels, at most `window`.
-        scales: multi_scale: factors on the network's input size.
-        flip: multi_scale: also the mirrored picture at each scale.
-        precision: fp32, or bf16 for autocast (half the memory; a class map may differ in a few
-            pixels).
-
-    Raises:
-        BinsegError: a value makes no sense.
-    """
-
-    name: ProtocolName = "whole"
-    window: int = 512
-    stride: int = 341
-    scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-    flip: bool = True
-    precision: Precision = "fp32"
-
-    def __post_init__(self) -> None:
-        for kind, value, options in (
-            ("protocol", self.name, get_args(ProtocolName)),
-            ("precision", self.precision, get_args(Precision)),
-        ):
-            if value not in options:
-                raise unknown_name(kind, value, options)
-        if not 1 <= self.stride <= self.window:
-            raise BinsegError(
-                f"protocol: stride {self.stride} must be 1 to {self.window} (the window)"
-            )
-        if not self.scales or not all(0 < scale <= 8 for scale in self.scales):
-            raise BinsegError(f"protocol: scales {self.scales} must be numbers above 0, at most 8")
-
-    def __str__(self) -> str:
-        """The protocol in a few words, with the settings that matter to it."""
-        words = self.name.replace("_", "-")
-        if self.name == "sliding":
-            words += f" {self.window}/{self.stride}"
-        elif self.name == "multi_scale":
-            words += f" {', '.join(f'{scale:g}' for scale in self.scales)}"
-            words += " with flip" if self.flip else ""
-        return f"{words}, {self.precision}"
-
-
-WHOLE = Protocol()
-"""The picture in one go, in fp32: what scores are meant by when nothing else is said."""
 
 
 @torch.inference_mode()
@@ -125,15 +64,9 @@ def segment(
             picture's sides are too unequal to be enlarged.
         ValueError: `image` is not HWC uint8 with three channels.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(f"a picture is HWC uint8 RGB, not {image.dtype} {image.shape}")
+    check_image(image)
     height, width = image.shape[:2]
-    base = preprocessing.target_size(height, width)
-    if base[0] * base[1] > max(height * width, LARGEST_ENLARGED):
-        raise BinsegError(
-            f"a picture of {width} x {height} pixels would be enlarged to {base[1]} x {base[0]} "
-            "for the network's short side; its sides are too unequal, cut it into pieces"
-        )
+    base = input_size(preprocessing, height, width)
     device = torch.device(device)
 
     size = size or (height, width)
@@ -249,7 +182,8 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _pixels(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image))
+    # copies only what torch would warn of: other strides, or memory that may not be written to
+    return torch.from_numpy(np.require(image, requirements=["C", "W"]))
 
 
 def _starts(length: int, window: int, stride: int) -> list[int]:

@@ -12,9 +12,9 @@ from binseg.atomic import atomic_path
 from binseg.data.labels import LabelTable, get_label_table
 from binseg.data.samples import SegmentationDataset
 from binseg.evaluation.confusion_picture import draw_confusion
-from binseg.evaluation.protocols import Protocol
 from binseg.evaluation.result import Evaluation
 from binseg.evaluation.worst_page import write_worst_page
+from binseg.inference.protocol import Protocol
 
 if TYPE_CHECKING:
     from rich.table import Table

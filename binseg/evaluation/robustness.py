@@ -7,7 +7,7 @@ from binseg.data.corruptions import CORRUPTIONS, CorruptedDataset
 from binseg.data.samples import SegmentationDataset
 from binseg.evaluation.bootstrap import Difference, paired_difference
 from binseg.evaluation.evaluate import Predictions, score
-from binseg.evaluation.processes import ALONE, Processes
+from binseg.distributed.processes import ALONE, Processes
 from binseg.evaluation.report import percent
 from binseg.evaluation.result import Evaluation
 

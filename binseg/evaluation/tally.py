@@ -51,7 +51,7 @@ class Tally:
         Raises:
             BinsegError: another size or unknown ids; the message names the picture.
         """
-        predicted, truth = torch.from_numpy(prediction), torch.from_numpy(sample.labels)
+        predicted, truth = _tensor(prediction), _tensor(sample.labels)
         try:
             matrix = confusion(predicted, truth, self.labels.num_classes)
             self._instances[place] = None
@@ -107,3 +107,8 @@ class Tally:
         self._worst += more
         self._worst.sort(key=lambda kept: (kept.score.mean_iou, kept.place))
         del self._worst[self._most :]
+
+
+def _tensor(ids: np.ndarray) -> torch.Tensor:
+    """The ids as a tensor; a copy only of arrays that torch would warn of or refuse."""
+    return torch.from_numpy(np.require(ids, requirements=["C", "W"]))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from binseg.errors import BinsegError, unknown_name
 from binseg.nn.backbones import Backbone, create_backbone, list_backbones
+from binseg.nn.baselines import BASELINES
 from binseg.nn.heads import HEADS, create_head, resize_logits
 from binseg.nn.shapes import crop_to
 from binseg.nn.smp_grids import padded
@@ -79,7 +80,7 @@ class SmpSegmenter(Segmenter):
 
 def list_models() -> list[str]:
     """Names that `create_model` takes."""
-    return sorted([*list_backbones(), *SMP_MODELS])
+    return sorted([*list_backbones(), *SMP_MODELS, *BASELINES])
 
 
 def create_model(
@@ -117,6 +118,12 @@ def create_model(
             if value is not None:
                 options[option] = value
         return _create_smp(name, num_classes, **options, **(head_options or {}))
+    if name in BASELINES:
+        return _create_baseline(
+            name,
+            num_classes,
+            {"head": head, "output_stride": output_stride, **options, **(head_options or {})},
+        )
     if name not in list_backbones():
         raise unknown_name("model", name, list_models())
     head = "fcn" if head is None else head
@@ -143,6 +150,21 @@ def create_model(
             "head_options": head_options,
             **options,
         },
+    )
+
+
+def _create_baseline(name: str, num_classes: int, options: dict[str, Any]) -> BackboneSegmenter:
+    # it is full precision, and may be told so
+    given = {
+        key: value
+        for key, value in options.items()
+        if value is not None and (key, value) != ("precision", "full")
+    }
+    if given:
+        raise BinsegError(f"{name} has no options, so {', '.join(sorted(given))} cannot be set")
+    baseline = BASELINES[name]
+    return BackboneSegmenter(
+        baseline.backbone(), baseline.head(num_classes), {"name": name, "num_classes": num_classes}
     )
 
 

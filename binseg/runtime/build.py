@@ -72,7 +72,9 @@ def _run_cmake(folder: Path) -> None:
     if cmake is None:
         raise BuildError("libbinseg needs CMake to be built: `pip install cmake`")
     configure = [cmake, "-S", str(SOURCES), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Release"]
-    if not (folder / "CMakeCache.txt").is_file() and (ninja := _find("ninja")):
+    cache, ninja = folder / "CMakeCache.txt", _find("ninja")
+    if ninja and (not cache.is_file() or "CMAKE_GENERATOR:INTERNAL=Ninja" in cache.read_text()):
+        # also again: pip builds with a ninja that is gone afterwards
         configure += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
     jobs = str(max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1))
     for command in (configure, [cmake, "--build", str(folder), "--parallel", jobs]):

@@ -65,6 +65,7 @@ def pretrain(pretraining: Pretraining, folder: Path, *, resume: bool = False) ->
         data = ClassificationData(pretraining.data, _DecodingBar())
         table: ClassTable = {"names": list(data.classes)}
         processes.agree("data", {"classes": table, "training images": data._train_length()})
+        start.notes.extend(data.left_out())
         module = ClassificationModule(
             _network(pretraining, data, from_checkpoint=start.checkpoint is not None),
             pretraining,

@@ -64,6 +64,7 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
     ):
         prepare_process(experiment.trainer)
         data = SegmentationData(experiment.data)
+        data.require_labels()
         table = data.labels.to_dict()
         agree_on_data(processes, data, table)
         network = _network(experiment, data, from_checkpoint=start.checkpoint is not None)
@@ -75,7 +76,7 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
             class_weights=_class_weights(experiment.loss, data),
             teacher=_teacher(experiment, data),
         )
-        start.notes.append(data.told())
+        start.notes.append(data.in_words())
         best = fit(module, data, folder, start, processes, classes=table, command="train")
         return TrainingResult(folder, folder / BEST, best.best, best.best_epoch, module.scores)
 

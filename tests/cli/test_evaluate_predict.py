@@ -13,16 +13,21 @@ import torch
 from dataset_trees import write_cityscapes, write_voc
 from two_processes import two_processes
 
+from binseg.atomic import NoSpaceError
+from binseg.cli import main
 from binseg.cli.evaluate import evaluate
-from binseg.cli.predict import RECORDS, output_names, predict
+from binseg.cli.predict import predict
 from binseg.data.config import DataConfig
 from binseg.data.imageio import read_image, read_mask, write_image, write_mask
 from binseg.data.labels import LabelTable, get_label_table
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
+from binseg.evaluation.protocols import Protocol
 from binseg.loaded import save
+from binseg.lock import locked
 from binseg.nn.segmenter import create_model
-from binseg.predictor import Predictor
+from binseg.prediction_folder import BEGUN, RECORDS, PredictionFolder
+from binseg.predictor import Predictor, Segmentation
 
 LABELS = LabelTable(
     "rooms",
@@ -121,11 +126,173 @@ class TestPredict:
 
     def test_a_full_disk_ends_the_run(self, model, pictures, tmp_path, monkeypatch):
         def fails(*_, **__):
-            raise BinsegError("x.png: no space left on the disk")
+            raise NoSpaceError("x.png: no space left on the disk")
 
         monkeypatch.setattr("binseg.predictor.write_mask", fails)
         with pytest.raises(BinsegError, match="no space left"):
             predict(model, [pictures], tmp_path / "out")
+
+    def test_a_folder_that_takes_nothing_any_more_ends_the_run(
+        self, model, pictures, tmp_path, monkeypatch
+    ):
+        def fails(path):
+            raise BinsegError(f"{path}: cannot be written (Read-only file system)")
+
+        monkeypatch.setattr("binseg.data.imageio.atomic_path", fails)
+        monkeypatch.setattr("binseg.prediction_folder.atomic_path", fails)
+        with pytest.raises(BinsegError, match="probe: cannot be written"):
+            predict(model, [pictures], tmp_path / "out")
+
+    def test_an_output_that_cannot_be_written_is_its_images_fault_alone(
+        self, model, pictures, tmp_path, monkeypatch, capsys
+    ):
+        written = Segmentation.save
+
+        def save(self, path, **settings):
+            if path.name == "b.png":
+                raise BinsegError(f"{path}: cannot be written (Invalid argument)")
+            return written(self, path, **settings)
+
+        monkeypatch.setattr(Segmentation, "save", save)
+        out = tmp_path / "out"
+        assert predict(model, [pictures], out) == 1
+        printed = capsys.readouterr()
+        assert "b.png: cannot be written" in printed.err
+        assert [Path(json.loads(line)["file"]).name for line in printed.out.splitlines()] == [
+            "a.png",
+            "d.bmp",
+        ]
+
+    @pytest.mark.parametrize("letter", ["x", "道"])
+    def test_names_as_long_as_the_disk_allows(self, model, tmp_path, letter):
+        longest = letter * (251 // len(letter.encode()))
+        folder, out = tmp_path / "in", tmp_path / "out"
+        for name in (f"{longest[:-1]}.png", f"{longest}.png", "z.png"):
+            write_image(folder / name, noise())
+        assert predict(model, [folder], out) == 0
+        records = [json.loads(line) for line in (out / RECORDS).read_text().splitlines()]
+        outputs = [Path(name) for record in records for name in record["outputs"]]
+        assert len({path.name for path in outputs}) == 6
+        assert all(path.is_file() for path in outputs)
+
+    def test_a_second_run_adds_to_the_first_ones_records(self, model, pictures, tmp_path):
+        out = tmp_path / "out"
+        other = tmp_path / "other"
+        write_image(other / "a.bmp", noise(11, 13))
+        assert predict(model, [pictures], out) == 0
+        first = (out / RECORDS).read_text()
+        mask = (out / "a.png").read_bytes()
+        assert predict(model, [other], out) == 0
+        assert (out / RECORDS).read_text().startswith(first)
+        assert (out / "a.png").read_bytes() == mask
+        assert read_mask(out / "a_2.png").shape == (11, 13)
+        # the same images again: a line for each, and the same files
+        assert predict(model, [pictures], out) == 0
+        files = [json.loads(line)["file"] for line in (out / RECORDS).read_text().splitlines()]
+        assert len(files) == len(set(files)) == 4
+        assert len(list(out.glob("*.png"))) == 4
+
+    def test_its_own_outputs_are_no_images(self, model, pictures, capsys):
+        assert predict(model, [pictures], pictures) == 0
+        names = {path.name for path in pictures.iterdir()}
+        as_if_killed_in_the_last_record(pictures)
+        capsys.readouterr()
+        assert predict(model, [pictures, pictures / "*.png"], pictures) == 0
+        printed = capsys.readouterr()
+        assert len(printed.out.splitlines()) == 3
+        assert "6 outputs of earlier runs are no images here" in printed.err
+        assert {path.name for path in pictures.iterdir()} == names
+
+    def test_files_that_no_run_wrote_are_kept(self, model, pictures, tmp_path):
+        """Somebody's own masks are called as the images are."""
+        out = tmp_path / "masks"
+        out.mkdir()
+        (out / "a.png").write_text("precious")
+        assert predict(model, [pictures], out) == 0
+        assert (out / "a.png").read_text() == "precious"
+        assert read_mask(out / "a_2.png").shape == (20, 30)
+
+    def test_continue_goes_on_where_a_killed_run_stopped(self, model, pictures, tmp_path, capsys):
+        out = tmp_path / "out"
+        assert predict(model, [pictures], out) == 0
+        as_if_killed_in_the_last_record(out)
+        before = {path: path.stat().st_mtime_ns for path in out.glob("[!.]*")}
+        capsys.readouterr()
+        assert predict(model, [pictures], out, continue_=True) == 0
+        printed = capsys.readouterr()
+        assert [json.loads(line)["file"] for line in printed.out.splitlines()] == [
+            str(pictures / "d.bmp")
+        ]
+        assert "2 of 3 images were done before" in printed.err
+        kept = {path for path in before if path.stat().st_mtime_ns == before[path]}
+        assert {path.name for path in kept} == {"a.png", "a_overlay.jpg", "b.png", "b_overlay.jpg"}
+        assert main(["predict", str(model), str(pictures), f"--out={out}", "--continue"]) == 0
+        assert capsys.readouterr().out == ""
+        assert {path.name for path in out.iterdir()} == {path.name for path in before}
+
+    def test_continue_does_again_what_is_not_the_same(self, model, pictures, tmp_path, capsys):
+        out = tmp_path / "out"
+        assert predict(model, [pictures], out) == 0
+        (out / "b_overlay.jpg").unlink()
+        write_image(pictures / "a.png", noise(9, 9))
+        capsys.readouterr()
+        assert predict(model, [pictures], out, continue_=True) == 0
+        printed = capsys.readouterr().out
+        assert [Path(json.loads(line)["file"]).stem for line in printed.splitlines()] == ["a", "b"]
+        other = tmp_path / "other.safetensors"
+        torch.manual_seed(1)
+        network = create_model("groupnet18", num_classes=3, bases=1, width=8)
+        save(other, network, LABELS, Preprocessing(short_side=32))
+        for settings in (
+            {"model": other},
+            {"protocol": Protocol("sliding", window=24, stride=20)},
+            {"alpha": 0.25},
+        ):
+            call = {"model": model, "images": [pictures], "out": out, **settings}
+            assert predict(**call, continue_=True) == 0
+            assert len(capsys.readouterr().out.splitlines()) == 3, settings
+
+    def test_what_is_left_out_of_a_folder_is_named_and_a_fault(
+        self, model, pictures, tmp_path, capsys
+    ):
+        (pictures / "gone.jpg").symlink_to(tmp_path / "nowhere")
+        (pictures / "b.jpg").rename(pictures / "b.jpe")  # an odd ending, a plain JPEG
+        (pictures / "notes.txt").write_text("of no interest")
+        assert predict(model, [pictures], tmp_path / "out") == 1
+        printed = capsys.readouterr()
+        assert "gone.jpg" in printed.err
+        assert "notes" not in printed.err
+        assert len(printed.out.splitlines()) == 3
+
+    def test_two_at_once_in_one_folder(self, model, pictures, tmp_path):
+        with locked(tmp_path / "out"), pytest.raises(BinsegError, match="works there"):
+            predict(model, [pictures], tmp_path / "out")
+
+    def test_two_processes_share_the_images(self, model, pictures, tmp_path, capsys):
+        """Names, masks and records are those of one process, however they take turns."""
+        for number in range(4):
+            write_image(pictures / f"sub{number}" / "a.png", noise(9 + number, 11))
+        (pictures / "c.jpg").write_bytes(b"no image")
+        patterns = [str(pictures), str(pictures / "sub*" / "*.png")]
+        assert predict(model, [*map(Path, patterns)], tmp_path / "one") == 1
+        line = ["predict", str(model), *patterns, "--out", str(tmp_path / "two")]
+        assert two_processes(tmp_path, *line) == [1, 1], (tmp_path / "0.err").read_text()
+        records = {}
+        for name in ("one", "two"):
+            lines = (tmp_path / name / RECORDS).read_text().splitlines()
+            found = [json.loads(each) for each in lines]
+            records[name] = sorted(
+                (each["file"], [Path(path).name for path in each["outputs"]], each["shares"])
+                for each in found
+            )
+        assert len(records["one"]) == 7
+        assert records["two"] == records["one"]
+        for path in (tmp_path / "one").glob("*.png"):
+            assert (tmp_path / "two" / path.name).read_bytes() == path.read_bytes()
+        printed = [(tmp_path / f"{rank}.out").read_text().splitlines() for rank in (0, 1)]
+        assert [len(each) for each in printed] == [3, 4] or sum(map(len, printed)) == 7
+        errors = "".join((tmp_path / f"{rank}.err").read_text() for rank in (0, 1))
+        assert errors.count("c.jpg") == 1
 
     def test_out_is_a_file(self, model, pictures, tmp_path):
         (tmp_path / "out").write_text("x")
@@ -164,6 +331,16 @@ class TestPredict:
                 read_image(path)
 
 
+def as_if_killed_in_the_last_record(out: Path) -> None:
+    """The outputs of the last image are there, its line is torn."""
+    *lines, last = (out / RECORDS).read_text().splitlines(keepends=True)
+    (out / RECORDS).write_text("".join(lines) + last[:20])
+    record = json.loads(last)
+    begun = {key: record[key] for key in ("path", "made_with", "made_from")}
+    begun["name"] = Path(record["outputs"][0]).stem
+    (out / BEGUN).write_text(json.dumps(begun) + "\n")
+
+
 def test_output_names(tmp_path):
     def touch(name: str) -> Path:
         path = tmp_path / name
@@ -171,19 +348,35 @@ def test_output_names(tmp_path):
         path.write_text(name)
         return path
 
+    def names(images: list[Path]) -> list[str]:
+        return list(PredictionFolder(tmp_path / "o", "").names(images).values())
+
     first, second, third = touch("x/a.jpg"), touch("y/A.jpg"), touch("y/a_2.jpg")
     # letter case is no difference on some disks
-    assert list(output_names([first, second, third], tmp_path / "o").values()) == [
-        "a",
-        "A_2",
-        "a_2_2",
-    ]
+    assert names([first, second, third]) == ["a", "A_2", "a_2_2"]
     overlay = touch("o/a_overlay.jpg")  # an input that a's overlay would replace
-    assert output_names([first, overlay], tmp_path / "o")[first] == "a_2"
+    assert names([first, overlay]) == ["a_2", "a_overlay"]
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "o")
-    assert output_names([first, link / "a_overlay.jpg"], tmp_path / "o")[first] == "a_2"
-    assert output_names([first], tmp_path / "o") == {first: "a"}  # an earlier run's output
+    assert names([first, link / "a_overlay.jpg"])[0] == "a_2"
+    assert names([first]) == ["a_2"]  # nobody knows whose it is
+    PredictionFolder(tmp_path / "o", "").begin(first, "a")
+    assert names([first]) == ["a"]  # an earlier run's output
+
+
+def test_lines_that_say_nonsense_lead_nowhere(tmp_path):
+    image = tmp_path / "a.png"
+    image.write_text("x")
+    line = {"path": str(image), "name": "../../b", "made_with": "", "made_from": []}
+    for name in (BEGUN, RECORDS):
+        path = tmp_path / "o" / name
+        path.parent.mkdir(exist_ok=True)
+        lines = (line, {"outputs": [7], "path": [1]}, {"outputs": []}, [], {"path": 3, "name": 4})
+        path.write_text("\n".join(map(json.dumps, lines)) + "\nno JSON\n")
+        folder = PredictionFolder(tmp_path / "o", "")
+        assert folder.names([image]) == {image: "a"}
+        assert not folder.is_done(image, overlay=False)
+        folder.tidy()
 
 
 class TestEvaluate:
@@ -320,9 +513,10 @@ class TestBenchmarks:
             *("--predictions", str(masks)),
         )
         assert codes == [1, 1]
-        assert "not an image that binseg reads" in (tmp_path / "0.err").read_text()
-        assert (tmp_path / "0.err").read_text().count("binseg: error:") == 1
-        assert "error" not in (tmp_path / "1.err").read_text()
+        said = (tmp_path / "0.err").read_text()
+        assert "not an image that binseg reads" in said
+        assert len(said.splitlines()) == 1
+        assert (tmp_path / "1.err").read_text() == said
 
     def test_a_test_split_is_exported_and_not_scored(self, tmp_path, capsys):
         root = write_voc(tmp_path / "data", test=2, size=(20, 30))

@@ -1,5 +1,9 @@
 """How the command line answers."""
 
+import io
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -7,8 +11,10 @@ import yaml
 
 from binseg.cli import main
 from binseg.cli.main import COMMANDS
+from binseg.errors import BinsegWarning
 from binseg.nn.backbones import list_backbones
 from binseg.nn.segmenter import list_models
+from binseg.shipped import shipped_models
 
 
 def run(capsys, *arguments):
@@ -109,6 +115,35 @@ def test_a_missing_data_set_is_one_line(capsys, tmp_path):
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--out", "{run}", "--resume"],
+        ["--out={run}", "--resume"],
+        ["--resume", "true", "--out={run}"],
+        ["--resume=yes", "--out", "{run}"],
+    ],
+)
+def test_resume_reads_the_runs_configuration_in_every_spelling(capsys, tmp_path, arguments):
+    run_folder = tmp_path / "run"
+    run_folder.mkdir()
+    (run_folder / "config.yaml").write_text("optimizer: {lr: 0.125}\nmodel: {width: 24}\n")
+    given = [argument.format(run=run_folder) for argument in arguments]
+    status, out, err = run(capsys, "train", *given, "--print_config")
+    assert status == 0, err
+    found = yaml.safe_load(out)
+    assert found["resume"] is True
+    assert (found["optimizer"]["lr"], found["model"]["width"]) == (0.125, 24)
+
+
+def test_a_switch_with_a_wrong_value_is_one_line(capsys, tmp_path):
+    status, _, err = run(capsys, "train", "--resume=maybe", "--out", str(tmp_path / "run"))
+    assert status == 2
+    assert "--resume" in err
+    assert "maybe" in err
+    assert len(err.splitlines()) == 1
+
+
 def test_resume_without_a_run_is_one_line(capsys, tmp_path):
     status, _, err = run(capsys, "train", "--resume", "--out", str(tmp_path / "run"))
     assert status == 1
@@ -118,7 +153,10 @@ def test_resume_without_a_run_is_one_line(capsys, tmp_path):
 def test_models_lists_names_and_sources(capsys):
     status, out, _ = run(capsys, "models")
     assert status == 0
-    listed, _, classifiers = out.partition("\nfor binseg pretrain only:\n")
+    shipped, _, trainable = out.partition("\nto be trained:\n")
+    names = [line.split()[0] for line in shipped.splitlines()[1:]]
+    assert names == list(shipped_models())
+    listed, _, classifiers = trainable.partition("\nfor binseg pretrain only:\n")
     sources = dict(line.split(maxsplit=1) for line in listed.splitlines())
     assert list(sources) == list_models()
     assert sources["groupnet18_star"] == "Zhuang et al. 2019, Group-Net**"
@@ -133,6 +171,102 @@ def test_a_bare_off_in_yaml_is_explained(capsys, tmp_path):
     path.write_text("model: {atrous: off}\n")
     assert main(["train", "--config", str(path), "--out", str(tmp_path / "run")]) == 2
     assert f'{path}: model.atrous is false; write "off" with its quotes' in capsys.readouterr().err
+
+
+def test_a_missing_package_is_one_line_that_says_how_to_get_it(capsys, monkeypatch):
+    def needs(name: str):
+        def fail(*_, **__):
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+
+        monkeypatch.setattr("binseg.cli.models.models", fail)
+        return run(capsys, "models")
+
+    requirements = ['onnx>=1; extra == "dev"', "onnx>=1.18 ; extra == 'export'", "numpy>=2"]
+    monkeypatch.setattr("importlib.metadata.requires", lambda _: requirements)
+    for module, wanted in (
+        ("onnx.helper", "pip install 'binseg[export]'"),
+        ("numpy", "the package numpy"),
+        ("cv2", "pip install opencv-python-headless"),
+    ):
+        status, _, err = needs(module)
+        assert status == 1
+        assert wanted in err
+        assert len(err.splitlines()) == 1
+    with pytest.raises(ModuleNotFoundError):  # a fault of the program is no missing package
+        needs("binseg.nothing")
+
+
+def test_a_killed_loader_process_is_one_line(capsys, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("DataLoader worker (pid 17) is killed by signal: Killed. ")
+
+    monkeypatch.setattr("binseg.cli.models.models", fail)
+    status, _, err = run(capsys, "models")
+    assert status == 1
+    assert "reads images was killed" in err
+    assert len(err.splitlines()) == 1
+
+
+class Terminal:
+    """stdout and stderr of an encoding, as bytes."""
+
+    def __init__(self, monkeypatch, encoding: str) -> None:
+        self.bytes = io.BytesIO()
+        for name in ("stdout", "stderr"):
+            stream = io.TextIOWrapper(self.bytes, encoding=encoding, write_through=True)
+            monkeypatch.setattr(sys, name, stream)
+
+
+def test_an_ascii_terminal_gets_other_signs(monkeypatch):
+    terminal = Terminal(monkeypatch, "ascii")
+    monkeypatch.setattr("binseg.cli.models.models", lambda: print("2 × 3 – “café” 道 \udce9…") or 0)
+    assert main(["models"]) == 0
+    assert terminal.bytes.getvalue() == b'2 x 3 - "caf\\xe9" \\u9053 \\udce9...\n'
+    assert main(["évaluate"]) == 1
+    assert b"unknown command '\\xe9valuate'; did you mean 'evaluate'" in terminal.bytes.getvalue()
+
+
+def test_names_that_are_no_text_can_be_printed(monkeypatch):
+    terminal = Terminal(monkeypatch, "utf-8")
+    monkeypatch.setattr("binseg.cli.models.models", lambda: print("道 caf\udce9") or 0)
+    assert main(["models"]) == 0
+    assert terminal.bytes.getvalue() == "道 caf\\udce9\n".encode()
+
+
+@pytest.mark.parametrize("name", ["train", "predict", "data check"])
+def test_help_can_be_shown_in_ascii(monkeypatch, name):
+    terminal = Terminal(monkeypatch, "ascii")
+    assert main([*name.split(), "--help"]) == 0
+    assert b"usage:" in terminal.bytes.getvalue()
+
+
+def test_a_note_is_one_line(capsys, monkeypatch):
+    def note() -> int:
+        warnings.warn(BinsegWarning("mind the step"), stacklevel=1)
+        return 0
+
+    monkeypatch.setattr("binseg.cli.models.models", note)
+    with warnings.catch_warnings():
+        assert run(capsys, "models") == (0, "", "binseg: note: mind the step\n")
+
+
+def test_sigterm_ends_in_order(tmp_path):
+    """Temporary files are removed, as after Ctrl-C."""
+    script = (
+        "import os, signal, sys\n"
+        "from binseg.atomic import atomic_path\n"
+        "from binseg.cli import main, models\n"
+        "def killed():\n"
+        "    with atomic_path(sys.argv[1]):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "models.models = killed\n"
+        "main(['models'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "file")], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (143, "")
+    assert list(tmp_path.iterdir()) == []
 
 
 CONFIGS = sorted(Path(__file__).parents[2].glob("configs/**/*.yaml"))

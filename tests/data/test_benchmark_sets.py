@@ -202,10 +202,10 @@ def test_an_unknown_training_split(name, split, wanted):
 def test_the_number_of_pictures_is_said(tmp_path, monkeypatch):
     write_voc(tmp_path, train=4, val=3, sbd=5)
     data = SegmentationData(DataConfig(name="voc", root=str(tmp_path), train_split="trainaug"))
-    assert data.told() == (
-        "voc: 9 pictures (the full set has 10,582) for training (trainaug), "
-        "3 pictures (the full set has 1,449) for scoring"
+    assert data.in_words() == (
+        "voc: 9 images (the full set has 10,582) for training (trainaug), "
+        "3 images (the full set has 1,449) for scoring"
     )
     monkeypatch.setitem(voc.FULL_SIZES, "val", 3)
     data = SegmentationData(DataConfig(name="voc", root=str(tmp_path)))
-    assert data.told().endswith("for training, 3 pictures (as the full set has) for scoring")
+    assert data.in_words().endswith("for training, 3 images (as the full set has) for scoring")

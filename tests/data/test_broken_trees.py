@@ -210,6 +210,23 @@ def test_an_archive_unpacked_too_deep(city):
     assert "one folder deeper" in fault("cityscapes", city)
 
 
+def test_files_beside_the_set_are_left_out(city):
+    folder = city / "leftImg8bit/train/aachen"
+    shutil.copy(next(folder.iterdir()), folder / "extra.png")
+    (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+    (folder / "notes.txt").write_text("x")
+    image = next((city / "leftImg8bit/train/bochum").iterdir())
+    image.unlink()
+    left_out = CityscapesDataset(city, "train").left_out
+    reasons = {path.name: reason for path, reason in left_out}
+    mask = image.name.replace("_leftImg8bit", "_gtFine_labelIds")
+    assert reasons.keys() == {"extra.png", "phone.heic", mask}
+    assert "not named as Cityscapes names images" in reasons["extra.png"]
+    assert "HEIC" in reasons["phone.heic"]
+    assert reasons[mask] == "a mask without an image"
+    assert CityscapesDataset(city, "val").left_out == ()
+
+
 def test_stray_and_empty_folders(city):
     (city / "leftImg8bit/train/notes.txt").write_text("x")
     told = fault("cityscapes", city)

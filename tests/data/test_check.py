@@ -17,8 +17,8 @@ from dataset_trees import write_cityscapes, write_voc
 from PIL import Image
 
 from binseg.cli.data_check import data_check
-from binseg.data import check_sample
 from binseg.data.check import DatasetCheck, check_dataset
+from binseg.data.check_report import FAULTS
 from binseg.data.config import DataConfig
 from binseg.data.imageio import read_image
 from binseg.data.processes import in_processes
@@ -29,15 +29,18 @@ def texts(report: object) -> list[str]:
     return [fault.text for fault in report.faults]  # type: ignore[attr-defined]
 
 
+CLASSES = ["sky", "building", "pole", "road"]  # those that the small set has
+
+
 def test_clean_set(camvid: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config = DataConfig("camvid", str(camvid))
+    config = DataConfig("camvid", str(camvid), classes=CLASSES)
     report = check_dataset(config)
     assert report.faults == []
     assert set(report.splits) == {"train", "val"}
     train = report.splits["train"]
     assert train.samples == 6
-    assert train.pixels.tolist() == [6 * 24 * 8] * 4 + [0] * 8
-    assert train.present.tolist() == [6] * 4 + [0] * 7
+    assert train.pixels.tolist() == [6 * 24 * 8] * 4 + [0]
+    assert train.present.tolist() == [6] * 4
     assert data_check(config) == 0
     out = capsys.readouterr().out
     assert "no faults" in out
@@ -56,11 +59,15 @@ def break_it(camvid: Path) -> list[tuple[str, str, str]]:
     shutil.copy(train / "train5.png", camvid / "val/val0.png")
     Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(camvid / "valannot/val1.png")
     (camvid / "valannot/val2.png").write_bytes(b"")
+    (train / "notes.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+    shutil.copy(masks / "train5.png", camvid / "valannot/val9.png")
     return [
         ("ids", "trainannot/train0.png", "50"),
         ("size", "trainannot/train1.png", "31 × 24"),
         ("arrangement", "trainannot/train2.png", "missing"),
-        ("picture", "train/train3.png", "damaged"),
+        ("left_out", "train/notes.heic", "left out: HEIC"),
+        ("left_out", "valannot/val9.png", "left out: a mask without an image"),
+        ("image", "train/train3.png", "damaged"),
         ("ids", "trainannot/train3.png", "90"),
         ("empty", "trainannot/train4.png", "every pixel is ignored"),
         ("copy", "train/train5.png", str(camvid / "val/val0.png")),
@@ -71,7 +78,7 @@ def break_it(camvid: Path) -> list[tuple[str, str, str]]:
 
 def test_every_fault_is_listed(camvid: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = break_it(camvid)
-    config = DataConfig("camvid", str(camvid))
+    config = DataConfig("camvid", str(camvid), allow_missing_classes=True)
     faults = check_dataset(config).faults
     assert len(faults) == len(expected), faults
     for kind, file, says in expected:
@@ -80,27 +87,27 @@ def test_every_fault_is_listed(camvid: Path, capsys: pytest.CaptureFixture[str])
     assert all("\n" not in fault.text for fault in faults)
     assert data_check(config, workers=1) == 1
     out = capsys.readouterr().out
-    assert "9 faults" in out
+    assert "11 faults" in out
     for fault in faults:
         assert fault.text in out, "a fault must not be broken over lines"
 
 
 def test_processes_find_what_one_finds(camvid: Path, tmp_path: Path) -> None:
     break_it(camvid)
-    config = DataConfig("camvid", str(camvid))
+    config = DataConfig("camvid", str(camvid), allow_missing_classes=True)
     one, several = (check_dataset(config, workers).to_dict() for workers in (1, 3))
     assert one.pop("seconds") > 0
     assert several.pop("seconds") > 0
     assert one == several
-    assert list(one["faults"]) == [kind for kind in check_sample.KINDS if kind in one["faults"]]
+    assert list(one["faults"]) == [kind for kind in FAULTS if kind in one["faults"]]
     assert data_check(config, workers=2, out=tmp_path / "report.json") == 1
     written = json.loads((tmp_path / "report.json").read_text())
     assert written["faults"] == one["faults"]
     train = written["splits"]["train"]
     # train1, train3 are not counted, train2 is no pair at all, train0's ids are unknown
-    assert (train["pictures"], train["read"], train["expected"]) == (5, 2, None)
+    assert (train["images"], train["read"], train["expected"]) == (5, 2, None)
     assert train["sizes"] == {"32x24": 2}
-    assert train["classes"]["sky"] == {"pixels": 192, "share": 0.125, "pictures": 1}
+    assert train["classes"]["sky"] == {"pixels": 192, "share": 0.125, "images": 1}
     assert train["ignored"] == {"pixels": 768, "share": 0.5}
 
 
@@ -113,7 +120,7 @@ def test_many_faults_make_a_short_report(
         )
         Image.fromarray(np.full((24, 32), 77, np.uint8)).save(camvid / f"trainannot/more{n}.png")
     (camvid / "valannot/val1.png").write_bytes(b"")
-    config = DataConfig("camvid", str(camvid))
+    config = DataConfig("camvid", str(camvid), allow_missing_classes=True)
     assert data_check(config, workers=1, out=tmp_path / "all.json") == 1
     out = capsys.readouterr().out
     assert "masks hold ids that are not in the label table: 30" in out
@@ -126,7 +133,7 @@ def test_many_faults_make_a_short_report(
 def test_the_same_picture_in_another_encoding(camvid: Path) -> None:
     Image.fromarray(read_image(camvid / "train/train1.png")).save(camvid / "val/val0.bmp")
     (camvid / "val/val0.png").unlink()
-    (fault,) = check_dataset(DataConfig("camvid", str(camvid))).faults
+    (fault,) = check_dataset(DataConfig("camvid", str(camvid), classes=CLASSES)).faults
     assert fault.kind == "copy"
     assert "val0.bmp in another encoding" in fault.text
     assert "train1.png" in fault.text
@@ -136,31 +143,33 @@ def test_a_file_in_two_lists_and_twice_in_one(tmp_path: Path) -> None:
     lists = write_voc(tmp_path) / "VOCdevkit/VOC2012/ImageSets/Segmentation"
     train, val = ((lists / f"{name}.txt").read_text().split() for name in ("train", "val"))
     (lists / "train.txt").write_text("\n".join([*train, *val[:2], train[0]]))
-    report = check_dataset(DataConfig("voc", str(tmp_path)))
+    report = check_dataset(DataConfig("voc", str(tmp_path), allow_missing_classes=True))
     assert [fault.kind for fault in report.faults] == ["shared", "shared"]
     both, twice = sorted(texts(report), key=len, reverse=True)
-    assert "train and val: both list 2 pictures" in both
+    assert "train and val: both list 2 images" in both
     assert f"{val[0]}.jpg" in both
-    assert "train: lists 1 picture twice" in twice
+    assert "train: lists 1 image twice" in twice
     assert f"{train[0]}.jpg" in twice
 
 
 def test_sizes_of_full_sets_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_voc(tmp_path, test=2)
-    config = DataConfig("voc", str(tmp_path))
-    assert data_check(config, workers=1) == 0, "fewer pictures, or labels not public: no fault"
+    config = DataConfig("voc", str(tmp_path), allow_missing_classes=True)
+    assert data_check(config, workers=1) == 0, "fewer images, or labels not public: no fault"
     out = capsys.readouterr().out
-    assert "train: 4 pictures (the full set has 1,464)" in out
-    assert "test: 2 pictures (the full set has 1,456)" in out
+    assert "train: 4 images (the full set has 1,464)" in out
+    assert "test: 2 images (the full set has 1,456)" in out
     assert check_dataset(config).to_dict()["splits"]["val"]["expected"] == 1449
 
 
 def test_cityscapes_and_a_subset_of_classes(tmp_path: Path) -> None:
     write_cityscapes(tmp_path, test=1)
-    assert check_dataset(DataConfig("cityscapes", str(tmp_path))).faults == []
-    # a class that no picture has: every pixel of every mask is ignored, which is no fault here
-    few = check_dataset(DataConfig("cityscapes", str(tmp_path), classes=["train", "bus"]))
-    assert few.faults == []
+    config = DataConfig("cityscapes", str(tmp_path), allow_missing_classes=True)
+    assert check_dataset(config).faults == []
+    # masks of which every pixel is ignored are no fault here, a class that none has is
+    few = check_dataset(DataConfig("cityscapes", str(tmp_path), classes=["car", "bus"]))
+    assert [fault.kind for fault in few.faults] == ["classes"]
+    assert "class 'bus' without a pixel" in few.faults[0].text
     assert few.splits["train"].present.shape == (2,)
 
 
@@ -168,7 +177,7 @@ def test_listed_files_that_are_gone(tmp_path: Path) -> None:
     voc = write_voc(tmp_path, train=5) / "VOCdevkit/VOC2012"
     for index in (1, 3):
         (voc / f"JPEGImages/2008_{index:06d}.jpg").unlink()
-    found = check_dataset(DataConfig("voc", str(tmp_path))).by_kind()
+    found = check_dataset(DataConfig("voc", str(tmp_path))).to_dict()["faults"]
     assert len(found["missing"]) == 2
     assert len(found["arrangement"]) == 1
     assert "1 more of 5 listed pictures" in found["arrangement"][0]
@@ -243,12 +252,12 @@ def test_impossible_workers(camvid: Path, workers: int) -> None:
 
 def test_missing_and_empty_splits(camvid: Path) -> None:
     shutil.rmtree(camvid / "val")
-    for path in (camvid / "train").iterdir():
+    for path in [*(camvid / "train").iterdir(), *(camvid / "trainannot").iterdir()]:
         path.unlink()
     (camvid / "test").mkdir()
     faults = texts(check_dataset(DataConfig("camvid", str(camvid))))
     assert any(str(camvid / "val") in fault and "missing" in fault for fault in faults)
-    assert any("no pictures" in fault for fault in faults)
+    assert any("no images" in fault for fault in faults)
     assert any(str(camvid / "testannot") in fault for fault in faults), "half a test split"
     assert len(faults) == 3
 

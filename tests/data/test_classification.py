@@ -1,6 +1,9 @@
 """Labelled pictures: reading the trees, keeping them in memory, cutting them by chance."""
 
+import hashlib
+import io
 import pickle
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from archive_server import serving
 from PIL import Image
 
 from binseg.data import classification_augment, classification_store
@@ -292,12 +296,50 @@ def test_cifar10_is_read_through_torchvision(tmp_path, monkeypatch):
 
 
 def test_a_failed_download_says_what_to_do(tmp_path, monkeypatch):
-    def refuse(*_):
-        raise OSError("no route to host")
-
-    monkeypatch.setattr("torchvision.datasets.CIFAR10.download", refuse)
-    with pytest.raises(BinsegError, match=r"cannot be fetched or read \(no route.*unpack"):
+    # the port of `discard`, where nobody listens
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.url", "http://127.0.0.1:9/cifar.tar.gz")
+    with pytest.raises(BinsegError, match=r"was not fetched \(Connection refused\).*put it into"):
         ClassificationData(config(tmp_path, name="cifar10", download=True))
+
+
+def test_cifar10_is_fetched_and_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "torchvision.datasets.cifar.check_integrity", lambda path, _: Path(path).exists()
+    )
+    shop = tmp_path / "shop"
+    shop.mkdir()
+    with tarfile.open(shop / "cifar-10-python.tar.gz", "w:gz") as tar:
+        for name in [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"]:
+            data = {"data": np.zeros((2, 3072), np.uint8), "labels": [0, 1]}
+            content = pickle.dumps(data | {"label_names": ["plane", "car"]})
+            entry = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    md5 = hashlib.md5((shop / "cifar-10-python.tar.gz").read_bytes()).hexdigest()
+    monkeypatch.setattr("torchvision.datasets.CIFAR10.tgz_md5", md5)
+    monkeypatch.setenv("no_proxy", "*")
+    settings = config(tmp_path / "data", name="cifar10", size=32, download=True)
+    with serving(shop) as server:
+        address = f"{server.url}/cifar-10-python.tar.gz"
+        monkeypatch.setattr("torchvision.datasets.CIFAR10.url", address)
+        assert ClassificationData(settings).classes == ["plane", "car"]
+        asked = len(server.asked)
+        assert ClassificationData(settings).classes == ["plane", "car"]
+        assert len(server.asked) == asked == 1
+
+
+def test_what_is_left_out_is_told(tree):
+    folder = tree / "train" / sorted(path.name for path in (tree / "train").iterdir())[0]
+    (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+    (folder / "gone.png").symlink_to("nowhere.png")
+    (folder / "notes.txt").write_text("x")
+    before = ClassificationData(config(tree))._train_length()
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(folder / "photo.jfif", format="JPEG")
+    data = ClassificationData(config(tree))
+    assert data._train_length() == before + 1
+    gone, phone = sorted(data.left_out())
+    assert "gone.png: left out: a link to nowhere.png" in gone
+    assert "phone.heic: left out: HEIC" in phone
 
 
 @pytest.mark.parametrize(

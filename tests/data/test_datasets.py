@@ -8,14 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from binseg.data.datasets import (
-    DATASETS,
-    CamVidDataset,
-    DatasetOptions,
-    FolderDataset,
-    create_dataset,
-    dataset_labels,
-)
+from binseg.data.camvid import CamVidDataset
+from binseg.data.datasets import DATASETS, DatasetOptions, create_dataset, dataset_labels
+from binseg.data.folder import FolderDataset
 from binseg.errors import BinsegError
 
 
@@ -124,7 +119,7 @@ def test_folder_split_by_lists(folder: Path) -> None:
     (folder / "val.txt").unlink()
     assert str(folder / "val.txt") in message(lambda: FolderDataset(folder, "val"))
     (folder / "val.txt").write_text("\n")
-    assert "no pictures" in message(lambda: FolderDataset(folder, "val"))
+    assert "no images" in message(lambda: FolderDataset(folder, "val"))
 
 
 def test_folder_split_by_subfolders(tmp_path: Path, write_pair: Callable[..., None]) -> None:

@@ -8,7 +8,7 @@ import pytest
 from parsed_configs import parsed
 
 from binseg.data.config import DataConfig
-from binseg.data.files import hashed_split
+from binseg.data.files import hashed_val
 from binseg.data.groups import group_of, group_pattern, held_out
 from binseg.data.module import SegmentationData
 from binseg.data.parts import JoinedDatasets
@@ -72,9 +72,10 @@ def test_samples_are_those_of_the_files(streets: str) -> None:
         *["train"] * 2,
         *["val"] * 2,
     ]
-    told = SegmentationData(config).told()
-    assert "3 pictures for training (groups 0001TP, 0006R0)" in told
-    assert "4 pictures for scoring (group 0016E5)" in told
+    assert SegmentationData(config).in_words() == (
+        "camvid: 3 images for training, 4 images for scoring; training: groups 0001TP, 0006R0; "
+        "scoring: group 0016E5"
+    )
 
 
 def test_trainval(streets: str, tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_folders_and_patients(tmp_path: Path, write_pair: WritePair) -> None:
     held = {name.split("_")[0] for name in val}
     assert held
     assert held.isdisjoint({name.split("_")[0] for name in train})
-    assert held == {f"patient{p}" for p in range(12) if hashed_split(str(p)) == "val"}
+    assert held == {f"patient{p}" for p in hashed_val(map(str, range(12)))}
     one, other = opened(**settings, val_groups="3,11")
     assert {name.split("_")[0] for name in other} == {"patient3", "patient11"}
     assert len(one) == 30
@@ -167,10 +168,24 @@ def test_joined_names_stay_unique(tmp_path: Path, write_pair: WritePair) -> None
 
 
 def test_hashes_are_of_bytes_and_of_composed_letters() -> None:
-    assert hashed_split("gr\u00f6\u00dfe") == hashed_split("gro\u0308\u00dfe")
-    assert hashed_split(b"stra\xdfe".decode(errors="surrogateescape")) in ("train", "val")
+    many = [f"p{n:02d}" for n in range(30)]
     # the first four bytes of SHA-256, modulo five: must never change, or splits of old runs would
-    assert [n for n in range(30) if hashed_split(f"p{n:02d}") == "val"] == [8, 20, 26, 27]
+    assert hashed_val(many) == {"p08", "p20", "p26", "p27"}
+    odd = b"stra\xdfe".decode(errors="surrogateescape")
+    assert hashed_val([*many, odd]) - {odd} == hashed_val(many)
+    for number in range(50):
+        names = [f"gr\u00f6\u00dfe{number}", f"gro\u0308\u00dfe{number}"]
+        chosen = hashed_val([*many, *names])
+        assert (names[0] in chosen) == (names[1] in chosen)
+
+
+def test_a_small_set_has_both_splits() -> None:
+    assert hashed_val(["p00"]) == set()
+    assert hashed_val([]) == set()
+    for count in range(2, 8):
+        assert 0 < len(hashed_val([f"p{n:02d}" for n in range(count)])) < count
+    only_val = ["p08", "p20", "p26"]
+    assert len(hashed_val(only_val)) == 2
 
 
 def test_group_names_that_look_like_numbers_outlive_a_run_folder(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from binseg.data.importing.label_studio import decode_brush
 from binseg.data.importing.paint import inside
 from binseg.data.importing.source import Region
 from binseg.data.label_table import LabelTable
+from binseg.data.labels_yaml import read_labels_yaml
 
 H, W = 24, 32
 
@@ -40,7 +41,7 @@ def square(x0: float, y0: float, x1: float, y1: float) -> list[list[float]]:
 def imported(source: Path, out: Path, *options: str) -> tuple[dict[str, np.ndarray], LabelTable]:
     """Masks by name as binseg's folder reader gives them, and the classes."""
     assert main(["data", "import", str(source), "--out", str(out), *options]) == 0
-    table = LabelTable.from_yaml(out / "labels.yaml")
+    table = read_labels_yaml(out / "labels.yaml")
     if not (out / "train.txt").exists():
         names = sorted(path.stem for path in (out / "images").iterdir())
         (out / "train.txt").write_text("\n".join(names))

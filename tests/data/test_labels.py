@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from binseg.data.labels import IGNORE, LABEL_TABLES, LabelTable, get_label_table
+from binseg.data.labels_yaml import read_labels_yaml
 from binseg.errors import BinsegError
 
 
@@ -124,7 +125,7 @@ def test_yaml_with_everything(tmp_path: Path) -> None:
         "  - person\n"
         "ignore: [0, 255]\n"
     )
-    table = LabelTable.from_yaml(path)
+    table = read_labels_yaml(path)
     assert (table.name, table.names) == ("streets", ("road", "car", "person"))
     assert table.palette[:2] == ((128, 64, 128), (0, 0, 142))
     assert dict(table.raw_to_train) == {7: 0, 26: 1, 27: 1, 2: 2, 0: 255, 255: 255}
@@ -134,7 +135,7 @@ def test_short_yaml(tmp_path: Path) -> None:
     folder = tmp_path / "meadow"
     folder.mkdir()
     (folder / "labels.yaml").write_text("classes: [grass, cow]\n")
-    table = LabelTable.from_yaml(folder / "labels.yaml")
+    table = read_labels_yaml(folder / "labels.yaml")
     assert table.name == "meadow"
     assert dict(table.raw_to_train) == {0: 0, 1: 1, 255: 255}
     assert table.palette[0] != table.palette[1]
@@ -151,23 +152,47 @@ def test_short_yaml(tmp_path: Path) -> None:
         ("classes: [{name: a, colour: [1, 2, 3]}]", "unknown key 'colour'"),
         ("classes: [{name: a, color: [1, 2]}]", "colour"),
         ("classes: [{name: a, color: [1, 2, 300]}]", "300"),
-        ("classes: [{name: a, id: x}]", "whole numbers"),
+        ("classes: [{name: a, id: x}]", "integers"),
         ("classes: [{id: 3}]", "needs a `name:`"),
         ("classes: [{name: a, id: 1}, {name: b, id: 1}]", "both 'a' and 'b'"),
         ("classes: [a, b]\nignore: [1]", "both ignored and class 'b'"),
+        ('classes: [{name: a, color: "#80408z"}, b]', "class 'a': colour '#80408z' is neither"),
+        ('classes: [{name: a, color: "#-1+1 2"}, b]', "class 'a': colour"),
+        ("classes: [{name: a, color: 0x804080}, b]", "class 'a': colour 8405120 is neither"),
+        ("classes:\n- name: a\n  color: #804080\n", "class 'a': `color:` is empty"),
+        ("classes: [{name: a, color: [1, 2, -3]}]", "class 'a': colour [1, 2, -3] is not three"),
+        ("classes: [{name: a, color: [1, 2, red]}]", "class 'a': "),
+        ("classes: [yes, no]", "YAML reads yes, no, on and off as truth values"),
+        ("classes: [a, ' ']", "class 2: the name ' ' must be one line"),
+        ('classes: ["a\\nb", c]', "must be one line of visible text"),
+        ("classes: [a, 7]", "class 2 needs a `name:` that is text"),
+        ("classes: [a]\nclasses: [b, c]", "line 2 ('classes' stands twice)"),
+        ("classes: [{name: a, id: 1, id: 2}]", "line 1 ('id' stands twice)"),
+        ("classes: [a, b]\nignore:", "ids are integers, not None"),
+        ("classes: [a, {name: b, id: 70000}]", "raw id 70000"),
     ],
 )
 def test_faulty_yaml_is_one_clear_line(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "labels.yaml"
     path.write_text(text)
     with pytest.raises(BinsegError) as caught:
-        LabelTable.from_yaml(path)
+        read_labels_yaml(path)
     message = str(caught.value)
     assert message.startswith(str(path))
     assert says in message
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("coding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_codings(tmp_path: Path, coding: str) -> None:
+    path = tmp_path / "labels.yaml"
+    path.write_bytes("classes: [Straße, 道路]\n".encode(coding))
+    assert read_labels_yaml(path).names == ("Straße", "道路")
+    path.write_bytes("classes: [Straße]\n".encode("latin-1"))
+    with pytest.raises(BinsegError, match="save it as UTF-8"):
+        read_labels_yaml(path)
+
+
 def test_missing_yaml_says_what_to_write(tmp_path: Path) -> None:
     with pytest.raises(BinsegError, match="classes:"):
-        LabelTable.from_yaml(tmp_path / "labels.yaml")
+        read_labels_yaml(tmp_path / "labels.yaml")

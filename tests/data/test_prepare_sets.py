@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import torchvision.datasets.utils
 from archive_server import ArchiveServer, serving
 from dataset_trees import write_cityscapes, write_voc
 from torchvision.datasets import SBDataset
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
 from binseg.cli import data_prepare, main
-from binseg.data import cityscapes, fetch, voc, voc_setup
+from binseg.data import cityscapes, fetch, unpack, voc, voc_setup
 from binseg.data.voc import VOCDataset
 
 VOC_TAR = "VOCtrainval_11-May-2012.tar"
@@ -160,13 +159,13 @@ def test_killed_while_unpacking(published, tmp_path, monkeypatch):
     def half(archive: Path, folder: Path) -> None:
         with tarfile.open(archive) as tar:
             members = tar.getmembers()
-            tar.extractall(folder, members[: len(members) // 2])
+            tar.extractall(folder, members[: len(members) // 2], filter="data")
         os.kill(os.getpid(), signal.SIGKILL)
 
     child = os.fork()
     if child == 0:
         try:
-            torchvision.datasets.utils.extract_archive = half
+            unpack._extract = half
             prepare(root)
         finally:
             os._exit(0)  # whatever went wrong, it must not run the other tests a second time
@@ -324,7 +323,7 @@ def test_a_disk_that_fills_up_while_unpacking(published, tmp_path, monkeypatch, 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(torchvision.datasets.utils, "extract_archive", full)
+        patch.setattr(unpack, "_extract", full)
         assert prepare(root, "--no_sbd") == 1
     assert "no space left" in capsys.readouterr().out
     assert list((root / "VOCdevkit").iterdir()) == []

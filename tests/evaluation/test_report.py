@@ -9,11 +9,13 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 from grey_pictures import make_pictures
 from rich.console import Console
 
 from binseg.data.imageio import read_image
 from binseg.data.labels import get_label_table
+from binseg.evaluation.confusion_picture import confusion_picture, draw_confusion
 from binseg.evaluation.evaluate import score
 from binseg.evaluation.protocols import Protocol
 from binseg.evaluation.report import part_of_benchmark, score_table, write_report
@@ -135,14 +137,38 @@ def test_page_of_the_worst(found, tmp_path):
         assert f"mIoU {100 * kept.score.mean_iou:.1f} %" in reader.words
 
 
-@pytest.mark.parametrize("classes", [2, 30])
-def test_confusion_picture_of_few_and_many_classes(classes, tmp_path):
-    import torch
-
-    from binseg.evaluation.confusion_picture import draw_confusion
-
+def confusion_of(classes: int) -> tuple[Scores, np.ndarray]:
+    """Class c is predicted as itself and, for a quarter, as class 1; class 0 is nowhere."""
     names = [f"a class of a long name number {index} $x_" for index in range(classes)]
-    matrix = torch.eye(classes, dtype=torch.int64) * 5
-    matrix[0, 0] = 0  # a class that is nowhere
-    draw_confusion(Scores.of(matrix, names), tmp_path / "m.png", "title $")
-    assert min(read_image(tmp_path / "m.png").shape[:2]) > 400
+    matrix = torch.eye(classes, dtype=torch.int64) * 300
+    matrix[:, 1] += 100
+    matrix[0] = 0
+    scores = Scores.of(matrix, names)
+    return scores, confusion_picture(scores, "title $")
+
+
+@pytest.mark.parametrize(("classes", "cell"), [(2, 50), (60, 50), (61, 18), (255, 18)])
+def test_confusion_picture_of_few_and_many_classes(classes, cell, tmp_path):
+    """Cells are where they belong, in their colours; names stand beside them."""
+    scores, picture = confusion_of(classes)
+    assert max(picture.shape) < 5000
+    grey = (picture == (229, 229, 229)).all(axis=2)
+    # the row of the class that is nowhere; letters' edges are grey in places, too
+    top = np.flatnonzero(grey.sum(axis=1) >= classes * (cell - 1))[0]
+    left = np.flatnonzero(grey[top : top + cell - 1].all(axis=0))[0]
+    corners = picture[top + 2 :: cell, left + 2 :: cell][:classes, :classes].astype(int)
+    assert (corners[0] == 229).all()
+    darkness = 255 - corners[..., 0]
+    others = np.arange(2, classes)
+    if classes > 2:
+        assert (darkness[others, others] > darkness[others, 1]).all()
+        assert (darkness[others, 1] > 40).all()
+    names = picture[top : top + cell * classes, :left]
+    for place in range(classes):
+        assert names[place * cell : (place + 1) * cell].min() < 60, f"no name beside row {place}"
+    middle = slice(cell + 1, 2 * cell - 2)  # of class 1, predicted as itself
+    cells = picture[top:, left:][middle, middle]
+    has_number = len(np.unique(cells.reshape(-1, 3), axis=0)) > 1
+    assert has_number == (classes <= 60)
+    draw_confusion(scores, tmp_path / "m.png", "title $")
+    assert np.array_equal(read_image(tmp_path / "m.png"), picture)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from binseg.errors import BinsegError
+from binseg.nn.activations import RPReLU
 from binseg.nn.adapt import adapt_tensors
 from binseg.nn.backbones import create_backbone
 from binseg.nn.backbones.groupnet_s8 import GroupNetS8Options
@@ -126,6 +127,25 @@ def test_rprelu_follows_the_sum_with_the_shortcut() -> None:
         out = out + after.after_shift.view(1, -1, 1, 1)
     _, merged = block(x, x)
     torch.testing.assert_close(merged, out)
+
+
+def test_rprelu_trains_by_its_formulas_gradients() -> None:
+    torch.manual_seed(0)
+    layer = RPReLU(5).double()
+    for parameter in layer.parameters():
+        nn.init.normal_(parameter)
+    x = torch.randn(3, 5, 4, 6, dtype=torch.double, requires_grad=True)
+    gradient = torch.randn(3, 5, 4, 6, dtype=torch.double)
+    found = []
+    for mode in (True, False):  # evaluation goes through torch's own PReLU
+        layer.train(mode)
+        layer.zero_grad()
+        x.grad = None
+        y = layer(x)
+        y.backward(gradient)
+        found.append([y.detach(), x.grad, *(each.grad for each in layer.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_channels_grow_with_the_width() -> None:

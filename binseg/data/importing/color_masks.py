@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from binseg.data.files import list_images
-from binseg.data.image_files import MASK_SUFFIXES
+from binseg.data.image_files import MASK_SUFFIXES, images_in
 from binseg.data.imageio import read_image
 from binseg.data.importing.coco import split_of
 from binseg.data.importing.found_images import ImageIndex
 from binseg.data.importing.source import AnnotatedImage, Notes, Overlap
-from binseg.data.label_table import Color, LabelTable
+from binseg.data.label_table import Color
 from binseg.data.labels import IGNORE
+from binseg.data.labels_yaml import read_labels_yaml
 from binseg.errors import BinsegError
 
 _SUFFIXES = ("", "_mask", "_L", "_label", "_labels", "_gt", "_seg")
@@ -95,7 +95,12 @@ def mask_files(root: Path) -> list[Path]:
         for path in (root, *sorted(root.rglob("*")))
         if path.is_dir() and _speaks_of_masks(path.relative_to(root).parts)
     ]
-    return [path for folder in folders for path in list_images(folder, MASK_SUFFIXES)]
+    return [
+        path
+        for folder in folders
+        for path in images_in(folder).images
+        if path.suffix.lower() in MASK_SUFFIXES
+    ]
 
 
 def _speaks_of_masks(parts: Sequence[str]) -> bool:
@@ -158,7 +163,7 @@ def class_dict_colors(path: Path) -> dict[str, Color]:
 
 def labels_yaml_colors(path: Path) -> dict[str, Color]:
     """The colours of a labels.yaml."""
-    table = LabelTable.from_yaml(path)
+    table = read_labels_yaml(path)
     return _distinct(dict(zip(table.names, table.palette, strict=True)), path)
 
 

@@ -7,7 +7,8 @@ from binseg.data.importing import coco, color_masks, label_studio, labelme, tree
 from binseg.data.importing.found_images import ImageIndex
 from binseg.data.importing.hugging_face import HuggingFace
 from binseg.data.importing.source import Source
-from binseg.data.label_table import Color, LabelTable
+from binseg.data.label_table import Color
+from binseg.data.labels_yaml import read_labels_yaml
 from binseg.errors import BinsegError, unknown_name
 
 FORMATS = {
@@ -62,7 +63,7 @@ def open_source(name: str, root: Path, images: Path | None, labels: Path | None)
         raise unknown_name("format", name, FORMATS)
     folder = root if root.is_dir() else root.parent
     index = ImageIndex([folder, *([images] if images else [])])
-    table = LabelTable.from_yaml(labels) if labels else None
+    table = read_labels_yaml(labels) if labels else None
     if name == "labelme":
         return labelme.Labelme(folder, index)
     if name == "cvat":

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from torch import Tensor, nn
 
+from binseg.nn.activations import RPReLU
 from binseg.nn.backbones.groupnet_options import GroupNetOptions, Nonlinearity
-from binseg.nn.backbones.residual import RPReLU
 from binseg.nn.backbones.stages import real_downsample
 from binseg.nn.bases import BaseSum, join_branches, part_branches
 from binseg.nn.layers import BinaryConv2d

@@ -1,4 +1,5 @@
 // The C API: arguments are checked here, and no exception passes.
+#include <bit>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -23,6 +24,7 @@ namespace binseg {
 namespace {
 
 constexpr int kMostThreads = 256;
+constexpr char kNan[] = "the network's scores hold nan: its weights are damaged";
 
 // Runs f, and turns what it throws into an error of the handle.
 template <class F>
@@ -71,7 +73,8 @@ void run(Network& network, const ImageView& image, bool resize) {
   if (resize && network.preprocessing.short_side)
     short_side_size(height, width, network.preprocessing.short_side);
   network.prepare(height, width);
-  resize_image(image, network.image(), height, width, network.image_row(), network.pool());
+  resize_image(image, network.image(), height, width, network.image_row(), network.kernels().shrink,
+               network.pool());
   network.run();
 }
 
@@ -89,8 +92,8 @@ const float* scores_of(const Network& network, std::vector<float>& space) {
       const int64_t at = y * map.row + x * map.pixel;
       for (int64_t c = 0; c < classes; ++c) {
         if (map.bfloat16) {
-          const uint32_t bits = static_cast<uint32_t>(static_cast<const uint16_t*>(map.data)[at + c])
-                                << 16;
+          const uint32_t bits =
+              static_cast<uint32_t>(static_cast<const uint16_t*>(map.data)[at + c]) << 16;
           std::memcpy(to + c, &bits, sizeof bits);
         } else {
           to[c] = static_cast<const float*>(map.data)[at + c];
@@ -101,12 +104,25 @@ const float* scores_of(const Network& network, std::vector<float>& space) {
   return space.data();
 }
 
+// The largest absolute value, or nan if there is one: of numbers, seen as integers, in their order.
+float largest(const float* scores, int64_t count) {
+  uint32_t most = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const uint32_t bits = std::bit_cast<uint32_t>(scores[i]) & 0x7FFFFFFF;
+    most = bits > most ? bits : most;
+  }
+  return std::bit_cast<float>(most);
+}
+
+// Fails on nan.
 void upsample_argmax(Network& network, const float* scores, int64_t in_height, int64_t in_width,
                      int64_t classes, uint8_t* ids, int64_t height, int64_t width,
                      int64_t row_bytes) {
   const Interpolation rows = bilinear(in_height, height, false);
   const Interpolation columns = bilinear(in_width, width, false);
   UpsampleArgs args{};
+  args.largest = largest(scores, in_height * in_width * classes);
+  if (args.largest != args.largest) fail(kNan);
   args.scores = scores;
   args.in_height = in_height;
   args.in_width = in_width;
@@ -157,8 +173,8 @@ int binseg_open(const void* file, size_t bytes, const char* isa, binseg_network*
     if (!isa) isa = std::getenv("BINSEG_ISA");
     const Kernels* kernels = find_kernels(isa);
     if (!kernels) {
-      handle->error = std::string("this processor has no instruction set '") + isa + "', but " +
-                      binseg_isas();
+      handle->error =
+          std::string("this processor has no instruction set '") + isa + "', but " + binseg_isas();
       return int(BINSEG_BAD_ARGUMENT);
     }
     handle->network = std::make_unique<Network>(static_cast<const uint8_t*>(file), bytes, *kernels);
@@ -221,7 +237,8 @@ int binseg_segment(binseg_network* network, const uint8_t* rgb, int64_t height, 
       return bad_argument(network, fault);
     if (!classes) return bad_argument(network, "the class map is a null pointer");
     if (classes_row_bytes < width)
-      return bad_argument(network, "the class map's rows overlap: they are shorter than the image's");
+      return bad_argument(network,
+                          "the class map's rows overlap: they are shorter than the image's");
     Network& net = *network->network;
     run(net, {rgb, height, width, row_bytes}, true);
     const Value& out = net.output();
@@ -242,9 +259,11 @@ int binseg_scores(binseg_network* network, const uint8_t* rgb, int64_t height, i
       return bad_argument(network, "a result is a null pointer");
     Network& net = *network->network;
     run(net, {rgb, height, width, row_bytes}, resize != 0);
-    *scores = scores_of(net, network->scores);
     *out_height = net.output().height;
     *out_width = net.output().width;
+    *scores = scores_of(net, network->scores);
+    const float most = largest(*scores, *out_height * *out_width * net.classes());
+    if (most != most) fail(kNan);
     return int(BINSEG_OK);
   });
 }
@@ -259,9 +278,7 @@ int binseg_upsample_argmax(binseg_network* network, const float* scores, int64_t
     if (!is_side(height) || !is_side(width) || !is_side(ids_height) || !is_side(ids_width) ||
         classes < 1 || classes > 255 || ids_row_bytes < ids_width)
       return bad_argument(network, "the scores or the ids are of a size that cannot be");
-    const int64_t count = times(height, width, classes);
-    for (int64_t i = 0; i < count; ++i)
-      if (scores[i] != scores[i]) return bad_argument(network, "the scores hold nan");
+    times(height, width, classes);
     upsample_argmax(*network->network, scores, height, width, classes, ids, ids_height, ids_width,
                     ids_row_bytes);
     return int(BINSEG_OK);
@@ -291,9 +308,11 @@ int binseg_resize(const uint8_t* rgb, int64_t height, int64_t width, int64_t row
     if (!resized || fault_of_image(rgb, height, width, row_bytes) ||
         fault_of_image(rgb, out_height, out_width, 3 * out_width))
       return int(BINSEG_BAD_ARGUMENT);
+    const Kernels* kernels = find_kernels(std::getenv("BINSEG_ISA"));
+    if (!kernels) return int(BINSEG_BAD_ARGUMENT);
     Pool pool;
     resize_image({rgb, height, width, row_bytes}, resized, out_height, out_width, 3 * out_width,
-                 pool);
+                 kernels->shrink, pool);
     return int(BINSEG_OK);
   });
 }

@@ -1,9 +1,9 @@
 /* libbinseg: runs packed segmentation networks. See docs/program.md for what a model file holds.
  *
- * One handle must not be used by two threads at once; different handles may. Functions that can fail
- * return 0 (BINSEG_OK) on success; binseg_error then tells what went wrong with this handle, in one
- * line. Images are 8-bit RGB, three bytes a pixel, top row first; rows may lie `row_bytes` apart,
- * at least 3 * width. */
+ * One handle must not be used by two threads at once; different handles may. Functions that can
+ * fail return 0 (BINSEG_OK) on success; binseg_error then tells what went wrong with this handle,
+ * in one line. Images are 8-bit RGB, three bytes a pixel, top row first; rows may lie `row_bytes`
+ * apart, at least 3 * width. */
 #ifndef BINSEG_H
 #define BINSEG_H
 
@@ -75,12 +75,11 @@ BINSEG_API int binseg_scores(binseg_network* network, const uint8_t* rgb, int64_
                              int64_t width, int64_t row_bytes, int resize, const float** scores,
                              int64_t* out_height, int64_t* out_width);
 
-/* The largest of scores, float32 [height][width][classes], upsampled bilinearly to another size: the
- * lowest of equal ones. Fails if there is a nan. */
+/* The largest of scores, float32 [height][width][classes], upsampled bilinearly to another size:
+ * the lowest of equal ones. Fails if there is a nan. */
 BINSEG_API int binseg_upsample_argmax(binseg_network* network, const float* scores, int64_t height,
                                       int64_t width, int64_t classes, uint8_t* ids,
-                                      int64_t ids_height, int64_t ids_width,
-                                      int64_t ids_row_bytes);
+                                      int64_t ids_height, int64_t ids_width, int64_t ids_row_bytes);
 
 /* The size to which an image is resized before the network sees it. */
 BINSEG_API int binseg_input_size(binseg_network* network, int64_t height, int64_t width,

@@ -1,6 +1,6 @@
 // Convolutions of bits and bytes: conv_bits, conv_real, conv_merge, conv_int8, conv_int8_pool.
-#include <cmath>
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <optional>
 
@@ -100,8 +100,8 @@ class ConvOperator : public Operator {
     const Value& in = plan.value(inputs[0]);
     const int64_t height = window_ ? window_->count(in.height, 0)
                                    : divide_up(in.height, shape_.stride_h),
-                  width = window_ ? window_->count(in.width, 1)
-                                  : divide_up(in.width, shape_.stride_w);
+                  width =
+                      window_ ? window_->count(in.width, 1) : divide_up(in.width, shape_.stride_w);
     if (height < 1 || width < 1) fail("the image is too small for this network");
     layer_->set_size(in.height, in.width, height, width);
     const bool pool = kind_ == Kind::kInt8Pool;
@@ -115,10 +115,9 @@ class ConvOperator : public Operator {
       if (r.height != rows_ || r.width != columns)
         fail("two values do not go together: the image's size does not fit this network");
     }
-    copy_bytes_ = up_to_multiple(
-        input_.size(plan, layer_->border_left(), layer_->border_right(),
-                    (width - 1) * shape_.stride_w + 1, border_pixel_),
-        64);
+    copy_bytes_ = up_to_multiple(input_.size(plan, layer_->border_left(), layer_->border_right(),
+                                             (width - 1) * shape_.stride_w + 1, border_pixel_),
+                                 64);
     const int64_t all = finish_.bases() * finish_.channels();
     plan.ask_scratch(plus(copy_bytes_, finish_.scratch_bytes()),
                      std::max(layer_->scratch_bytes(pool), row_chunk_floats(all) * 4));
@@ -198,8 +197,8 @@ class ConvOperator : public Operator {
     }
     const int64_t weights = shape_.shared_weight ? 1 : shape_.bases;
     const int64_t rows = times(weights, shape_.out_channels);
-    const Tensor& weight = reader.bits(
-        "weight", times(rows, kernel[0] * kernel[1], shape_.in_channels));
+    const Tensor& weight =
+        reader.bits("weight", times(rows, kernel[0] * kernel[1], shape_.in_channels));
     weight_.assign(weight.data, weight.data + weight.count);
     input_.read(reader, type.bases);
     border_pixel_.assign(static_cast<size_t>(input_.pixel_bytes()), 0);
@@ -236,8 +235,8 @@ class ConvOperator : public Operator {
     gates_ = reader.floats("gates", {shape_.bases});
     finish_.read_fixed(reader, shape_.bases, shape_.out_channels, "branches", false);
     if (reader.makes("merged"))
-      merged_ = reader.output("merged", {ValueKind::kReal, shape_.out_channels, 1,
-                                         stored_as_bfloat16(reader)});
+      merged_ = reader.output(
+          "merged", {ValueKind::kReal, shape_.out_channels, 1, stored_as_bfloat16(reader)});
     if (reader.makes("bytes"))
       merged_bytes_ = reader.output("bytes", bytes_type(reader, shape_.out_channels));
   }
@@ -277,9 +276,9 @@ class ConvOperator : public Operator {
       for (int64_t i = 0; i < count; ++i)
         weight_[static_cast<size_t>(i)] = static_cast<uint8_t>(bit_of(bits.data, i) ? 127 : -127);
     } else {
-      const Tensor& weight =
-          reader.tensor("weight", {Dtype::kI8}, {shape_.out_channels, shape_.kernel_h,
-                                                 shape_.kernel_w, shape_.in_channels});
+      const Tensor& weight = reader.tensor(
+          "weight", {Dtype::kI8},
+          {shape_.out_channels, shape_.kernel_h, shape_.kernel_w, shape_.in_channels});
       weight_.assign(weight.data, weight.data + weight.count);
     }
     input_.read(reader, shape_.bases);

@@ -75,7 +75,8 @@ int64_t header_number(const std::vector<uint8_t>& file, size_t& at) {
 
 Image read_ppm(const std::string& path, const std::vector<uint8_t>& file) {
   if (file.size() < 2 || file[0] != 'P' || file[1] != '6')
-    stop(path + ": is no binary PPM image; convert it first, for example `convert photo.jpg photo.ppm`");
+    stop(path +
+         ": is no binary PPM image; convert it first, for example `convert photo.jpg photo.ppm`");
   size_t at = 2;
   Image image;
   image.width = header_number(file, at);
@@ -98,7 +99,8 @@ void write_pgm(const std::string& path, const Image& image, const std::vector<ui
   const std::string temporary = path + ".part";
   FILE* file = to_stdout ? stdout : std::fopen(temporary.c_str(), "wb");
   if (!file) stop(path + ": " + std::strerror(errno));
-  bool good = std::fprintf(file, "P5\n%" PRId64 " %" PRId64 "\n255\n", image.width, image.height) > 0;
+  bool good =
+      std::fprintf(file, "P5\n%" PRId64 " %" PRId64 "\n255\n", image.width, image.height) > 0;
   good = std::fwrite(classes.data(), 1, classes.size(), file) == classes.size() && good;
   good = (to_stdout ? std::fflush(file) : std::fclose(file)) == 0 && good;
   if (good && !to_stdout) good = std::rename(temporary.c_str(), path.c_str()) == 0;

@@ -72,9 +72,9 @@ void FinishPart::read_residual(OperatorReader& reader, int index) {
 }
 
 void FinishPart::read_act(OperatorReader& reader) {
-  act_ = static_cast<Act>(1 + reader.choice("act", {"relu", "relu6", "prelu", "rprelu", "tanh",
-                                                    "sigmoid", "silu", "hardtanh", "hardsigmoid",
-                                                    "hardswish", "abs"}));
+  act_ = static_cast<Act>(
+      1 + reader.choice("act", {"relu", "relu6", "prelu", "rprelu", "tanh", "sigmoid", "silu",
+                                "hardtanh", "hardsigmoid", "hardswish", "abs"}));
   const auto tensor = [&](const char* role) {
     return filled_rows(reader.channels(role, bases_ * channels_), bases_);
   };
@@ -101,8 +101,7 @@ void FinishPart::read_outputs(OperatorReader& reader, const char* real, bool wit
 
 // Whether the kernel's bases lie in memory as those of the bits do.
 bool FinishPart::bits_fit() const {
-  return bit_bases_ == bases_ ||
-         (channels_ % 32 == 0 && bases_ * channels_ / bit_bases_ % 32 == 0);
+  return bit_bases_ == bases_ || (channels_ % 32 == 0 && bases_ * channels_ / bit_bases_ % 32 == 0);
 }
 
 void FinishPart::size(Planner& plan, int64_t height, int64_t width) {

@@ -32,10 +32,10 @@ class FinishPart {
   int64_t channels() const { return channels_; }  // of one base
   int real() const { return real_; }
   int residual() const { return residual_; }
-  // Nothing but a copy of y is wanted.
-  bool only_real() const {
-    return act_ == Act::kNone && residual_ < 0 && bits_ < 0 && bytes_ < 0;
-  }
+  // The real output is y as it is.
+  bool keeps_y() const { return real_ >= 0 && act_ == Act::kNone && residual_ < 0; }
+  // Nothing but that is wanted.
+  bool only_real() const { return keeps_y() && bits_ < 0 && bytes_ < 0; }
 
  private:
   int64_t bases_ = 1, channels_ = 0, bit_bases_ = 1;

@@ -64,7 +64,8 @@ Tensor read_tensor(const std::string& name, const Json& json, const uint8_t* dat
     fail("tensor '" + name + "' has no dtype, shape and data_offsets");
   const auto* known = std::find_if(std::begin(kDtypes), std::end(kDtypes),
                                    [&](const DtypeName& d) { return d.name == dtype->text; });
-  if (known == std::end(kDtypes)) fail("tensor '" + name + "' has the unknown dtype " + dtype->text);
+  if (known == std::end(kDtypes))
+    fail("tensor '" + name + "' has the unknown dtype " + dtype->text);
   Tensor tensor{known->dtype, {}, 1, nullptr};
   for (const Json& side : shape->items) {
     tensor.shape.push_back(offset(side, room));
@@ -80,8 +81,7 @@ Tensor read_tensor(const std::string& name, const Json& json, const uint8_t* dat
 
 void check_sum(const Json& outer, const uint8_t* file, size_t bytes) {
   const Json* sum = outer.get("crc32");
-  if (!sum || sum->kind != Json::kString || sum->text.size() != 8)
-    fail("the file has no checksum");
+  if (!sum || sum->kind != Json::kString || sum->text.size() != 8) fail("the file has no checksum");
   constexpr uint8_t kZeros[] = {'0', '0', '0', '0', '0', '0', '0', '0'};
   const size_t at = 8 + sum->at;
   if (at + 8 > bytes || std::memcmp(file + at, sum->text.data(), 8) != 0)
@@ -140,8 +140,8 @@ ModelFile read_model_file(const uint8_t* file, size_t bytes) {
   for (int i = 0; i < 8; ++i) length |= static_cast<uint64_t>(file[i]) << (8 * i);
   if (length > bytes - 8) fail("the file is not a safetensors file, or is cut short");
   if (length > kLargestHeader) fail("the file's header is larger than 16 MiB");
-  const Json outer =
-      read_json({reinterpret_cast<const char*>(file) + 8, static_cast<size_t>(length)}, "the header");
+  const Json outer = read_json(
+      {reinterpret_cast<const char*>(file) + 8, static_cast<size_t>(length)}, "the header");
   const Json* metadata = outer.get("__metadata__");
   const Json* text = metadata ? metadata->get("binseg") : nullptr;
   if (!text || text->kind != Json::kString) fail("the file holds no binseg model");

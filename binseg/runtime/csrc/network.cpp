@@ -80,6 +80,20 @@ void Network::prepare(int64_t height, int64_t width) {
   threads_ = pool_.threads();
 }
 
+// Decides which values lie inside others. Each lies in one at most, and none in itself: an operator
+// that joins values gives them a whole that is made later, one that takes a value apart a whole
+// that was there before, which is never the result of the first kind.
+void Network::find_parts(Planner& plan) const {
+  plan.parts.assign(values_.size(), {0, -1, 0});
+  for (const OperatorPointer& op : operators_) {
+    for (const Part& part : op->parts(plan)) {
+      Part& found = plan.parts[static_cast<size_t>(part.value)];
+      const Value &value = plan.value(part.value), &whole = plan.value(part.whole);
+      if (found.whole < 0 && value.type.bfloat16 == whole.type.bfloat16) found = part;
+    }
+  }
+}
+
 void Network::lay_out(int64_t height, int64_t width) {
   values_.assign(types_.size(), Value());
   for (size_t i = 0; i < types_.size(); ++i) values_[i].type = types_[i];
@@ -102,8 +116,21 @@ void Network::lay_out(int64_t height, int64_t width) {
   }
   lives[0].first = -1;
   lives[output_].last = steps;
-  for (size_t i = 0; i < values_.size(); ++i)
-    if (values_[i].height > 0) lives[i].bytes = plus(values_[i].lay_out(), kSlack);
+  find_parts(plan);
+  const auto whole_of = [&](size_t i) {
+    while (plan.parts[i].whole >= 0) i = static_cast<size_t>(plan.parts[i].whole);
+    return i;
+  };
+  for (size_t i = 0; i < values_.size(); ++i) {
+    if (values_[i].height == 0) continue;
+    const size_t whole = whole_of(i);
+    if (whole == i) {
+      lives[i].bytes = plus(values_[i].lay_out(), kSlack);
+    } else {
+      lives[whole].first = std::min(lives[whole].first, lives[i].first);
+      lives[whole].last = std::max(lives[whole].last, lives[i].last);
+    }
+  }
 
   int64_t total = 0;
   const std::vector<int64_t> offsets = place_in_memory(lives, total);
@@ -111,14 +138,26 @@ void Network::lay_out(int64_t height, int64_t width) {
     check_memory(total);
     memory_.reset();
     memory_bytes_ = 0;
-    memory_.reset(static_cast<uint8_t*>(
-        ::operator new(static_cast<size_t>(total), std::align_val_t(64))));
+    memory_.reset(
+        static_cast<uint8_t*>(::operator new(static_cast<size_t>(total), std::align_val_t(64))));
     memory_bytes_ = total;
   }
-  for (size_t i = 0; i < values_.size(); ++i)
-    if (values_[i].height > 0)
-      values_[i].data =
-          memory_.get() + offsets[i] + values_[i].border.left * values_[i].pixel;
+  for (size_t i = 0; i < values_.size(); ++i) {
+    Value& value = values_[i];
+    if (value.height == 0) continue;
+    const size_t whole = whole_of(i);
+    if (whole == i) value.data = memory_.get() + offsets[i] + value.border.left * value.pixel;
+  }
+  for (size_t i = 0; i < values_.size(); ++i) {
+    Value& value = values_[i];
+    if (value.height == 0 || plan.parts[i].whole < 0) continue;
+    const Value& whole = values_[whole_of(i)];
+    value.row = whole.row;
+    value.pixel = whole.pixel;
+    value.data = whole.data;
+    for (size_t at = i; plan.parts[at].whole >= 0; at = static_cast<size_t>(plan.parts[at].whole))
+      value.data += plan.parts[at].channel * value.element_bytes();
+  }
   for (size_t i = 0; i < operators_.size(); ++i) {
     uint8_t* at = memory_.get() + offsets[values_.size() + i];
     operators_[i]->place(plan, {at, at + of_all[i], of_thread[i]});
@@ -149,17 +188,6 @@ void Network::run() {
     operators_[i]->run(pool_);
     if (timing) seconds[i] = std::chrono::duration<double>(Clock::now() - begun).count();
   }
-  const Value& scores = values_[output_];
-  const int64_t count = scores.height * scores.width * scores.type.channels;
-  bool nan = false;
-  if (scores.type.bfloat16) {
-    const auto* all = reinterpret_cast<const uint16_t*>(scores.data);
-    for (int64_t i = 0; i < count; ++i) nan |= (all[i] & 0x7FFF) > 0x7F80;
-  } else {
-    const auto* all = reinterpret_cast<const float*>(scores.data);
-    for (int64_t i = 0; i < count; ++i) nan |= all[i] != all[i];
-  }
-  if (nan) fail("the network's scores hold nan: its weights are damaged");
 }
 
 }  // namespace binseg

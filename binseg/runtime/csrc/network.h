@@ -26,7 +26,7 @@ class Network {
   // Where the image goes: pixel (0, 0), bytes from one row to the next.
   uint8_t* image() { return values_[0].data; }
   int64_t image_row() const { return values_[0].row; }
-  // Runs all operators. Fails if the output holds nan.
+  // Runs all operators.
   void run();
   // The output, without gaps: [height][width][classes].
   const Value& output() const { return values_[output_]; }
@@ -54,6 +54,7 @@ class Network {
 
   explicit Network(const ModelFile& file, const Kernels& kernels);
   void lay_out(int64_t height, int64_t width);
+  void find_parts(Planner& plan) const;
   static void fill_border(const Value& value);
 };
 

@@ -23,6 +23,11 @@ bool Planner::ask_border(int id, int64_t left, int64_t right, const std::vector<
   return true;
 }
 
+bool Planner::lies_inside(const Part& part) const {
+  const Part& found = parts[static_cast<size_t>(part.value)];
+  return found.whole == part.whole && found.channel == part.channel;
+}
+
 void Planner::ask_scratch(int64_t of_all, int64_t of_thread) {
   scratch_of_all = std::max(scratch_of_all, of_all);
   scratch_of_thread = std::max(scratch_of_thread, of_thread);

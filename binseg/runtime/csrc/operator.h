@@ -21,11 +21,17 @@ struct Scratch {
   uint8_t* of(int thread) const { return of_threads + thread * thread_bytes; }
 };
 
+// A real value that may lie inside another one: its channels are those of `whole` from `channel`
+// on.
+struct Part {
+  int value, whole;
+  int64_t channel;
+};
+
 // The sizes of one image and the memory that they need, while they are worked out.
 class Planner {
  public:
-  Planner(std::vector<Value>& values, const Kernels& kernels)
-      : kernels(kernels), values_(values) {}
+  Planner(std::vector<Value>& values, const Kernels& kernels) : kernels(kernels), values_(values) {}
 
   const Kernels& kernels;
   int64_t scratch_of_all = 0, scratch_of_thread = 0;  // of the operator that is sized now
@@ -35,6 +41,10 @@ class Planner {
   // Whether the rows of a value will have such a border; otherwise its reader makes a copy.
   bool ask_border(int id, int64_t left, int64_t right, const std::vector<uint8_t>& pixel);
   void ask_scratch(int64_t of_all, int64_t of_thread);
+  // Whether the value lies there, so that nothing has to be copied.
+  bool lies_inside(const Part& part) const;
+
+  std::vector<Part> parts;  // by value; whole is -1 where a value lies by itself
 
  private:
   std::vector<Value>& values_;
@@ -49,6 +59,8 @@ class Operator {
 
   // Sets height and width of the outputs and asks for borders and scratch memory.
   virtual void size(Planner& plan) = 0;
+  // After the sizes are known: parts that would save a copy.
+  virtual std::vector<Part> parts(Planner&) const { return {}; }
   // Called when all values and the scratch memory have their place.
   virtual void place(Planner& plan, const Scratch& scratch) = 0;
   virtual void run(Pool& pool) = 0;

@@ -163,8 +163,7 @@ bool OperatorReader::has_tensor(const char* role) const {
 const Tensor& OperatorReader::tensor(const char* role, std::initializer_list<Dtype> dtypes) {
   const Json* tensors = object("tensors");
   const Json* name = tensors ? tensors->get(role) : nullptr;
-  if (!name || name->kind != Json::kString)
-    bad(std::string("lacks the tensor '") + role + "'");
+  if (!name || name->kind != Json::kString) bad(std::string("lacks the tensor '") + role + "'");
   const auto found = parts_.tensors.find(name->text);
   if (found == parts_.tensors.end())
     bad(std::string("has a tensor '") + role + "' that is missing from the file");
@@ -247,7 +246,9 @@ WindowShape::WindowShape(OperatorReader& reader) {
 int64_t WindowShape::count(int64_t size, int axis, bool ceil) const {
   const int64_t before = pads[axis], after = pads[axis + 2];
   const int64_t room = size + before + after - dilation[axis] * (kernel[axis] - 1) - 1;
-  const auto floor = [&](int64_t x) { return x >= 0 ? x / stride[axis] : -divide_up(-x, stride[axis]); };
+  const auto floor = [&](int64_t x) {
+    return x >= 0 ? x / stride[axis] : -divide_up(-x, stride[axis]);
+  };
   if (!ceil) return floor(room) + 1;
   // a last window may reach beyond the border if it starts inside the map or the border before it
   const int64_t count = -floor(-room) + 1;

@@ -84,7 +84,8 @@ std::vector<float> to_floats(const Tensor& tensor);
 // Rows of numbers, each filled up to a multiple of `to` with zeros.
 template <class T>
 std::vector<T> filled_rows(const std::vector<T>& from, int64_t rows, int64_t to = kFilled) {
-  const int64_t length = static_cast<int64_t>(from.size()) / rows, filled = up_to_multiple(length, to);
+  const int64_t length = static_cast<int64_t>(from.size()) / rows,
+                filled = up_to_multiple(length, to);
   std::vector<T> all(static_cast<size_t>(times(rows, filled)));
   for (int64_t r = 0; r < rows; ++r)
     for (int64_t i = 0; i < length; ++i)

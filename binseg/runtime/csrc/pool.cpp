@@ -48,9 +48,8 @@ void Pool::share(int64_t count, Call call, void* function) {
 #ifdef __cpp_exceptions
   try {
     while (static_cast<int>(workers_.size()) < threads_ - 1)
-      workers_.emplace_back([this, thread = static_cast<int>(workers_.size()) + 1] {
-        work(thread);
-      });
+      workers_.emplace_back(
+          [this, thread = static_cast<int>(workers_.size()) + 1] { work(thread); });
   } catch (...) {  // the system gives no more threads: those that are there do it
   }
 #endif

@@ -30,9 +30,12 @@ class Pool {
       if (count > 0) f(int64_t(0), count, 0);
       return;
     }
-    share(count, [](void* function, int64_t begin, int64_t end, int thread) {
-      (*static_cast<std::remove_reference_t<F>*>(function))(begin, end, thread);
-    }, &f);
+    share(
+        count,
+        [](void* function, int64_t begin, int64_t end, int thread) {
+          (*static_cast<std::remove_reference_t<F>*>(function))(begin, end, thread);
+        },
+        &f);
   }
 
  private:
@@ -52,9 +55,9 @@ class Pool {
   void* function_ = nullptr;
   int64_t count_ = 0, piece_ = 1;
   std::atomic<int64_t> next_{0};
-  std::atomic<uint32_t> loops_{0};   // begun so far
-  std::atomic<int> inside_{0};       // workers in the loop
-  bool open_ = false;                // workers may still join
+  std::atomic<uint32_t> loops_{0};  // begun so far
+  std::atomic<int> inside_{0};      // workers in the loop
+  bool open_ = false;               // workers may still join
   bool stopping_ = false;
 };
 

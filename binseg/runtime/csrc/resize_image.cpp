@@ -16,14 +16,14 @@ constexpr int64_t kChannels = 3;
 
 // Shrinking by means over areas.
 
-// Source pixel `from` is a part of result pixel `to`.
-struct Part {
+// Source pixel `from` is a share of result pixel `to`.
+struct Share {
   int64_t from, to;
   float weight;
 };
 
-std::vector<Part> parts_of(int64_t source, int64_t size, double scale) {
-  std::vector<Part> parts;
+std::vector<Share> shares_of(int64_t source, int64_t size, double scale) {
+  std::vector<Share> shares;
   for (int64_t i = 0; i < size; ++i) {
     const double begin = static_cast<double>(i) * scale, end = begin + scale;
     const double cell = std::min(scale, static_cast<double>(source) - begin);
@@ -31,7 +31,7 @@ std::vector<Part> parts_of(int64_t source, int64_t size, double scale) {
     const int64_t last = std::min(static_cast<int64_t>(std::floor(end)), source - 1);
     first = std::min(first, last);
     const auto add = [&](int64_t from, double weight) {
-      parts.push_back({from, i, static_cast<float>(weight)});
+      shares.push_back({from, i, static_cast<float>(weight)});
     };
     if (static_cast<double>(first) - begin > 1e-3)
       add(first - 1, (static_cast<double>(first) - begin) / cell);
@@ -39,7 +39,7 @@ std::vector<Part> parts_of(int64_t source, int64_t size, double scale) {
     if (const double rest = end - static_cast<double>(last); rest > 1e-3)
       add(last, std::min(std::min(rest, 1.0), cell) / cell);
   }
-  return parts;
+  return shares;
 }
 
 // Rounded to the nearest, ties to even, for 0 <= value < 2^22: adding 1.5 * 2^23 leaves the integer
@@ -51,10 +51,10 @@ inline uint8_t rounded(float value) {
   return static_cast<uint8_t>(std::min(nearest_integer(value), 255));
 }
 
-// Where the parts of each result pixel begin; one entry more than pixels.
-std::vector<size_t> beginnings(const std::vector<Part>& parts, int64_t size) {
-  std::vector<size_t> begins(static_cast<size_t>(size) + 1, parts.size());
-  for (size_t i = parts.size(); i-- > 0;) begins[static_cast<size_t>(parts[i].to)] = i;
+// Where the shares of each result pixel begin; one entry more than pixels.
+std::vector<size_t> beginnings(const std::vector<Share>& shares, int64_t size) {
+  std::vector<size_t> begins(static_cast<size_t>(size) + 1, shares.size());
+  for (size_t i = shares.size(); i-- > 0;) begins[static_cast<size_t>(shares[i].to)] = i;
   return begins;
 }
 
@@ -68,63 +68,103 @@ struct Four {
 };
 constexpr size_t kBeyond = 4;
 
-class Shrinker {
+// What the kernels need to know about the columns.
+class ShrunkColumns {
  public:
-  Shrinker(const ImageView& from, int64_t height, int64_t width, double scale_y, double scale_x)
-      : from_(from),
-        columns_(parts_of(from.width, width, scale_x)),
-        rows_(parts_of(from.height, height, scale_y)),
-        first_column_(beginnings(columns_, width)),
-        first_row_(beginnings(rows_, height)),
-        width_(width) {}
-
-  void make_rows(uint8_t* to, int64_t row_bytes, int64_t begin, int64_t end) const {
-    const auto length = static_cast<size_t>(width_ * kChannels);
-    std::vector<float> source(static_cast<size_t>(from_.width * kChannels) + kBeyond);
-    std::vector<float> row(length + kBeyond), sums(length);
-    int64_t in_row = -1;
-    for (int64_t y = begin; y < end; ++y) {
-      const size_t first = first_row_[static_cast<size_t>(y)];
-      for (size_t i = first; i < first_row_[static_cast<size_t>(y) + 1]; ++i) {
-        if (in_row != rows_[i].from) shrink_row(in_row = rows_[i].from, source.data(), row.data());
-        const float weight = rows_[i].weight;
-        if (i == first) {
-          for (size_t c = 0; c < length; ++c) sums[c] = weight * row[c];
-        } else {
-          for (size_t c = 0; c < length; ++c) sums[c] = sums[c] + weight * row[c];
-        }
-      }
-      uint8_t* out = to + y * row_bytes;
-      for (size_t c = 0; c < length; ++c) out[c] = rounded(sums[c]);
+  ShrunkColumns(int64_t source, int64_t size, double scale) {
+    const std::vector<Share> all = shares_of(source, size, scale);
+    const std::vector<size_t> begins = beginnings(all, size);
+    size_t most = 1;
+    for (size_t x = 0; x < static_cast<size_t>(size); ++x)
+      most = std::max(most, begins[x + 1] - begins[x]);
+    row.in_width = source;
+    row.width = size;
+    row.shares = static_cast<int64_t>(most);
+    weights_.resize(static_cast<size_t>(size) * most);
+    for (size_t x = 0; x < static_cast<size_t>(size); ++x) {
+      first_.push_back(static_cast<int32_t>(all[begins[x]].from));
+      for (size_t i = begins[x]; i < begins[x + 1]; ++i)
+        weights_[x * most + i - begins[x]] = all[i].weight;
     }
+    row.first = first_.data();
+    row.weights = weights_.data();
+    make_groups();
   }
+  ShrunkColumns(const ShrunkColumns&) = delete;  // `row` points into it
+
+  ShrinkRow row{};
 
  private:
-  const ImageView& from_;
-  const std::vector<Part> columns_, rows_;
-  const std::vector<size_t> first_column_, first_row_;
-  const int64_t width_;
+  std::vector<int32_t> first_, base_, index_;
+  std::vector<float> weights_, of_channel_;
 
-  void shrink_row(int64_t y, float* source, float* to) const {
-    using Pixel = Four<float>;
-    const uint8_t* bytes = from_.data + y * from_.row;
-    for (int64_t i = 0; i < from_.width * kChannels; ++i) source[i] = static_cast<float>(bytes[i]);
-    const Part* part = columns_.data();
-    for (int64_t x = 0; x < width_; ++x, to += kChannels) {
-      const Part* end = columns_.data() + first_column_[static_cast<size_t>(x) + 1];
-      Pixel::Vector sum = {};
-      for (; part < end; ++part)
-        sum = sum + Pixel::at(source + part->from * kChannels) * part->weight;
-      Pixel::at(to) = sum;
+  // Groups of results, unless one needs more than 32 bytes.
+  void make_groups() {
+    const int64_t length = row.width * kChannels, bytes = row.in_width * kChannels;
+    const int64_t groups = divide_up(length, kShrinkLanes), shares = row.shares;
+    if (bytes < 32) return;
+    index_.resize(static_cast<size_t>(groups * shares * kShrinkLanes));
+    of_channel_.resize(index_.size());
+    for (int64_t g = 0; g < groups; ++g) {
+      const auto first_of = [&](int64_t i) {
+        return static_cast<int64_t>(first_[static_cast<size_t>(i / kChannels)]) * kChannels +
+               i % kChannels;
+      };
+      const int64_t base = std::min(first_of(g * kShrinkLanes), bytes - 32);
+      base_.push_back(static_cast<int32_t>(base));
+      for (int64_t k = 0; k < shares; ++k) {
+        for (int64_t lane = 0; lane < kShrinkLanes; ++lane) {
+          const int64_t i = g * kShrinkLanes + lane;
+          if (i >= length) break;
+          const float weight = weights_[static_cast<size_t>(i / kChannels * shares + k)];
+          if (weight == 0) continue;
+          const int64_t at = first_of(i) + k * kChannels - base;
+          if (at < 0 || at >= 32) return;
+          const auto to = static_cast<size_t>((g * shares + k) * kShrinkLanes + lane);
+          index_[to] = static_cast<int32_t>(at);
+          of_channel_[to] = weight;
+        }
+      }
     }
+    row.groups = groups;
+    row.base = base_.data();
+    row.index = index_.data();
+    row.of_channel = of_channel_.data();
   }
 };
 
 void shrink(const ImageView& from, uint8_t* to, int64_t height, int64_t width, int64_t row_bytes,
-            double scale_y, double scale_x, Pool& pool) {
-  const Shrinker shrinker(from, height, width, scale_y, scale_x);
+            double scale_y, double scale_x, const ShrinkKernels& kernels, Pool& pool) {
+  const ShrunkColumns columns(from.width, width, scale_x);
+  const std::vector<Share> shares = shares_of(from.height, height, scale_y);
+  const std::vector<size_t> begins = beginnings(shares, height);
+  size_t most = 1;
+  for (size_t y = 0; y < static_cast<size_t>(height); ++y)
+    most = std::max(most, begins[y + 1] - begins[y]);
+  const auto length = static_cast<size_t>(width * kChannels);
   pool.run(height, [&](int64_t begin, int64_t end, int) {
-    shrinker.make_rows(to, row_bytes, begin, end);
+    // source row s lies, shrunk, in row s mod `most`, as long as it is needed
+    const size_t step = length + kShrinkLanes;
+    std::vector<float> rows(most * step), weights(most);
+    std::vector<int64_t> held(most, -1);
+    std::vector<const float*> pointers(most);
+    std::vector<float> space(
+        static_cast<size_t>((from.width + columns.row.shares) * kChannels + 4));
+    for (int64_t y = begin; y < end; ++y) {
+      const size_t first = begins[static_cast<size_t>(y)];
+      const size_t count = begins[static_cast<size_t>(y) + 1] - first;
+      for (size_t i = 0; i < count; ++i) {
+        const int64_t source = shares[first + i].from;
+        const size_t slot = static_cast<size_t>(source) % most;
+        if (held[slot] != source)
+          kernels.row(columns.row, from.data + source * from.row, &rows[slot * step], space.data());
+        held[slot] = source;
+        pointers[i] = &rows[slot * step];
+        weights[i] = shares[first + i].weight;
+      }
+      kernels.sum(pointers.data(), weights.data(), static_cast<int64_t>(count),
+                  static_cast<int64_t>(length), to + y * row_bytes);
+    }
   });
 }
 
@@ -137,7 +177,8 @@ void shrink_evenly(const ImageView& from, uint8_t* to, int64_t height, int64_t w
   const bool quarters = by_y == 2 && by_x == 2;
   const auto length = static_cast<size_t>(from.width * kChannels);
   pool.run(height, [&](int64_t begin, int64_t end, int) {
-    std::vector<Sum> down(length + kBeyond), across(static_cast<size_t>(width * kChannels) + kBeyond);
+    std::vector<Sum> down(length + kBeyond),
+        across(static_cast<size_t>(width * kChannels) + kBeyond);
     for (int64_t y = begin; y < end; ++y) {
       std::fill(down.begin(), down.end(), Sum(0));
       for (int64_t i = 0; i < by_y; ++i) {
@@ -222,7 +263,7 @@ void enlarge(const ImageView& from, uint8_t* to, int64_t height, int64_t width, 
 }  // namespace
 
 void resize_image(const ImageView& from, uint8_t* to, int64_t height, int64_t width, int64_t row,
-                  Pool& pool) {
+                  const ShrinkKernels& kernels, Pool& pool) {
   if (height == from.height && width == from.width) {
     for (int64_t y = 0; y < height; ++y)
       std::memcpy(to + y * row, from.data + y * from.row, static_cast<size_t>(width * kChannels));
@@ -240,11 +281,11 @@ void resize_image(const ImageView& from, uint8_t* to, int64_t height, int64_t wi
   const bool shrinks = height * width < from.height * from.width;
   if (shrinks && scale_y >= 1 && scale_x >= 1) {
     if (evenly) {
-      const auto shrinks_by = by_y * by_x * 255 <= INT32_MAX ? shrink_evenly<int32_t>
-                                                             : shrink_evenly<int64_t>;
+      const auto shrinks_by =
+          by_y * by_x * 255 <= INT32_MAX ? shrink_evenly<int32_t> : shrink_evenly<int64_t>;
       shrinks_by(from, to, height, width, row, by_y, by_x, pool);
     } else {
-      shrink(from, to, height, width, row, scale_y, scale_x, pool);
+      shrink(from, to, height, width, row, scale_y, scale_x, kernels, pool);
     }
   } else {
     enlarge(from, to, height, width, row, scale_y, scale_x, pool);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "kernels/shrink_args.h"
 #include "pool.h"
 
 namespace binseg {
@@ -15,7 +16,7 @@ struct ImageView {
 
 // INTER_AREA where the number of pixels falls, else INTER_LINEAR; a copy where the size stays.
 void resize_image(const ImageView& from, uint8_t* to, int64_t height, int64_t width, int64_t row,
-                  Pool& pool);
+                  const ShrinkKernels& kernels, Pool& pool);
 
 // The size that makes the shorter side `short_side` pixels long.
 void short_side_size(int64_t& height, int64_t& width, int64_t short_side);

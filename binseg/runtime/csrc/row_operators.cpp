@@ -111,11 +111,22 @@ class Point : public RowOperator<PointArgs> {
   void size(Planner& plan) override {
     const Value& in = plan.value(inputs[0]);
     size_result(plan, in.height, in.width);
+    // a slice is a part of its input, if nothing else is done to it
+    if (kind == "slice" && finish_.only_real()) part_ = {finish_.real(), inputs[0], from_};
     if (second_ < 0) return;
     const Value& other = plan.value(second_);
     spread_ = other.height == 1 && other.width == 1;
     const bool same = other.height == in.height && other.width == in.width;
     if (!spread_ && (kind == "pack_sign" || !same)) fail_together();
+  }
+
+  std::vector<Part> parts(Planner&) const override {
+    if (part_.whole < 0) return {};
+    return {part_};
+  }
+
+  void run(Pool& pool) override {
+    if (!is_part_) RowOperator::run(pool);
   }
 
  protected:
@@ -135,9 +146,12 @@ class Point : public RowOperator<PointArgs> {
     args_.scale = scale_.empty() ? nullptr : scale_.data();
     args_.shift = shift_.data();
     kernel_ = rows_kernels_->point;
+    is_part_ = part_.whole >= 0 && plan.lies_inside(part_);
   }
 
  private:
+  Part part_{0, -1, 0};
+  bool is_part_ = false;
   int second_ = -1;
   bool spread_ = false;
   int64_t from_ = 0;
@@ -177,22 +191,59 @@ class Concat : public RowOperator<ConcatArgs> {
     size_result(plan, height, width);
   }
 
+  // Inputs of the result's size lie in it from the beginning, if it holds them unchanged.
+  std::vector<Part> parts(Planner& plan) const override {
+    if (!finish_.keeps_y()) return {};
+    std::vector<Part> found;
+    int64_t channel = 0;
+    for (size_t i = 0; i < inputs.size(); channel += channels_[i++]) {
+      const Value& in = plan.value(inputs[i]);
+      if (in.height == height_ && in.width == args_.width)
+        found.push_back({inputs[i], finish_.real(), channel});
+    }
+    return found;
+  }
+
+  void run(Pool& pool) override {
+    if (finish_.only_real()) {
+      for (const PointArgs& copy : copies_)
+        pool.run(height_, [&](int64_t begin, int64_t end, int thread) {
+          rows_kernels_->point(copy, begin, end, scratch_.of(thread));
+        });
+    } else {
+      RowOperator::run(pool);
+    }
+  }
+
  protected:
   void place_args(Planner& plan) override {
-    parts_.clear();
-    for (int id : inputs) {
-      const Value& in = plan.value(id);
-      parts_.push_back(in.height == 1 && in.width == 1 ? in.spread() : in.real(0));
+    maps_.clear();
+    copies_.clear();
+    int64_t channel = 0;
+    for (size_t i = 0; i < inputs.size(); channel += channels_[i++]) {
+      const Value& in = plan.value(inputs[i]);
+      maps_.push_back(in.height == 1 && in.width == 1 ? in.spread() : in.real(0));
+      if (!finish_.only_real() || plan.lies_inside({inputs[i], finish_.real(), channel})) continue;
+      PointArgs copy{};
+      copy.x = maps_.back();
+      copy.width = args_.width;
+      copy.finish.bases = 1;
+      copy.finish.channels = channels_[i];
+      const Value& whole = plan.value(finish_.real());
+      copy.finish.real = whole.real(0);
+      copy.finish.real.data = whole.data + channel * whole.element_bytes();
+      copies_.push_back(copy);
     }
-    args_.parts = parts_.data();
+    args_.parts = maps_.data();
     args_.channels = channels_.data();
-    args_.count = static_cast<int64_t>(parts_.size());
+    args_.count = static_cast<int64_t>(maps_.size());
     kernel_ = rows_kernels_->concat;
   }
 
  private:
   std::vector<int64_t> channels_;
-  std::vector<RealMap> parts_;
+  std::vector<RealMap> maps_;
+  std::vector<PointArgs> copies_;  // of inputs that do not lie in the result
 };
 
 class WindowOperator : public RowOperator<WindowArgs> {
@@ -420,7 +471,8 @@ class Copy : public Operator {
  public:
   explicit Copy(OperatorReader& reader) : what_(reader.kind) {
     const bool pad = what_ == "pad";
-    ValueType type = pad ? reader.of_kind(0, {ValueKind::kReal, ValueKind::kImage}) : reader.real(0);
+    ValueType type =
+        pad ? reader.of_kind(0, {ValueKind::kReal, ValueKind::kImage}) : reader.real(0);
     reader.expect_inputs(what_ == "crop" ? 2 : 1, what_ == "crop" ? 2 : 1);
     if (pad) {
       multiple_ = reader.integer("multiple", 1, kLargestSide);
@@ -448,12 +500,20 @@ class Copy : public Operator {
     plan.set_size(outputs[0], height, width);
   }
 
+  // What is cropped lies in its input; only rows and columns are fewer.
+  std::vector<Part> parts(Planner&) const override {
+    if (what_ != "crop") return {};
+    return {{outputs[0], inputs[0], 0}};
+  }
+
   void place(Planner& plan, const Scratch&) override {
     from_ = plan.value(inputs[0]);
     to_ = plan.value(outputs[0]);
+    is_part_ = what_ == "crop" && plan.lies_inside({outputs[0], inputs[0], 0});
   }
 
   void run(Pool& pool) override {
+    if (is_part_) return;
     if (what_ == "flatten") {
       const size_t bytes = static_cast<size_t>(from_.type.channels * from_.element_bytes());
       uint8_t* to = to_.data;
@@ -478,6 +538,7 @@ class Copy : public Operator {
  private:
   const std::string what_;
   int64_t multiple_ = 1, flat_height_ = 0, flat_width_ = 0;
+  bool is_part_ = false;
   Value from_, to_;
 };
 

@@ -21,18 +21,19 @@ constexpr NibbleTables make_tables() {
 }
 constexpr NibbleTables kTables = make_tables();
 
-// Rows of bits, unpacked so that each byte is the place of a table: 16 * (four activations).
-class NibbleRows {
+// Rows of the input with two bytes for each byte. Bits: each is the place of a table, 16 * (four
+// activations). Bytes: numbers of 16 bits.
+template <bool Bytes>
+class UnpackedRows {
  public:
-  NibbleRows(const ConvArgs& a, Scratch& scratch)
-      : a_(a), length_(nibble_row_bytes(a)), shrink_(a.base_bytes != a.pixel) {
-    const int64_t most = kRowsAtOnce * a.bases * a.tap_count;
+  UnpackedRows(const ConvArgs& a, Scratch& scratch) : a_(a), length_(unpacked_row_bytes(a)) {
+    const int64_t most = most_unpacked_rows(a);
     packed_ = scratch.take<const uint8_t*>(most);
     rows_ = scratch.take<uint8_t>(most * length_);
   }
   void clear() { count_ = 0; }
   const uint8_t* find(const uint8_t* row, int64_t offset) {
-    // in the unpacked row lie twice the bytes, and no other bases between them
+    // no other bases lie between those of this one
     const int64_t at = (a_.border_left + offset / a_.pixel) * 2 * a_.base_bytes;
     for (int64_t i = count_ - 1; i >= 0; --i)
       if (packed_[i] == row) return rows_ + i * length_ + at;
@@ -45,60 +46,53 @@ class NibbleRows {
  private:
   const ConvArgs& a_;
   int64_t length_, count_ = 0;
-  bool shrink_;
   const uint8_t** packed_;
   uint8_t* rows_;
 
   static void unpack16(const uint8_t* from, uint8_t* to) {
-    const __m128i high = _mm_set1_epi8(static_cast<char>(0xF0));
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-    const __m128i first = _mm_and_si128(_mm_slli_epi16(bytes, 4), high);
-    const __m128i second = _mm_and_si128(bytes, high);
+    __m128i first = bytes, second = _mm_setzero_si128();
+    if constexpr (!Bytes) {
+      const __m128i high = _mm_set1_epi8(static_cast<char>(0xF0));
+      first = _mm_and_si128(_mm_slli_epi16(bytes, 4), high);
+      second = _mm_and_si128(bytes, high);
+    }
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_unpacklo_epi8(first, second));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 16), _mm_unpackhi_epi8(first, second));
   }
   static void unpack_some(const uint8_t* from, uint8_t* to, int64_t bytes) {
     for (; bytes >= 16; bytes -= 16, from += 16, to += 32) unpack16(from, to);
     for (; bytes > 0; --bytes, ++from, to += 2) {
-      to[0] = static_cast<uint8_t>(*from << 4);
-      to[1] = *from & 0xF0;
+      to[0] = static_cast<uint8_t>(Bytes ? *from : *from << 4);
+      to[1] = Bytes ? 0 : *from & 0xF0;
     }
   }
   void unpack(const uint8_t* row, uint8_t* to) const {
     const int64_t pixels = a_.border_left + a_.in_width + a_.border_right;
     const uint8_t* from = row - a_.border_left * a_.pixel;
-    if (!shrink_) return unpack_some(from, to, pixels * a_.pixel);
+    if (a_.base_bytes == a_.pixel) return unpack_some(from, to, pixels * a_.pixel);
     for (int64_t p = 0; p < pixels; ++p)
       unpack_some(from + p * a_.pixel, to + p * 2 * a_.base_bytes, a_.base_bytes);
   }
 };
 
-template <bool Bytes>
-struct RowsOf {
-  using Type = NibbleRows;
-};
-template <>
-struct RowsOf<true> {
-  using Type = PlainRows;
-};
-
 struct Avx2 {
   using Int = __m256i;
   using Float = __m256;
-  static constexpr Arrangement kBits = Arrangement::kNibbles;
-  static constexpr bool kSplitBytes = true;
+  static constexpr bool kUnpacks = true;
   static constexpr int kLanes = 8;
-  static constexpr int kBitVectors = 8, kByteVectors = 4;
-  static constexpr int kPoolVectors = 4, kPoolPixels = 2;
+  static constexpr int kBitVectors = 8, kByteVectors = 2;
+  static constexpr int kPoolVectors = 2, kPoolPixels = 4;
+  static constexpr int kMergePixels = 2;
   static constexpr int kGroup = 2;
   static constexpr int kBitWeight = 1, kByteWeight = 4;  // bytes of one channel in one half word
-  // bits: 8 vectors of byte-wide counts, 2 weights, a table; bytes: 8 sums
+  // bits: 8 vectors of byte-wide counts, 2 weights, a table; bytes: 8 sums, 4 weights
   template <bool Bytes, int V>
   static constexpr int pixels() {
-    return Bytes ? 2 : V == 8 ? 4 : 8;
+    return Bytes || V == 8 ? 4 : 8;
   }
   template <bool Bytes>
-  using Rows = typename RowsOf<Bytes>::Type;
+  using Rows = UnpackedRows<Bytes>;
 
   // Small pieces of assembly: left alone, compilers add up many products before they add them to a
   // sum, run out of registers and spill them in the innermost loop.
@@ -108,11 +102,11 @@ struct Avx2 {
         : [b] "+x"(bytes), [f] "=&x"(found)
         : [t] "x"(table), [w] "x"(weights));
   }
-  static inline BINSEG_INLINE void multiply_pairs(Int& sum, Int x, const char* w) {
+  static inline BINSEG_INLINE void multiply_pairs(Int& sum, Int x, Int weights) {
     Int products;
     asm("vpmaddwd %[w], %[x], %[p]\n\tvpaddd %[p], %[s], %[s]"
         : [s] "+x"(sum), [p] "=&x"(products)
-        : [x] "x"(x), [w] "m"(*reinterpret_cast<const Int*>(w)));
+        : [x] "x"(x), [w] "x"(weights));
   }
 
   template <int P, int V>
@@ -224,29 +218,28 @@ struct Avx2 {
     }
   };
 
-  // maddubs would saturate; bytes are widened to 16 bits, even and odd ones apart, as the weights
-  // are from the start.
+  // maddubs would saturate; bytes and weights are widened to 16 bits, the first two of each four
+  // channels and the last two apart.
   template <int P, int V>
   static inline void multiply(Int (&sums)[P][V], const ConvArgs& a, const char* w,
                               const uint8_t* const* taps, int64_t x) {
-    const Int even = _mm256_set1_epi32(0x00FF00FF);
     Int s[P][V];
     unroll<P>([&](auto p) BINSEG_INLINE {
       unroll<V>([&](auto v) BINSEG_INLINE { s[p][v] = _mm256_setzero_si256(); });
     });
-    const int64_t pixel = a.pixel_step;
+    const int64_t pixel = a.pixel_step / a.pixel * 2 * a.base_bytes;
     for (int64_t t = 0; t < a.tap_count; ++t) {
       const uint8_t* in = taps[t] + x * pixel;
-      for (int64_t i = 0; i < a.run; ++i, in += 4, w += kBlock * 8) {
+      for (int64_t i = 0; i < a.run; ++i, in += 8, w += kBlock * 8) {
+        Int first[V], last[V];
+        unroll<V>([&](auto v) BINSEG_INLINE {
+          first[v] = load(w + v * 32);
+          last[v] = load(w + kBlock * 4 + v * 32);
+        });
         unroll<P>([&](auto p) BINSEG_INLINE {
-          int32_t word;
-          __builtin_memcpy(&word, in + p * pixel, 4);
-          const Int input = _mm256_set1_epi32(word);
-          const Int first = _mm256_and_si256(input, even), second = _mm256_srli_epi16(input, 8);
-          unroll<V>([&](auto v) BINSEG_INLINE { multiply_pairs(s[p][v], first, w + v * 32); });
-          unroll<V>([&](auto v) BINSEG_INLINE {
-            multiply_pairs(s[p][v], second, w + kBlock * 4 + v * 32);
-          });
+          const Int one = splat(in + p * pixel), two = splat(in + p * pixel + 4);
+          unroll<V>([&](auto v) BINSEG_INLINE { multiply_pairs(s[p][v], one, first[v]); });
+          unroll<V>([&](auto v) BINSEG_INLINE { multiply_pairs(s[p][v], two, last[v]); });
         });
       }
     }
@@ -255,6 +248,9 @@ struct Avx2 {
     });
   }
 
+  static Int splat(const uint8_t* from) {
+    return _mm256_castps_si256(_mm256_broadcast_ss(reinterpret_cast<const float*>(from)));
+  }
   static Int set(int32_t x) { return _mm256_set1_epi32(x); }
   static Int load(const void* from) {
     return _mm256_loadu_si256(static_cast<const __m256i*>(from));

@@ -9,11 +9,11 @@ namespace {
 struct Avx512 {
   using Int = __m512i;
   using Float = __m512;
-  static constexpr Arrangement kBits = Arrangement::kLanes;
-  static constexpr bool kSplitBytes = false;
+  static constexpr bool kUnpacks = false;
   static constexpr int kLanes = 16;
   static constexpr int kBitVectors = 4, kByteVectors = 4;
   static constexpr int kPoolVectors = 2, kPoolPixels = 10;
+  static constexpr int kMergePixels = 5;
   static constexpr int kGroup = 4;
   static constexpr int kBitWeight = 4, kByteWeight = 4;  // bytes of one channel in one word
   // 20 sums, 4 weights, 1 activation and temporaries fill the 32 registers

@@ -78,7 +78,7 @@ void convolve_and_pool(const ConvArgs& a, int64_t begin, int64_t end, void* memo
   rows.above = scratch.take<int32_t>(width * kBlock);
   rows.both = scratch.take<int32_t>(width * kBlock);
   rows.tail = scratch.take<int32_t>(kBlock);
-  PlainRows plain(a, scratch);
+  typename Isa::template Rows<true> unpacked(a, scratch);
   const int64_t first_row = begin > 0 ? 2 * begin - 1 : 0;
   const int64_t last_row = least(a.out_height, 2 * end);
   for (int64_t pass = 0; pass < a.bases * a.blocks; ++pass) {
@@ -86,7 +86,8 @@ void convolve_and_pool(const ConvArgs& a, int64_t begin, int64_t end, void* memo
     const int64_t channels = least(kBlock, a.out_channels - block * kBlock);
     for (int64_t first = 0; first < (channels + 31) / 32 * 32; first += V * Isa::kLanes) {
       for (int64_t y = first_row; y < last_row; ++y) {
-        locate_taps(a, y, base, plain, taps);
+        unpacked.clear();
+        locate_taps(a, y, base, unpacked, taps);
         // an odd row ends a pooled one, but for the one before the first; so does the last row
         const bool finishes = y >= 2 * begin && (y % 2 == 1 || y + 1 == a.out_height);
         const bool starts = y == 0;

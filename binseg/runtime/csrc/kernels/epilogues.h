@@ -386,48 +386,50 @@ struct Merge {
 
   template <int P, int V>
   BINSEG_INLINE void finish(int64_t block, int64_t first, int64_t y, int64_t x) {
-    constexpr int G = V < 4 ? V : 4;
+    constexpr int G = V < 2 ? V : 2, Q = P < Isa::kMergePixels ? P : Isa::kMergePixels;
     for (int g = 0; g < V; g += G) {
-      const int64_t lane = first + g * Isa::kLanes;
-      for (int p = 0; p < P; ++p)
-        finish_pixel<G>(space + p * kBlock + lane, block * kBlock + lane, y, x + p);
+      const int64_t lane = first + g * Isa::kLanes, channel = block * kBlock + lane;
+      int p = 0;
+      for (; p + Q <= P; p += Q) finish_pixels<Q, G>(space + p * kBlock + lane, channel, y, x + p);
+      if constexpr (P % Q != 0) {
+        for (; p < P; ++p) finish_pixels<1, G>(space + p * kBlock + lane, channel, y, x + p);
+      }
     }
   }
 
  private:
-  // V vectors of one pixel.
-  template <int V>
-  BINSEG_INLINE void finish_pixel(const float* from, int64_t channel, int64_t y, int64_t x) {
-    constexpr int P = 1;
-    typename Isa::Float merged[1][V];
-    unroll<V>([&](auto v) BINSEG_INLINE { merged[0][v] = Isa::setf(0.0f); });
+  // V vectors of P pixels.
+  template <int P, int V>
+  void finish_pixels(const float* from, int64_t channel, int64_t y, int64_t x) {
+    typename Isa::Float merged[P][V];
+    each_value<P, V>([&](auto p, auto v) BINSEG_INLINE { merged[p][v] = Isa::setf(0.0f); });
     for (int64_t k = 0; k < a.bases; ++k) {
       const auto lambda = Isa::setf(a.lambdas[k]);
-      unroll<V>([&](auto v) BINSEG_INLINE {
-        merged[0][v] = Isa::fma(lambda, at(from, k, v), merged[0][v]);
+      each_value<P, V>([&](auto p, auto v) BINSEG_INLINE {
+        merged[p][v] = Isa::fma(lambda, at(from, k, p, v), merged[p][v]);
       });
     }
     const Group<Isa, P, V> here(a.finish, 0, channel, y, x);
     if (!a.gates) return finish_group<Isa, P, V>(a.finish, here, merged);
-    if (a.merged.data || a.merged_bytes.data) store_merged<V>(here.place(), merged);
+    if (a.merged.data || a.merged_bytes.data) store_merged<P, V>(here.place(), merged);
     for (int64_t k = 0; k < a.bases; ++k) {
       const auto gate = Isa::setf(a.gates[k]);
-      typename Isa::Float mixed[1][V];
-      unroll<V>([&](auto v) BINSEG_INLINE {
-        mixed[0][v] = Isa::fma(gate, Isa::subf(at(from, k, v), merged[0][v]), merged[0][v]);
+      typename Isa::Float mixed[P][V];
+      each_value<P, V>([&](auto p, auto v) BINSEG_INLINE {
+        mixed[p][v] = Isa::fma(gate, Isa::subf(at(from, k, p, v), merged[p][v]), merged[p][v]);
       });
       finish_group<Isa, P, V>(a.finish, Group<Isa, P, V>(a.finish, k, channel, y, x), mixed);
     }
   }
-  template <int V>
-  void store_merged(const Place& here, const typename Isa::Float (&merged)[1][V]) {
-    alignas(64) float memory[V * Isa::kLanes];
-    to_memory<Isa, 1, V>(merged, memory);
-    if (a.merged.data) store_real_memory<Isa>(a.merged, here, 1, V, memory);
-    if (a.merged_bytes.data) store_bytes_memory<Isa>(a.merged_bytes, here, 1, V, memory);
+  template <int P, int V>
+  void store_merged(const Place& here, const typename Isa::Float (&merged)[P][V]) {
+    alignas(64) float memory[P * V * Isa::kLanes];
+    to_memory<Isa, P, V>(merged, memory);
+    if (a.merged.data) store_real_memory<Isa>(a.merged, here, P, V, memory);
+    if (a.merged_bytes.data) store_bytes_memory<Isa>(a.merged_bytes, here, P, V, memory);
   }
-  static typename Isa::Float at(const float* from, int64_t base, int v) {
-    return Isa::loadf(from + base * kLargestTile * kBlock + v * Isa::kLanes);
+  static BINSEG_INLINE typename Isa::Float at(const float* from, int64_t base, int p, int v) {
+    return Isa::loadf(from + (base * kLargestTile + p) * kBlock + v * Isa::kLanes);
   }
 };
 

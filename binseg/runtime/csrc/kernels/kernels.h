@@ -9,6 +9,7 @@
 
 #include "finish.h"
 #include "row_args.h"
+#include "shrink_args.h"
 
 namespace binseg {
 
@@ -85,7 +86,8 @@ struct ConvArgs {
 };
 
 struct UpsampleArgs {
-  const float* scores;  // [in_height][in_width][classes]
+  const float* scores;  // [in_height][in_width][classes], none of them nan
+  float largest;        // of their absolute values
   int64_t in_height, in_width, classes, height, width;
   const int32_t *top, *left;         // [height], [width]: index of the source pixel above / before
   const float *weight_y, *weight_x;  // of the source pixel below / after, in [0, 1]
@@ -96,30 +98,26 @@ struct UpsampleArgs {
 // Calls do rows [begin, end) of the result; upsample: of the source.
 using ConvKernel = void (*)(const ConvArgs&, int64_t begin, int64_t end, void* scratch);
 
-enum class Arrangement : int32_t {
-  kLanes,    // bits: [word][64 channels] words of 32 input channels
-  kNibbles,  // bits: [word][8][64 channels] bytes, each with 4 input channels, see `avx2.cpp`
-};
-
 struct Kernels {
   const char* name;
-  Arrangement bits;
-  bool split_bytes;  // bytes: even and odd channels as 16-bit numbers, see `avx2.cpp`
+  // How words of weights lie, [word][64 channels]: bits as words of 32 input channels, bytes as
+  // four input channels side by side. Or where rows are unpacked, bits as [word][8][64 channels]
+  // bytes, each with 4 input channels, and bytes as [word][2][64 channels] pairs of 16 bits; see
+  // `avx2.cpp`.
+  bool unpacks;
   ConvKernel conv_bits, conv_real, conv_merge, conv_int8, conv_int8_pool;
   void (*upsample)(const UpsampleArgs&, int64_t begin, int64_t end);
   RowKernels rows;
+  ShrinkKernels shrink;
 };
 
-// Memory for the rows of `kNibbles`: all that kRowsAtOnce rows of results of all bases may read,
-// two bytes for each byte.
-inline int64_t nibble_row_bytes(const ConvArgs& a) {
+// Memory of instruction sets that unpack rows of the input (`unpacks`) to two bytes for each byte:
+// all rows that kRowsAtOnce rows of results of all bases may read.
+inline int64_t unpacked_row_bytes(const ConvArgs& a) {
   const int64_t pixels = a.border_left + a.in_width + a.border_right;
-  return (2 * pixels * a.base_bytes + 63) / 64 * 64;
+  return (2 * pixels * a.base_bytes + 8 + 63) / 64 * 64;  // as many as `layer.h` wants after a row
 }
-inline int64_t nibble_rows_bytes(const ConvArgs& a) {
-  const int64_t rows = kRowsAtOnce * a.bases * a.tap_count;
-  return rows * (nibble_row_bytes(a) + static_cast<int64_t>(2 * sizeof(void*)));
-}
+inline int64_t most_unpacked_rows(const ConvArgs& a) { return kRowsAtOnce * a.bases * a.tap_count; }
 
 // Those of an instruction set by its name (avx512, avx2, neon, wasm, portable), or without a name
 // the best that the processor has; null where it does not have them.

@@ -62,7 +62,7 @@ ConvLayer::ConvLayer(const Kernels& kernels, const ConvShape& shape, const void*
 }
 
 void ConvLayer::arrange_bits(const uint8_t* weight) {
-  const bool nibbles = kernels_.bits == Arrangement::kNibbles;
+  const bool nibbles = kernels_.unpacks;
   const int64_t taps = shape_.kernel_h * shape_.kernel_w, words = shape_.base_bytes / 4;
   const int64_t of_word = nibbles ? kBlock * 8 : kBlock * 4;  // bytes
   args_.weight_block = taps * words * of_word;
@@ -99,7 +99,7 @@ void ConvLayer::arrange_bits(const uint8_t* weight) {
 }
 
 void ConvLayer::arrange_bytes(const int8_t* weight) {
-  const int64_t of_word = kernels_.split_bytes ? kBlock * 8 : kBlock * 4;
+  const int64_t of_word = kernels_.unpacks ? kBlock * 8 : kBlock * 4;
   args_.weight_block = args_.tap_count * words_ * of_word;
   args_.weight_base = shape_.shared_weight ? 0 : args_.blocks * args_.weight_block;
   weight_.assign(static_cast<size_t>(weight_bases_ * args_.blocks * args_.weight_block / 8), 0);
@@ -113,9 +113,9 @@ void ConvLayer::arrange_bytes(const int8_t* weight) {
             const int64_t tap = joined_ ? y : y * shape_.kernel_w + x;
             const int64_t byte = (joined_ ? x * shape_.pixel_bytes : 0) + c;
             uint8_t* const word = block + (tap * words_ + byte / 4) * of_word;
-            if (kernels_.split_bytes) {  // channels 0 and 2 of each four, then 1 and 3, of 16 bits
+            if (kernels_.unpacks) {  // channels 0 and 1 of each four, then 2 and 3, of 16 bits
               const auto half = static_cast<uint16_t>(static_cast<int16_t>(*weight));
-              uint8_t* const at = word + byte % 2 * kBlock * 4 + o % kBlock * 4 + byte % 4 / 2 * 2;
+              uint8_t* const at = word + byte % 4 / 2 * kBlock * 4 + o % kBlock * 4 + byte % 2 * 2;
               at[0] = static_cast<uint8_t>(half);
               at[1] = static_cast<uint8_t>(half >> 8);
             } else {
@@ -309,8 +309,7 @@ int64_t ConvLayer::scratch_bytes(bool pool) const {
   int64_t bytes = kRowsAtOnce * a.bases * a.tap_count * 8 + kLine;
   bytes += a.bases * kLargestTile * kBlock * 4 + kLine;
   if (pool) bytes += 2 * ((a.out_width + 1) / 2 + 1) * kBlock * 4 + 4 * kLine + kBlock * 4;
-  if (!shape_.bytes && kernels_.bits == Arrangement::kNibbles)
-    bytes += nibble_rows_bytes(a) + 4 * kLine;
+  if (kernels_.unpacks) bytes += most_unpacked_rows(a) * (unpacked_row_bytes(a) + 8) + 2 * kLine;
   return bytes + kLine;
 }
 

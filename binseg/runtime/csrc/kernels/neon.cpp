@@ -9,11 +9,11 @@ namespace {
 struct Neon {
   using Int = int32x4_t;
   using Float = float32x4_t;
-  static constexpr Arrangement kBits = Arrangement::kLanes;
-  static constexpr bool kSplitBytes = false;
+  static constexpr bool kUnpacks = false;
   static constexpr int kLanes = 4;
   static constexpr int kBitVectors = 4, kByteVectors = 4;
   static constexpr int kPoolVectors = 4, kPoolPixels = 4;
+  static constexpr int kMergePixels = 4;
   static constexpr int kGroup = 4;
   static constexpr int kBitWeight = 4, kByteWeight = 4;  // bytes of one channel in one word
   // 4 × 4 sums, 4 weights, an activation and temporaries out of 32 registers

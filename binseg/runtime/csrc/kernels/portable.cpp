@@ -8,11 +8,11 @@ struct Portable {
   typedef int32_t Int __attribute__((vector_size(16)));
   typedef uint32_t Unsigned __attribute__((vector_size(16)));
   typedef float Float __attribute__((vector_size(16)));
-  static constexpr Arrangement kBits = Arrangement::kLanes;
-  static constexpr bool kSplitBytes = false;
+  static constexpr bool kUnpacks = false;
   static constexpr int kLanes = 4;
   static constexpr int kBitVectors = 2, kByteVectors = 2;
   static constexpr int kPoolVectors = 2, kPoolPixels = 2;
+  static constexpr int kMergePixels = 2;
   static constexpr int kGroup = 2;
   static constexpr int kBitWeight = 4, kByteWeight = 4;  // bytes of one channel in one word
   template <bool Bytes, int V>

@@ -48,8 +48,8 @@ struct RealConvArgs {
   // [group][⌈out_channels / kConvBlock⌉][kernel_h][kernel_w][in_channels][kConvBlock]; where
   // in_channels and out_channels are 1: [kernel_h][kernel_w][groups filled to kFilled]
   const float* weight;
-  const float* bias;   // [group][blocks][kConvBlock], or [groups filled]
-  const void* zeros;   // a pixel of x that is all zero
+  const float* bias;  // [group][blocks][kConvBlock], or [groups filled]
+  const void* zeros;  // a pixel of x that is all zero
   Finish finish;
 };
 

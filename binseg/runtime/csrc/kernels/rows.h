@@ -64,8 +64,7 @@ inline typename Isa::Float activated(typename Isa::Float v, const float* const* 
   }
   if constexpr (kAct == Act::kHardtanh) return clamped(v, -1.0f, 1.0f);
   if constexpr (kAct == Act::kHardsigmoid || kAct == Act::kHardswish) {
-    const auto hard =
-        clamped(Isa::addf(Isa::div(v, Isa::setf(6.0f)), Isa::setf(0.5f)), 0.0f, 1.0f);
+    const auto hard = clamped(Isa::addf(Isa::div(v, Isa::setf(6.0f)), Isa::setf(0.5f)), 0.0f, 1.0f);
     return kAct == Act::kHardswish ? Isa::mul(v, hard) : hard;
   }
   if constexpr (kAct == Act::kAbs) return Isa::max(Isa::subf(Isa::setf(0.0f), v), v);
@@ -138,9 +137,8 @@ inline void each_run(const Finish& f, const RealMap& map, float* y, int64_t row,
 
 inline void add_map(const Finish& f, const RealMap& map, float* y, int64_t row, int64_t x,
                     int64_t count) {
-  each_run(f, map, y, row, x, count, [&](int64_t at, float* to, int64_t length) {
-    add_channels(map, at, length, to);
-  });
+  each_run(f, map, y, row, x, count,
+           [&](int64_t at, float* to, int64_t length) { add_channels(map, at, length, to); });
 }
 
 inline void store_map(const Finish& f, const RealMap& map, float* y, int64_t row, int64_t x,
@@ -160,8 +158,7 @@ template <class Isa>
 void store_signs(const Finish& f, const float* y, int64_t row, int64_t x, int64_t count) {
   for (int64_t p = 0; p < count; ++p) {
     for (int64_t b = 0; b < f.bases; ++b, y += f.channels) {
-      uint32_t* to =
-          f.bits.data + row * f.bits.row + (x + p) * f.bits.pixel + b * f.bits.words;
+      uint32_t* to = f.bits.data + row * f.bits.row + (x + p) * f.bits.pixel + b * f.bits.words;
       for (int64_t w = 0; w < f.bits.words; ++w) {
         uint32_t bits = 0;
         for (int v = 0; v < 32 / Isa::kLanes; ++v) {
@@ -169,7 +166,8 @@ void store_signs(const Finish& f, const float* y, int64_t row, int64_t x, int64_
           if (c >= f.channels) break;
           const int lanes = to_lanes(f.channels - c, Isa::kLanes);
           auto value = load_lanes<Isa>(y + c, lanes);
-          if (f.threshold) value = Isa::addf(value, Isa::loadf(f.threshold + b * f.base_stride + c));
+          if (f.threshold)
+            value = Isa::addf(value, Isa::loadf(f.threshold + b * f.base_stride + c));
           bits |= (Isa::not_negative(value) & ((1ull << lanes) - 1)) << (v * Isa::kLanes);
         }
         to[w] = bits;
@@ -298,8 +296,7 @@ inline void real_tile(const RealConvArgs& a, const float* weight, const float* b
 #pragma GCC unroll 8
       for (int p = 0; p < Pixels; ++p) {
         const int64_t column = (x + p) * a.stride_w + kx * a.dilation_w - a.left;
-        const bool outside =
-            in_row < 0 || in_row >= a.height || column < 0 || column >= a.in_width;
+        const bool outside = in_row < 0 || in_row >= a.height || column < 0 || column >= a.in_width;
         from[p] = outside ? static_cast<const Element*>(a.zeros)
                           : static_cast<const Element*>(a.x.data) + in_row * a.x.row +
                                 column * a.x.pixel + channel;
@@ -328,8 +325,7 @@ inline void real_tile(const RealConvArgs& a, const float* weight, const float* b
     for (int v = 0; v < V; ++v) {
       const int64_t left = count - v * Isa::kLanes;
       if (left > 0)
-        store_lanes<Isa>(y + p * step + v * Isa::kLanes, sums[p][v],
-                         to_lanes(left, Isa::kLanes));
+        store_lanes<Isa>(y + p * step + v * Isa::kLanes, sums[p][v], to_lanes(left, Isa::kLanes));
     }
   }
 }
@@ -339,9 +335,8 @@ template <class Isa, bool Half, int V>
 inline void real_block(const RealConvArgs& a, const float* weight, const float* bias, int64_t row,
                        int64_t x, int64_t pixels, int64_t channel, int64_t count, float* y,
                        int64_t step) {
-  constexpr int kPixels = 8 / V * (Isa::kLanes == 16 ? 2 : 1) > 8
-                              ? 8
-                              : 8 / V * (Isa::kLanes == 16 ? 2 : 1);
+  constexpr int kPixels =
+      8 / V * (Isa::kLanes == 16 ? 2 : 1) > 8 ? 8 : 8 / V * (Isa::kLanes == 16 ? 2 : 1);
   constexpr int kTile = kPixels < 1 ? 1 : kPixels;
   int64_t p = 0;
   for (; p + kTile <= pixels; p += kTile)
@@ -507,26 +502,25 @@ void resize_rows(const ResizeArgs& a, int64_t begin, int64_t end, void* scratch)
         }
       }
     }
-    each_piece<Isa>(
-        a.finish, row, a.width, piece, [&](int64_t x, int64_t pixels, float* y) {
-          for (int64_t p = x; p < x + pixels; ++p, y += a.channels) {
-            const int64_t left = a.left[p];
-            if (nearest) {
-              read_channels(a.x, top * a.x.row + left * a.x.pixel, a.channels, y);
-              continue;
-            }
-            const float after = a.weight_x[p], before = 1.0f - after;
-            const float* l = between + left * a.channels;
-            const float* r = left + 1 < a.in_width ? l + a.channels : l;
-            const auto w0 = Isa::setf(before), w1 = Isa::setf(after);
-            for (int64_t c = 0; c < a.channels; c += Isa::kLanes) {
-              const int lanes = to_lanes(a.channels - c, Isa::kLanes);
-              const auto v = Isa::addf(Isa::mul(w0, load_lanes<Isa>(l + c, lanes)),
-                                       Isa::mul(w1, load_lanes<Isa>(r + c, lanes)));
-              store_lanes<Isa>(y + c, v, lanes);
-            }
-          }
-        });
+    each_piece<Isa>(a.finish, row, a.width, piece, [&](int64_t x, int64_t pixels, float* y) {
+      for (int64_t p = x; p < x + pixels; ++p, y += a.channels) {
+        const int64_t left = a.left[p];
+        if (nearest) {
+          read_channels(a.x, top * a.x.row + left * a.x.pixel, a.channels, y);
+          continue;
+        }
+        const float after = a.weight_x[p], before = 1.0f - after;
+        const float* l = between + left * a.channels;
+        const float* r = left + 1 < a.in_width ? l + a.channels : l;
+        const auto w0 = Isa::setf(before), w1 = Isa::setf(after);
+        for (int64_t c = 0; c < a.channels; c += Isa::kLanes) {
+          const int lanes = to_lanes(a.channels - c, Isa::kLanes);
+          const auto v = Isa::addf(Isa::mul(w0, load_lanes<Isa>(l + c, lanes)),
+                                   Isa::mul(w1, load_lanes<Isa>(r + c, lanes)));
+          store_lanes<Isa>(y + c, v, lanes);
+        }
+      }
+    });
   }
 }
 
@@ -554,19 +548,19 @@ void adaptive_pool(const AdaptivePoolArgs& a, int64_t begin, int64_t end, void* 
   };
   for (int64_t row = begin; row < end; ++row) {
     const int64_t y0 = first(row, a.height, a.out_height), y1 = last(row, a.height, a.out_height);
-    each_piece<Isa>(
-        a.finish, row, a.width, static_cast<float*>(scratch),
-        [&](int64_t x, int64_t pixels, float* y) {
-          for (int64_t p = x; p < x + pixels; ++p, y += a.channels) {
-            const int64_t x0 = first(p, a.in_width, a.width), x1 = last(p, a.in_width, a.width);
-            for (int64_t c = 0; c < a.channels; ++c) y[c] = 0;
-            for (int64_t i = y0; i < y1; ++i)
-              for (int64_t j = x0; j < x1; ++j)
-                add_channels(a.x, i * a.x.row + j * a.x.pixel, a.channels, y);
-            const auto count = static_cast<float>((y1 - y0) * (x1 - x0));
-            for (int64_t c = 0; c < a.channels; ++c) y[c] /= count;
-          }
-        });
+    each_piece<Isa>(a.finish, row, a.width, static_cast<float*>(scratch),
+                    [&](int64_t x, int64_t pixels, float* y) {
+                      for (int64_t p = x; p < x + pixels; ++p, y += a.channels) {
+                        const int64_t x0 = first(p, a.in_width, a.width),
+                                      x1 = last(p, a.in_width, a.width);
+                        for (int64_t c = 0; c < a.channels; ++c) y[c] = 0;
+                        for (int64_t i = y0; i < y1; ++i)
+                          for (int64_t j = x0; j < x1; ++j)
+                            add_channels(a.x, i * a.x.row + j * a.x.pixel, a.channels, y);
+                        const auto count = static_cast<float>((y1 - y0) * (x1 - x0));
+                        for (int64_t c = 0; c < a.channels; ++c) y[c] /= count;
+                      }
+                    });
   }
 }
 
@@ -603,26 +597,25 @@ template <class Isa>
 void group_norm(const GroupNormArgs& a, int64_t begin, int64_t end, void* scratch) {
   const int64_t count = a.channels / a.groups;
   for (int64_t row = begin; row < end; ++row) {
-    each_piece<Isa>(
-        a.finish, row, a.width, static_cast<float*>(scratch),
-        [&](int64_t x, int64_t pixels, float* y) {
-          for (int64_t p = x; p < x + pixels; ++p, y += a.channels) {
-            for (int64_t g = 0; g < a.groups; ++g) {
-              double mean, inverse;
-              if (a.each_pixel) {
-                moments(a, row, 1, p, 1, g * count, count, mean, inverse);
-              } else {
-                mean = a.mean[g];
-                inverse = a.inverse[g];
-              }
-              for (int64_t c = g * count; c < (g + 1) * count; ++c) {
-                const double v = real_at(a.x, row * a.x.row + p * a.x.pixel + c);
-                y[c] = static_cast<float>((v - mean) * inverse);
-              }
-            }
-            scale_channels<Isa>(y, a.scale, a.shift, a.channels);
-          }
-        });
+    each_piece<Isa>(a.finish, row, a.width, static_cast<float*>(scratch),
+                    [&](int64_t x, int64_t pixels, float* y) {
+                      for (int64_t p = x; p < x + pixels; ++p, y += a.channels) {
+                        for (int64_t g = 0; g < a.groups; ++g) {
+                          double mean, inverse;
+                          if (a.each_pixel) {
+                            moments(a, row, 1, p, 1, g * count, count, mean, inverse);
+                          } else {
+                            mean = a.mean[g];
+                            inverse = a.inverse[g];
+                          }
+                          for (int64_t c = g * count; c < (g + 1) * count; ++c) {
+                            const double v = real_at(a.x, row * a.x.row + p * a.x.pixel + c);
+                            y[c] = static_cast<float>((v - mean) * inverse);
+                          }
+                        }
+                        scale_channels<Isa>(y, a.scale, a.shift, a.channels);
+                      }
+                    });
   }
 }
 
@@ -630,34 +623,33 @@ template <class Isa>
 void channel_mean(const ChannelMeanArgs& a, int64_t begin, int64_t end, void* scratch) {
   const auto size = static_cast<float>(a.size);
   for (int64_t row = begin; row < end; ++row) {
-    each_piece<Isa>(
-        a.finish, row, a.width, static_cast<float*>(scratch),
-        [&](int64_t x, int64_t pixels, float* y) {
-          for (int64_t p = x; p < x + pixels; ++p) {
-            const int64_t pixel = row * a.x.row + p * a.x.pixel;
-            for (int64_t o = 0; o < a.outer; ++o, y += a.inner) {
-              for (int64_t i = 0; i < a.inner; ++i) y[i] = 0;
-              for (int64_t s = 0; s < a.size; ++s) {
-                const int64_t at = pixel + (o * a.size + s) * a.inner;
-                for (int64_t i = 0; i < a.inner; ++i) {
-                  const float v =
-                      a.x.bfloat16 ? from_bfloat16(*halves_at(a.x, at + i)) : *floats_at(a.x, at + i);
-                  y[i] += a.absolute ? __builtin_fabsf(v) : v;
-                }
-              }
-              for (int64_t i = 0; i < a.inner; ++i) y[i] /= size;
-            }
-          }
-        });
+    each_piece<Isa>(a.finish, row, a.width, static_cast<float*>(scratch),
+                    [&](int64_t x, int64_t pixels, float* y) {
+                      for (int64_t p = x; p < x + pixels; ++p) {
+                        const int64_t pixel = row * a.x.row + p * a.x.pixel;
+                        for (int64_t o = 0; o < a.outer; ++o, y += a.inner) {
+                          for (int64_t i = 0; i < a.inner; ++i) y[i] = 0;
+                          for (int64_t s = 0; s < a.size; ++s) {
+                            const int64_t at = pixel + (o * a.size + s) * a.inner;
+                            for (int64_t i = 0; i < a.inner; ++i) {
+                              const float v = a.x.bfloat16 ? from_bfloat16(*halves_at(a.x, at + i))
+                                                           : *floats_at(a.x, at + i);
+                              y[i] += a.absolute ? __builtin_fabsf(v) : v;
+                            }
+                          }
+                          for (int64_t i = 0; i < a.inner; ++i) y[i] /= size;
+                        }
+                      }
+                    });
   }
 }
 
 template <class Isa>
 constexpr RowKernels make_row_kernels() {
   return {
-      point<Isa>,       concat<Isa>,  real_conv<Isa>,     depthwise<Isa>, window<Isa>,
-      resize_rows<Isa>, spatial_mean, adaptive_pool<Isa>, group_moments,  group_norm<Isa>,
-      channel_mean<Isa>,
+      point<Isa>,    concat<Isa>,      real_conv<Isa>,    depthwise<Isa>,
+      window<Isa>,   resize_rows<Isa>, spatial_mean,      adaptive_pool<Isa>,
+      group_moments, group_norm<Isa>,  channel_mean<Isa>,
   };
 }
 

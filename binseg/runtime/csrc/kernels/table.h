@@ -6,6 +6,7 @@
 #include "conv_pool.h"
 #include "epilogues.h"
 #include "rows.h"
+#include "shrink.h"
 #include "upsample.h"
 
 namespace binseg {
@@ -15,15 +16,15 @@ template <class Isa>
 constexpr Kernels make_kernels(const char* name) {
   return {
       name,
-      Isa::kBits,
-      Isa::kSplitBytes,
+      Isa::kUnpacks,
       convolve<Isa, false, Threshold<Isa>>,
       convolve<Isa, false, Real<Isa>>,
       convolve<Isa, false, Merge<Isa>>,
       convolve<Isa, true, Real<Isa>>,
       convolve_and_pool<Isa>,
-      upsample,
+      upsample<Isa>,
       make_row_kernels<Isa>(),
+      make_shrink_kernels<Isa>(),
   };
 }
 

@@ -1,0 +1,1 @@
+"""From an image to a class map: how networks are shown images, and packed ones without torch."""
