@@ -142,7 +142,7 @@ def _refusal(
         )
     return (
         f"{different}, more than {100 * (1 - least):g} %; nothing was written: choose "
-        "--other_layers fp32 or more --calibration images, or accept it with --least_agreement "
+        "--other-layers fp32 or more --calibration images, or accept it with --least-agreement "
         f"{int(100 * agreement.equal) / 100:.2f} (the trained network itself changes {own} when "
         "its input changes by a millionth)"
     )

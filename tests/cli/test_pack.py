@@ -195,7 +195,7 @@ def test_a_network_that_says_something_else_is_a_fault(run, tmp_path, capsys, mo
         error = capsys.readouterr().err
         assert "another class on 10.000 % of the pixels of 3 images (scenes val)" in error
         assert ("fault of binseg" in error) == (kind == "fp32")
-        assert ("--least_agreement 0.9" in error) == (kind != "fp32")
+        assert ("--least-agreement 0.9" in error) == (kind != "fp32")
         assert out.read_text() == "of yesterday"
     assert pack(run, "--out", out, "--other_layers", "int8", "--least_agreement", "0.9") == 0
     assert "at least 90 % are required" in capsys.readouterr().out

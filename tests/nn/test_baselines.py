@@ -10,7 +10,7 @@ from binseg.nn.baselines import BASELINES
 from binseg.nn.baselines.lraspp import MobileNetV3Small
 from binseg.nn.baselines.stdc import STDC1Backbone
 from binseg.nn.segmenter import create_model, list_models
-from binseg.packed.file import load, save
+from binseg.loaded import load, save
 from binseg.summarize import summary
 
 every_baseline = pytest.mark.parametrize("name", sorted(BASELINES))
