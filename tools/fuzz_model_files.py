@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "runtime")]
 
-from model_files import model_file  # noqa: E402
+from model_files import model_file, small_programs  # noqa: E402
 from mutations import mutations  # noqa: E402
 from random_programs import random_program  # noqa: E402
 
@@ -36,7 +36,12 @@ def main() -> None:
     parser.add_argument("models", nargs="*", type=Path, help="packed networks to be damaged, too")
     arguments = parser.parse_args()
     driver = build()
-    files = [model_file(random_program(seed)[0], [None, 30][seed % 2]) for seed in range(24)]
+    files = [model_file(random_program(seed)[0]) for seed in range(8)]
+    files += [
+        model_file(program, [None, 30][seed % 2])
+        for seed in range(16)
+        for program in small_programs(seed)
+    ]
     files += [path.read_bytes() for path in arguments.models]
     begun, opened, ran = time.monotonic(), 0, 0
     for first in range(0, arguments.count, PIECE):

@@ -1,7 +1,7 @@
 """Python's door to libbinseg: packed networks on the CPU, with ctypes and numpy.
 
-    network = Network(Path("model.safetensors").read_bytes())
-    classes = network.segment(image)  # uint8 (H, W, 3) → uint8 (H, W)
+network = Network(Path("model.safetensors").read_bytes())
+classes = network.segment(image)  # uint8 (H, W, 3) → uint8 (H, W)
 """
 
 import ctypes
@@ -115,10 +115,11 @@ class Network:
             ValueError: not an image of this kind.
         """
         image = _as_image(image)
-        classes = np.empty(image.shape[:2], np.uint8)
+        height, width, _ = image.shape
+        classes = np.empty((height, width), np.uint8)
         with self._lock:
             status = self._library.binseg_segment(
-                self._handle, *_view(image), classes.ctypes.data, classes.shape[1]
+                self._handle, *_view(image), classes.ctypes.data, width
             )
             self._check(status)
         return classes
@@ -244,8 +245,9 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 @functools.cache
 def library() -> ctypes.CDLL:
-    """libbinseg: the file that BINSEG_LIBRARY names; the package's own; in a source checkout the one
-    that is built there, now if need be.
+    """libbinseg: the file that BINSEG_LIBRARY names, or the package's own.
+
+    In a source checkout that is built from the sources as they are, now if need be.
 
     Raises:
         LibraryError: there is none.

@@ -6,9 +6,11 @@ import zlib
 from typing import Any
 
 import numpy as np
+from random_programs import random_program
 
 from binseg.program.builder import ProgramBuilder
-from binseg.program.program import Program
+from binseg.program.check import check
+from binseg.program.program import Operator, Program
 
 _DTYPES = {"float32": "F32", "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8"}
 PREPROCESSING = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "short_side": None}
@@ -27,6 +29,33 @@ def model_file(program: Program, short_side: int | None = None) -> bytes:
         for name, array in program.tensors.items()
     }
     return file_of(header, tensors)
+
+
+def ancestors(program: Program, value: int) -> Program:
+    """The part of a program that makes a value, which becomes the output."""
+    needed, operators = {value}, []
+    for operator in reversed(program.operators):
+        if needed & set(operator.outputs.values()):
+            operators.append(operator)
+            needed |= set(operator.inputs)
+    read = {value}.union(*(operator.inputs for operator in operators))
+    kept = tuple(_without_unread(operator, read) for operator in reversed(operators))
+    names = {name for operator in kept for name in operator.tensors.values()}
+    tensors = {name: array for name, array in program.tensors.items() if name in names}
+    return Program(kept, value, tensors, program.bfloat16 & names)
+
+
+def _without_unread(operator: Operator, read: set[int]) -> Operator:
+    outputs = {role: value for role, value in operator.outputs.items() if value in read}
+    attributes, tensors = dict(operator.attributes), dict(operator.tensors)
+    if "bits" in operator.outputs and "bits" not in outputs:
+        attributes.pop("bit_bases", None)
+        tensors.pop("threshold", None)
+    if "bytes" not in outputs:
+        attributes.pop("bytes", None)
+    if not outputs.keys() & {"real", "branches", "merged"}:
+        attributes.pop("dtype", None)
+    return Operator(operator.kind, operator.inputs, outputs, tensors, attributes)
 
 
 def small_file(
@@ -54,6 +83,19 @@ def small_file(
         pads=list(pads),
     )
     return model_file(builder.build(y), short_side)
+
+
+def small_programs(seed: int, most: int = 12) -> list[Program]:
+    """Programs of few operators that together have every kind: parts of a random one."""
+    program, _ = random_program(seed)
+    types, found = check(program), {}
+    for operator in program.operators:
+        for value in operator.outputs.values():
+            if types[value].kind == "real" and types[value].channels <= 255:
+                part = ancestors(program, value)
+                if len(part.operators) <= most:
+                    found.setdefault(operator.kind, part)
+    return list(found.values())
 
 
 def file_of(header: Any, tensors: dict[str, tuple[np.ndarray, str]]) -> bytes:

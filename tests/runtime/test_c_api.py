@@ -108,7 +108,7 @@ def test_numbers_of_threads():
 
 
 def test_unknown_instruction_sets_are_named(monkeypatch):
-    with pytest.raises(ValueError, match="sse9.*portable"):
+    with pytest.raises(ValueError, match=r"sse9.*portable"):
         Network(small_file(), isa="sse9")
     monkeypatch.setenv("BINSEG_ISA", "portable")
     assert Network(small_file()).isa == "portable"

@@ -8,7 +8,7 @@ import struct
 
 import numpy as np
 import pytest
-from model_files import file_of, model_file, with_checksum
+from model_files import file_of, model_file, small_programs, with_checksum
 from mutations import mutations
 from random_programs import random_program
 
@@ -53,23 +53,19 @@ def test_a_file_cut_short_anywhere_is_refused(file):
 
 
 def test_hundreds_of_damaged_files_with_a_checksum_that_fits():
-    files = [model_file(random_program(seed)[0]) for seed in range(6)]
-    opened = refused = 0
-    for damaged in mutations(files, 400, seed=3):
+    files = [model_file(random_program(seed)[0]) for seed in range(2)]
+    files += [model_file(program) for seed in range(3) for program in small_programs(seed)]
+    messages, opened = [], 0
+    for damaged in mutations(files, 500, seed=3):
         try:
             network = Network(damaged, threads=2)
-        except ModelError as error:
-            assert str(error)
-            assert "\n" not in str(error)
-            refused += 1
-            continue
-        opened += 1
-        try:
+            opened += 1
             assert network.segment(IMAGE).shape == (9, 11)
-        except ImageError as error:
-            assert str(error)
-    assert opened > 10  # values of weights may change without harm
-    assert refused > 200
+        except (ModelError, ImageError) as error:
+            messages.append(str(error))
+    assert opened > 50  # values of weights may change without harm
+    assert len(messages) > 200
+    assert all(message and "\n" not in message for message in messages)
 
 
 def two_affines() -> dict:
@@ -175,11 +171,10 @@ def test_programs_that_break_the_definition(change, words):
 
 def test_sizes_that_overflow(file):
     outer, inner, data = parts(file)
+    keys = {"kernel", "stride", "in_channels", "out_channels", "groups", "size", "pads"}
     for number in (2**31, 2**64, -1):
         for operator in inner["program"]["operators"]:
-            for key in ("kernel", "stride", "in_channels", "out_channels", "groups", "size", "pads"):
-                if key not in operator:
-                    continue
+            for key in keys & operator.keys():
                 old = operator[key]
                 operator[key] = [number] * len(old) if isinstance(old, list) else number
                 with pytest.raises(ModelError):

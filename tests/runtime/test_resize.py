@@ -18,7 +18,9 @@ def sizes(count: int):
     rng = np.random.default_rng(5)
     for i in range(count):
         height, width = (int(side) for side in rng.integers(1, 60 if i % 2 else 400, 2))
-        scale = (0.5, 1 / 3, 0.25, 2.0, 0.2, 3.0)[i % 6] if i % 4 == 0 else rng.random() * 2.2 + 0.02
+        scale = (
+            (0.5, 1 / 3, 0.25, 2.0, 0.2, 3.0)[i % 6] if i % 4 == 0 else rng.random() * 2.2 + 0.02
+        )
         yield (height, width), (max(1, round(height * scale)), max(1, round(width * scale)))
 
 

@@ -18,7 +18,13 @@ def networks():
 @pytest.mark.parametrize("classes", [1, 2, 11, 19, 255])
 @pytest.mark.parametrize(
     ("size", "target"),
-    [((5, 7), (40, 56)), ((9, 4), (61, 13)), ((1, 1), (3, 5)), ((30, 30), (8, 9)), ((2, 3), (2, 3))],
+    [
+        ((5, 7), (40, 56)),
+        ((9, 4), (61, 13)),
+        ((1, 1), (3, 5)),
+        ((30, 30), (8, 9)),
+        ((2, 3), (2, 3)),
+    ],
 )
 def test_equals_the_definition(networks, isa, classes, size, target):
     rng = np.random.default_rng(classes)

@@ -20,21 +20,19 @@ class Input {
     id_ = reader.inputs[0];
     pixel_bytes_ = value.pixel;
     // bytes lie side by side; a word that reaches into the next base meets weights that are 0
-    base_bytes_ = value.type.kind == ValueKind::kBits ? value.step : value.type.channels / bases;
+    const bool apart = value.type.kind != ValueKind::kBits && bases > 1;
+    base_bytes_ = apart ? value.type.channels / bases : value.step;
   }
 
   // Returns the memory that a copy needs, or 0.
-  // Taps that see nothing but the border read a row of it that is `reach` pixels long.
-  int64_t size(Planner& plan, int64_t left, int64_t right, int64_t reach,
-               const std::vector<uint8_t>& border) {
+  int64_t size(Planner& plan, int64_t left, int64_t right, const std::vector<uint8_t>& border) {
     left_ = left;
     right_ = right;
     border_ = &border;
     copied_ = !plan.ask_border(id_, left, right, border);
     const Value& value = plan.value(id_);
     const int64_t width = plus(left + right, value.width);
-    const int64_t length = std::max(width, plus(left, reach));
-    border_row_.resize(static_cast<size_t>(times(length, pixel_bytes()) + kSlack));
+    border_row_.resize(static_cast<size_t>(times(width, pixel_bytes()) + kSlack));
     for (size_t i = 0; i + kSlack < border_row_.size(); ++i)
       border_row_[i] = border[i % border.size()];
     copy_row_ = width * pixel_bytes();
@@ -115,9 +113,8 @@ class ConvOperator : public Operator {
       if (r.height != rows_ || r.width != columns)
         fail("two values do not go together: the image's size does not fit this network");
     }
-    copy_bytes_ = up_to_multiple(input_.size(plan, layer_->border_left(), layer_->border_right(),
-                                             (width - 1) * shape_.stride_w + 1, border_pixel_),
-                                 64);
+    copy_bytes_ = up_to_multiple(
+        input_.size(plan, layer_->border_left(), layer_->border_right(), border_pixel_), 64);
     const int64_t all = finish_.bases() * finish_.channels();
     plan.ask_scratch(plus(copy_bytes_, finish_.scratch_bytes()),
                      std::max(layer_->scratch_bytes(pool), row_chunk_floats(all) * 4));

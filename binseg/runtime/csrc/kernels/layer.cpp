@@ -200,7 +200,10 @@ void ConvLayer::place_taps(int64_t width, int64_t out_width) {
       const int64_t offset = x * shape_.dilation_w[k] - shape_.left[k];
       const bool missed = !joined_ && (offset >= width || offset + reach < 0);
       offsets.push_back(missed ? kLeft : offset);
-      if (missed) continue;
+      if (missed) {  // such taps read a row of the border from pixel 0 on
+        right = std::max(right, reach - (width - 1));
+        continue;
+      }
       left = std::max(left, -offset);
       right = std::max(right, offset + reach - (width - 1));
     }
