@@ -58,7 +58,19 @@ constexpr Layer kLayers[] = {
     {"wide: 64, residual, bf16", Op::kReal, 120, 160, 64, 1, 64, 1, 3, 1, {1}, 1, true},
     {"wide: 64, K = 4, bits", Op::kBits, 120, 160, 64, 1, 64, 4, 3, 1, {1, 1, 1, 1}, 0, false},
     {"wide: 64, K = 4, merge", Op::kMerge, 120, 160, 64, 4, 64, 4, 3, 1, {1, 1, 1, 1}, 4, false},
-    {"wide: 64, K = 4, merge, bf16", Op::kMerge, 120, 160, 64, 4, 64, 4, 3, 1, {1, 1, 1, 1}, 4, true},
+    {"wide: 64, K = 4, merge, bf16",
+     Op::kMerge,
+     120,
+     160,
+     64,
+     4,
+     64,
+     4,
+     3,
+     1,
+     {1, 1, 1, 1},
+     4,
+     true},
     {"wide: 128, residual", Op::kReal, 60, 80, 128, 1, 128, 1, 3, 1, {1}, 1, false},
     {"wide: 256, residual", Op::kReal, 30, 40, 256, 1, 256, 1, 3, 1, {1}, 1, false},
     {"wide: 512, residual", Op::kReal, 30, 40, 512, 1, 512, 1, 3, 1, {2}, 1, false},
@@ -113,13 +125,15 @@ Ready prepare(const Kernels& kernels, const Layer& l) {
   r.layer->set_curve(curve.data(), false);
   std::vector<uint32_t> low(static_cast<size_t>(l.bases * l.out_channels), 3), span(low.size(), 99);
   r.layer->set_thresholds(low.data(), span.data());
-  int64_t height = (l.height + l.stride - 1) / l.stride, width = (l.width + l.stride - 1) / l.stride;
+  int64_t height = (l.height + l.stride - 1) / l.stride,
+          width = (l.width + l.stride - 1) / l.stride;
   r.layer->set_size(l.height, l.width, height, width);
   ConvArgs& a = r.layer->args();
   const int64_t left = r.layer->border_left(), right = r.layer->border_right();
   a.row_stride = (left + l.width + right) * s.pixel_bytes;
   auto* image = r.take<uint8_t>(a.row_stride * l.height + 64);
-  for (int64_t i = 0; i < a.row_stride * l.height; ++i) image[i] = static_cast<uint8_t>(next() >> 24);
+  for (int64_t i = 0; i < a.row_stride * l.height; ++i)
+    image[i] = static_cast<uint8_t>(next() >> 24);
   a.image = image + left * s.pixel_bytes;
   a.border_row = r.take<uint8_t>(a.row_stride + 64) + left * s.pixel_bytes;
   if (l.op == Op::kPool) {
@@ -176,8 +190,8 @@ int main(int argc, char** argv) {
     std::vector<Ready> ready;
     for (const Kernels* kernels : all) ready.push_back(prepare(*kernels, l));
     std::vector<uint64_t> scratch(1 << 20);
-    void* const memory = reinterpret_cast<void*>(
-        (reinterpret_cast<uintptr_t>(scratch.data()) + 63) / 64 * 64);
+    void* const memory =
+        reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(scratch.data()) + 63) / 64 * 64);
     for (Ready& r : ready)
       if (r.layer->scratch_bytes(l.op == Op::kPool) > (8 << 20) - 64) return 1;
     for (int round = 0; round < 40; ++round) {
@@ -189,9 +203,10 @@ int main(int argc, char** argv) {
         }
       }
     }
-    const int64_t out = ((l.height + l.stride - 1) / l.stride) * ((l.width + l.stride - 1) / l.stride);
-    const double products = static_cast<double>(out * l.bases * l.out_channels * l.kernel * l.kernel *
-                                                l.in_channels);
+    const int64_t out =
+        ((l.height + l.stride - 1) / l.stride) * ((l.width + l.stride - 1) / l.stride);
+    const double products =
+        static_cast<double>(out * l.bases * l.out_channels * l.kernel * l.kernel * l.in_channels);
     std::printf("%-32s", l.name);
     for (const Ready& r : ready)
       std::printf(" %8.1f %8.1f", r.best * 1e6, products / r.best * 1e-9);

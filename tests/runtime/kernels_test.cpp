@@ -22,9 +22,7 @@ template <class T>
 T one_of(std::initializer_list<T> list) {
   return list.begin()[pick(0, static_cast<int64_t>(list.size()) - 1)];
 }
-float real(float scale) {
-  return std::normal_distribution<float>(0, scale)(random_bits);
-}
+float real(float scale) { return std::normal_distribution<float>(0, scale)(random_bits); }
 std::vector<float> reals(int64_t count, float scale) {
   std::vector<float> values(static_cast<size_t>(count));
   for (float& v : values) v = real(scale);
@@ -68,7 +66,9 @@ struct Real {
   RealMap map;
   int64_t width, channels;
   Real(int64_t height, int64_t width, int64_t bases, int64_t channels, bool half, bool fill)
-      : memory(height * (width * (bases * channels + 3) + 5) * 4), width(width), channels(channels) {
+      : memory(height * (width * (bases * channels + 3) + 5) * 4),
+        width(width),
+        channels(channels) {
     map.pixel = bases * channels + pick(0, 3);
     map.row = width * map.pixel + pick(0, 5);
     map.base_step = channels;
@@ -118,7 +118,9 @@ void expect(bool good, const char* what, int64_t y, int64_t x, int64_t b, int64_
 }
 
 float activate(Act act, float v, float t0, float t1, float t2) {
-  const auto clamp = [](float x, float low, float high) { return x < low ? low : x > high ? high : x; };
+  const auto clamp = [](float x, float low, float high) {
+    return x < low ? low : x > high ? high : x;
+  };
   switch (act) {
     case Act::kNone:
       return v;
@@ -221,8 +223,8 @@ struct Finished {
       expect(same(got, wanted), "real", y, x, b, c, got, wanted);
     }
     if (finish.bits.data) {
-      const uint32_t* words = finish.bits.data + y * finish.bits.row + x * finish.bits.pixel +
-                              b * finish.bits.words;
+      const uint32_t* words =
+          finish.bits.data + y * finish.bits.row + x * finish.bits.pixel + b * finish.bits.words;
       const bool got = words[c / 32] >> (c % 32) & 1;
       const bool wanted = value + (finish.threshold ? thresholds[t] : 0.0f) >= 0;
       expect(got == wanted, "bit", y, x, b, c, got, wanted);
@@ -245,7 +247,7 @@ struct Finished {
 struct Case {
   ConvShape shape;
   Shape size;
-  std::vector<int8_t> input;   // [y][x][in base][channel]: ±1 or bytes as int16
+  std::vector<int8_t> input;  // [y][x][in base][channel]: ±1 or bytes as int16
   std::vector<int16_t> bytes;
   std::vector<uint8_t> weight_bits;
   std::vector<int8_t> weights;
@@ -269,9 +271,10 @@ struct Case {
       shape.in_bases = 1;
       shape.pixel_bytes = shape.base_bytes = 3;
     } else {
-      shape.base_bytes = is_bytes ? ceil_div(shape.in_channels, 4) * 4
-                                  : ceil_div(shape.in_channels, 32) * 4;
-      shape.pixel_bytes = shape.in_bases * shape.base_bytes;
+      shape.base_bytes = ceil_div(shape.in_channels, 32) * 4;
+      if (is_bytes)
+        shape.base_bytes = pick(0, 1) ? shape.in_channels : ceil_div(shape.in_channels, 4) * 4;
+      shape.pixel_bytes = ceil_div(shape.in_bases * shape.base_bytes, 4) * 4;
     }
     const bool same_dilation = pick(0, 1);
     for (int64_t k = 0; k < shape.bases; ++k) {
@@ -312,16 +315,15 @@ struct Case {
       for (int64_t j = 0; j < shape.kernel_w; ++j, w += shape.in_channels) {
         const int64_t row = y * shape.stride_h + i * shape.dilation_h[k] - shape.top[k];
         const int64_t column = x * shape.stride_w + j * shape.dilation_w[k] - shape.left[k];
-        const bool outside =
-            row < 0 || row >= size.height || column < 0 || column >= size.width;
+        const bool outside = row < 0 || row >= size.height || column < 0 || column >= size.width;
         const int64_t base = shape.in_bases == 1 ? 0 : k;
         for (int64_t c = 0; c < shape.in_channels; ++c) {
           const int64_t in =
-              outside ? (shape.bytes ? border[static_cast<size_t>(c)] : shape.padding)
-                      : bytes[static_cast<size_t>(
-                            ((row * size.width + column) * shape.in_bases + base) *
-                                shape.in_channels +
-                            c)];
+              outside
+                  ? (shape.bytes ? border[static_cast<size_t>(c)] : shape.padding)
+                  : bytes[static_cast<size_t>(
+                        ((row * size.width + column) * shape.in_bases + base) * shape.in_channels +
+                        c)];
           s += in * w[c];
         }
       }
@@ -334,8 +336,7 @@ struct Case {
                   "%s, %lldx%lld, %lld (%lld bases) to %lld (%lld bases), kernel %lldx%lld, "
                   "stride %lldx%lld, padding %lld",
                   what, static_cast<long long>(size.height), static_cast<long long>(size.width),
-                  static_cast<long long>(shape.in_channels),
-                  static_cast<long long>(shape.in_bases),
+                  static_cast<long long>(shape.in_channels), static_cast<long long>(shape.in_bases),
                   static_cast<long long>(shape.out_channels), static_cast<long long>(shape.bases),
                   static_cast<long long>(shape.kernel_h), static_cast<long long>(shape.kernel_w),
                   static_cast<long long>(shape.stride_h), static_cast<long long>(shape.stride_w),
@@ -349,7 +350,8 @@ struct Input {
   std::vector<uint8_t> memory, row;
   Input(const Case& c, ConvLayer& layer) {
     const int64_t pixel = c.shape.pixel_bytes;
-    const int64_t left = layer.border_left() + pick(0, 2), right = layer.border_right() + pick(0, 2);
+    const int64_t left = layer.border_left() + pick(0, 2),
+                  right = layer.border_right() + pick(0, 2);
     const int64_t stride =
         c.shape.bytes ? (left + c.size.width + right) * pixel + (pixel == 3 ? pick(0, 9) : 0)
                       : (left + c.size.width + right) * pixel;
@@ -431,7 +433,7 @@ void test_bits(const Kernels& kernels) {
     low[i] = static_cast<uint32_t>(pick(-20, 20));
     span[i] = static_cast<uint32_t>(pick(0, 40));
     const int64_t kind = pick(0, 5);
-    if (kind == 0) span[i] = 0x7FFFFFFF - low[i];              // from low on
+    if (kind == 0) span[i] = 0x7FFFFFFF - low[i];                              // from low on
     if (kind == 1) span[i] = 0xFFFFFFFF - static_cast<uint32_t>(pick(0, 30));  // wraps around
     if (kind == 2) span[i] = 0;
     if (kind == 3) low[i] = 0x80000000u;  // up to

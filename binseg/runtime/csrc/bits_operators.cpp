@@ -120,6 +120,11 @@ class ConvOperator : public Operator {
                      std::max(layer_->scratch_bytes(pool), row_chunk_floats(all) * 4));
   }
 
+  // Residuals are read pixel by pixel, before the result is written.
+  Replaced replaces() const override {
+    return {finish_.real(), kind_ == Kind::kMerge ? merge_residual_ : finish_.residual()};
+  }
+
   void place(Planner& plan, const Scratch& scratch) override {
     scratch_ = scratch;
     rows_kernels_ = &plan.kernels.rows;

@@ -94,6 +94,27 @@ void Network::find_parts(Planner& plan) const {
   }
 }
 
+// Outputs that take the place of an input nobody reads any more: a map that is updated stays in the
+// caches, where a new one would drive it out.
+void Network::find_replacements(Planner& plan, const std::vector<Lifetime>& lives) const {
+  std::vector<bool> shared(values_.size());
+  for (const Part& part : plan.parts)
+    if (part.whole >= 0)
+      shared[static_cast<size_t>(part.value)] = shared[static_cast<size_t>(part.whole)] = true;
+  for (size_t i = 0; i < operators_.size(); ++i) {
+    const Operator::Replaced ids = operators_[i]->replaces();
+    if (ids.output < 0 || ids.input < 0) continue;
+    const auto output = static_cast<size_t>(ids.output), input = static_cast<size_t>(ids.input);
+    const Value &to = values_[output], &from = values_[input];
+    if (shared[output] || shared[input] || lives[input].last != static_cast<int64_t>(i) ||
+        to.type.kind != ValueKind::kReal || from.type.kind != ValueKind::kReal ||
+        to.type.bfloat16 != from.type.bfloat16 || to.type.channels != from.type.channels ||
+        to.height != from.height || to.width != from.width)
+      continue;
+    plan.parts[output] = {ids.output, ids.input, 0};
+  }
+}
+
 void Network::lay_out(int64_t height, int64_t width) {
   values_.assign(types_.size(), Value());
   for (size_t i = 0; i < types_.size(); ++i) values_[i].type = types_[i];
@@ -117,6 +138,7 @@ void Network::lay_out(int64_t height, int64_t width) {
   lives[0].first = -1;
   lives[output_].last = steps;
   find_parts(plan);
+  find_replacements(plan, lives);
   const auto whole_of = [&](size_t i) {
     while (plan.parts[i].whole >= 0) i = static_cast<size_t>(plan.parts[i].whole);
     return i;

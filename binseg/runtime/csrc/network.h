@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "memory.h"
 #include "model_file.h"
 #include "operator.h"
 
@@ -55,6 +56,7 @@ class Network {
   explicit Network(const ModelFile& file, const Kernels& kernels);
   void lay_out(int64_t height, int64_t width);
   void find_parts(Planner& plan) const;
+  void find_replacements(Planner& plan, const std::vector<Lifetime>& lives) const;
   static void fill_border(const Value& value);
 };
 

@@ -61,6 +61,12 @@ class Operator {
   virtual void size(Planner& plan) = 0;
   // After the sizes are known: parts that would save a copy.
   virtual std::vector<Part> parts(Planner&) const { return {}; }
+  // A real output and a real input of which each number is read for the last time before the one in
+  // its place is written: -1 where there are none.
+  struct Replaced {
+    int output = -1, input = -1;
+  };
+  virtual Replaced replaces() const { return {}; }
   // Called when all values and the scratch memory have their place.
   virtual void place(Planner& plan, const Scratch& scratch) = 0;
   virtual void run(Pool& pool) = 0;

@@ -31,7 +31,8 @@ ConvLayer::ConvLayer(const Kernels& kernels, const ConvShape& shape, const void*
   args_.blocks = ceil_div(shape.out_channels, kBlock);
   args_.pixel = shape.pixel_bytes;
   args_.pixel_step = shape.stride_w * shape.pixel_bytes;
-  args_.base_bytes = shape.base_bytes;
+  // what lies between two pixels is read, too, where taps lie side by side
+  args_.base_bytes = shape.in_bases == 1 ? shape.pixel_bytes : shape.base_bytes;
   args_.base_step = shape.in_bases == 1 ? 0 : shape.base_bytes;
   args_.channel_base = shape.shared_weight ? 0 : args_.blocks * kBlock;
   weight_bases_ = shape.shared_weight ? 1 : shape.bases;

@@ -22,8 +22,8 @@ struct ConvShape {
   int64_t dilation_h[kMostBases] = {}, dilation_w[kMostBases] = {};
   int64_t padding = -1;  // bits: what lies outside, -1, 0 or 1; bytes are given a border instead
   // Bytes from one input pixel to the next, and from one of its bases to the next. Bits of a base
-  // fill whole words; so do bytes, but for an image, whose pixels may have three bytes. At least
-  // four bytes after the last pixel's border must be readable.
+  // fill whole words; bytes may lie side by side. At least four bytes after the last pixel's border
+  // must be readable.
   int64_t pixel_bytes = 0, base_bytes = 0;
 };
 
