@@ -109,7 +109,7 @@ def test_a_failed_training_is_named_and_the_status_is_1(tmp_path, capsys, monkey
      ({"networks": {1.5: {}}}, 1, "networks: YAML reads a name there as 1.5; write it in quotes"),
      ({"networks": {18: {}, "18": {}}}, 1, "networks.18: is there twice"),
      ({"networks": {18: {}}, "reference": 81}, 1, "unknown reference '81'; did you mean '18'?"),
-     ({"networks": {18: {}}, "only": [81]}, 1, "unknown network '81'; did you mean '18'?"),
+     ({"networks": {18: {}}, "reference": 18, "only": [81]}, 1, "unknown network '81'; did you mean '18'?"),
      ({"reference": "twn"}, 1, "unknown reference 'twn'; did you mean 'twin'?"),
      ({"seeds": [0, 0]}, 1, "seeds must be different"),
      ({"seeds": ["x"]}, 2, "seeds"),

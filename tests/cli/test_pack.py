@@ -153,7 +153,7 @@ def test_faults_in_one_line(run, pictures, tmp_path, capsys):
     assert "not the configuration of a run" in fault(broken)
     (broken / "config.yaml").write_text("data: {name: camvid, root: nowhere}")
     assert "nowhere" in fault(broken, "--other_layers", "int8")
-    assert "no picture matches" in fault(source, "--verify", tmp_path / "*.jpg")
+    assert "no image matches" in fault(source, "--verify", tmp_path / "*.jpg")
     cut = (pictures / "b.jpg").read_bytes()[:500]
     (pictures / "b.jpg").write_bytes(cut)
     damaged = f"binseg: error: {pictures / 'b.jpg'}: damaged"

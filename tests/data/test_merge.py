@@ -77,9 +77,8 @@ def test_scored_are_our_images_alone(config: DataConfig) -> None:
     assert [name for batch in data.val_dataloader() for name in batch["name"]] == ["img4"]
     calibrated = [name for batch in data.calibration_batches() for name in batch["name"]]
     assert sorted(calibrated) == [f"img{n}" for n in range(4)]
-    assert data.told() == (
-        "ours: 4 pictures, 2 times an epoch + folder: 6 pictures for training, "
-        "1 pictures for scoring"
+    assert data.in_words().startswith(
+        "ours: 4 images, 2 times an epoch + folder: 6 images for training, 1 images for scoring"
     )
 
 
@@ -103,7 +102,7 @@ def test_data_check_reads_merged_sets(config: DataConfig) -> None:
     report = check_dataset(config)
     assert report.splits["merge 1, folder"].samples == 6
     # two images show lawn alone, which is ignored on purpose
-    assert report.by_kind() == {}
+    assert report.faults == []
     assert report.splits["merge 1, folder"].pixels.tolist() == [2 * 400, 2 * 400, 2 * 400]
 
 

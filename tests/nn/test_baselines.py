@@ -6,11 +6,11 @@ import torch
 from binseg.data.label_table import LabelTable, auto_palette
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
+from binseg.loaded import load, save
 from binseg.nn.baselines import BASELINES
 from binseg.nn.baselines.lraspp import MobileNetV3Small
 from binseg.nn.baselines.stdc import STDC1Backbone
 from binseg.nn.segmenter import create_model, list_models
-from binseg.loaded import load, save
 from binseg.summarize import summary
 
 every_baseline = pytest.mark.parametrize("name", sorted(BASELINES))

@@ -113,7 +113,7 @@ def be_a_pickle(path):
     [
         (truncate, "truncated"),
         (cut_header, "truncated"),
-        (be_a_pickle, "not a readable safetensors"),
+        (be_a_pickle, "a checkpoint"),
         (make_foreign, "not one of binseg's"),
         (make_newer, "newer binseg"),
         (damage_architecture, "header is damaged"),

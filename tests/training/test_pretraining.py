@@ -109,7 +109,8 @@ def test_hits_among_the_best():
 
 def test_a_run_leaves_everything_behind(finished):
     assert {path.name for path in finished.folder.iterdir()} == {
-        "config.yaml", "train.log", "history.json", "curves.png", "last.ckpt", "best.safetensors",
+        "config.yaml", "classes.json", "train.log", "history.json", "curves.png", "last.ckpt",
+        "best.safetensors",
     }  # fmt: skip
     assert [entry["step"] for entry in history(finished.folder)] == ["activations", "binary"]
     assert finished.best_epoch == 2
