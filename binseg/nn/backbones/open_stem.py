@@ -25,8 +25,8 @@ class OpenStem(nn.Sequential):
     def __init__(self, stem: nn.Sequential) -> None:
         if not isinstance(stem, nn.Sequential):
             raise BinsegError(
-                f"a {type(stem).__name__} cannot be opened at stride 2; this backbone is no encoder for "
-                "smp's decoders"
+                f"a {type(stem).__name__} cannot be opened at stride 2; this backbone is no encoder "
+                "for smp"
             )
         super().__init__(OrderedDict(stem.named_children()))
         pools = [i for i, layer in enumerate(stem) if isinstance(layer, nn.MaxPool2d)]
