@@ -25,7 +25,7 @@ class OpenStem(nn.Sequential):
     def __init__(self, stem: nn.Sequential) -> None:
         if not isinstance(stem, nn.Sequential):
             raise BinsegError(
-                f"a {type(stem).__name__} cannot be opened at stride 2; this backbone is no encoder "
+                f"a {type(stem).__name__} has no map at stride 2 to give; this is no encoder "
                 "for smp"
             )
         super().__init__(OrderedDict(stem.named_children()))
