@@ -78,7 +78,7 @@ def test_scored_are_our_images_alone(config: DataConfig) -> None:
     calibrated = [name for batch in data.calibration_batches() for name in batch["name"]]
     assert sorted(calibrated) == [f"img{n}" for n in range(4)]
     assert data.in_words().startswith(
-        "ours: 4 images, 2 times an epoch + folder: 6 images for training, 1 images for scoring"
+        "ours: 4 images, 2 times an epoch + folder: 6 images for training, 1 image for scoring"
     )
 
 

@@ -63,7 +63,7 @@ def test_hundreds_of_damaged_files_with_a_checksum_that_fits():
             assert network.segment(IMAGE).shape == (9, 11)
         except (ModelError, ImageError) as error:
             messages.append(str(error))
-    assert opened > 50  # values of weights may change without harm
+    assert opened > 10  # values of weights may change without harm
     assert len(messages) > 200
     assert all(message and "\n" not in message for message in messages)
 
