@@ -2,6 +2,7 @@
 
 import json
 import time
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -73,11 +74,12 @@ def test_a_packed_network_that_says_something_else_is_a_fault(tmp_path, monkeypa
     assert packed[0] == scored
     assert quickstart._same(expected, packed[1]) == 1
 
-    def damaged(model):
-        packed = pack(model)
-        packed.head.scores.weight.neg_()
-        packed.head.scores.bias.neg_()
-        return packed
+    def damaged(model, **options):
+        worse = deepcopy(model)
+        with torch.no_grad():
+            for parameter in worse.head.score[-1].parameters():
+                parameter.neg_()
+        return pack(worse, **options)
 
     monkeypatch.setattr(quickstart, "pack", damaged)
     other = quickstart._score(quickstart._pack(trained, tmp_path / "b.safetensors"), data)
