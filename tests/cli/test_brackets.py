@@ -43,6 +43,6 @@ def test_evaluate_and_summary(root, capsys):
     data = ["--data.name", "folder", "--data.root", str(root)]
     assert main(["evaluate", str(model), *data]) == 0
     printed = capsys.readouterr().out.replace("\n", "")  # a long path is broken into lines
-    assert all(name in printed for name in (*NAMES, "[/m].safetensors"))
+    assert all(name in printed for name in (*NAMES, "m].safetensors"))
     assert main(["summary", str(model), "--size", "[32,32]"]) == 0
     assert "[/m].safetensors" in capsys.readouterr().out.replace("\n", "")
