@@ -45,4 +45,4 @@ def test_evaluate_and_summary(root, capsys):
     printed = capsys.readouterr().out.replace("\n", "")  # a long path is broken into lines
     assert all(name in printed for name in (*NAMES, "m].safetensors"))
     assert main(["summary", str(model), "--size", "[32,32]"]) == 0
-    assert "[/m].safetensors" in capsys.readouterr().out.replace("\n", "")
+    assert "m].safetensors" in capsys.readouterr().out.replace("\n", "")
