@@ -9,7 +9,7 @@ def demo(
     open: bool = False,
     allowed_hosts: list[str] = [],  # noqa: B006 - as above
 ) -> int:
-    """Show what 1-bit networks see in pictures and videos, on a page in the browser.
+    """Show what 1-bit networks see in images and videos, on a page in the browser.
 
     Args:
         models: model files or names of shipped models; without any, the shipped ones.

@@ -1,4 +1,4 @@
-"""What runs the demo's networks: the backends of this machine, one picture at a time on each."""
+"""What runs the demo's networks: the backends of this machine, one image at a time on each."""
 
 import time
 from collections.abc import Callable
@@ -71,7 +71,7 @@ class BackendPredictor(Predictor):
         return self.timed(image)[0]
 
     def timed(self, image: Any) -> tuple[Segmentation, dict[str, float]]:
-        """Segment a picture and say what took how long.
+        """Segment an image and say what took how long.
 
         Args:
             image: see `Predictor.__call__`; the time of opening a file counts as pre-processing.
@@ -79,7 +79,7 @@ class BackendPredictor(Predictor):
         Returns:
             The segmentation, and milliseconds: "pre-processing" up to the network's input tensor,
             "network" from there to its scores, "upsampling" from those to the class map of the
-            picture's size.
+            image's size.
 
         Raises:
             BinsegError: see `Predictor.__call__`.

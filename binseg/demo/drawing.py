@@ -26,17 +26,17 @@ def draw(
     opacity: float,
     shown: Collection[int],
 ) -> np.ndarray:
-    """The picture under the colours of some classes; where another class is, the plain picture.
+    """The image under the colours of some classes; where another class is, the plain image.
 
     Args:
         image: HWC uint8 RGB.
-        class_map: HW uint8 class ids, of the picture's size.
+        class_map: HW uint8 class ids, of the image's size.
         labels: colours of the ids.
         opacity: of the colours, 0 to 1.
         shown: ids of the classes that are coloured.
 
     Returns:
-        HWC uint8 RGB, of the picture's size.
+        HWC uint8 RGB, of the image's size.
 
     Raises:
         ValueError: the two sizes differ, or `opacity` is outside [0, 1].
@@ -50,10 +50,12 @@ def draw(
 def result_json(result: DemoResult) -> dict[str, Any]:
     """JSON values: classes with their shares, milliseconds, model, sizes, backend, versions."""
     height, width = result.class_map.shape
+    size = {"width": width, "height": height}
     return {
         "model": result.key,
         "backend": result.backend,
-        "picture": {"width": width, "height": height},
+        "image": size,
+        "picture": size,  # its name in earlier versions
         "classes": [
             {"id": each.id, "name": each.name, "color": each.color, "share": each.share}
             for each in result.shares
@@ -79,7 +81,7 @@ def write_downloads(
 
     Args:
         folder: to write into; made if it is not there.
-        result: of `segment_picture`.
+        result: of `segment_image`.
         drawn: the overlay as it is shown, HWC uint8 RGB.
         stem: that the files' names begin with.
 
@@ -89,11 +91,11 @@ def write_downloads(
     Raises:
         BinsegError: the folder cannot be written.
     """
-    ids, picture, figures = (
+    ids, drawing, figures = (
         folder / f"{stem}_{name}" for name in ("ids.png", "overlay.jpg", "result.json")
     )
     write_mask(ids, result.class_map, result.labels.palette)
-    write_image(picture, drawn)
+    write_image(drawing, drawn)
     with atomic_path(figures) as temporary:
         temporary.write_text(json.dumps(result_json(result), indent=1) + "\n", encoding="utf-8")
-    return ids, picture, figures
+    return ids, drawing, figures

@@ -12,9 +12,9 @@ from binseg.demo import viewer
 from binseg.demo.drawing import draw, result_json, write_downloads
 from binseg.demo.explain import explain
 from binseg.demo.explanation import layer_table
-from binseg.demo.inference import DemoResult, segment_picture
+from binseg.demo.images import OpenedImage, open_upload
+from binseg.demo.inference import DemoResult, segment_image
 from binseg.demo.models import ModelList
-from binseg.demo.pictures import OpenedPicture, open_upload
 from binseg.demo.uploads import find_upload
 from binseg.demo.video import plan_video, segment_video
 from binseg.errors import BinsegError
@@ -37,14 +37,14 @@ class Events:
         self.models = models
         self._stops: dict[str, Event] = {}
 
-    def picture(
+    def image(
         self,
         upload: Upload,
         model: str,
         backend: str,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 - gradio finds it by this default
     ) -> Iterator[tuple[Any, Any, Any]]:
-        """Segment the page's picture; then, where there is a twin, compare the two.
+        """Segment the page's image; then, where there is a twin, compare the two.
 
         Yields:
             Values of the viewer, of the comparison's group and of its slider.
@@ -65,7 +65,7 @@ class Events:
             yield viewer.message(str(error), alarming=True), *hidden
 
     def segment(self, image: Upload, model: str, backend: str) -> Iterator[tuple[str, str, Any]]:
-        """Segment a picture: a palette PNG of class ids, the overlay, and the figures as JSON."""
+        """Segment an image: a palette PNG of class ids, the overlay, and the figures as JSON."""
         try:
             path, name = find_upload(image, "an image")
             self.models.prepare(model)
@@ -145,9 +145,9 @@ class Events:
 
         self.models.prepare(model, report)
 
-    def _segment(self, path: Path, model: str, backend: str) -> tuple[OpenedPicture, DemoResult]:
+    def _segment(self, path: Path, model: str, backend: str) -> tuple[OpenedImage, DemoResult]:
         opened = open_upload(path)
-        found = segment_picture(self.models, model, backend, opened.image, with_twin=False)
+        found = segment_image(self.models, model, backend, opened.image, with_twin=False)
         return opened, found
 
     def _compared(self, found: DemoResult) -> tuple[Any, Any]:

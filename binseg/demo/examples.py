@@ -1,4 +1,4 @@
-"""Pictures to try the demo with: built-in street scenes, drawn when the page is built."""
+"""Images to try the demo with: built-in street scenes, drawn when the page is built."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ _SCENES = ((6, 3), (7, 17), (6, 6), (6, 7))
 
 
 def write_examples(folder: Path) -> list[Path]:
-    """Draw the example pictures into `folder`, as JPEG.
+    """Draw the example images into `folder`, as JPEG.
 
     Raises:
         BinsegError: the folder cannot be written.

@@ -106,8 +106,8 @@ def _text(key: str, found: Summary, file_bytes: int, architecture: dict[str, obj
     share = {name: f"{100 * (1 - real):.1f} %" for name, real in found.real_share.items()}
     parts = [
         f"**{key}** has {count(total.binary_parameters)} weights of **one bit** each, "
-        f"{share['parameters']} of all its numbers, in a file of {file_bytes / 1e6:.2f} MB. For a "
-        f"picture of {width} x {height} pixels it adds up {count(total.binary_macs)} products of "
+        f"{share['parameters']} of all its numbers, in a file of {file_bytes / 1e6:.2f} MB. For an "
+        f"image of {width} x {height} pixels it adds up {count(total.binary_macs)} products of "
         f"±1 with ±1, {share['macs']} of all its products.",
         "**Sign.** Before each 1-bit convolution a map keeps of every number only whether it is "
         "below 0 (−1) or not (+1). The weights were real numbers while the network learned; of "
@@ -118,7 +118,7 @@ def _text(key: str, found: Summary, file_bytes: int, architecture: dict[str, obj
         "each channel (scale, BatchNorm) is worked out beforehand as a few constants; where signs "
         "follow at once, as one comparison.",
         *_family(architecture),
-        "**What is not 1 bit.** The first layer, which sees the picture, the head, which names the "
+        "**What is not 1 bit.** The first layer, which sees the image, the head, which names the "
         "classes, and the shortcuts that carry real numbers past the 1-bit layers keep more bits: "
         "they are a small part of the network, and most of its accuracy hangs on them. The table "
         "has every layer.",

@@ -1,4 +1,4 @@
-"""From an opened picture to everything that the page and the API say of it."""
+"""From an opened image to everything that the page and the API say of it."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,7 @@ from binseg.demo.twins import fp32_bytes, times_faster
 
 @dataclass(frozen=True)
 class ClassShare:
-    """A class's share of a picture's pixels, in [0, 1]; `color` is "#rrggbb"."""
+    """A class's share of an image's pixels, in [0, 1]; `color` is "#rrggbb"."""
 
     id: int
     name: str
@@ -27,13 +27,13 @@ def _hex(color: Color) -> str:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What a model says of a picture, and what it cost.
+    """What a model says of an image, and what it cost.
 
     Attributes:
         key: of the model in the `ModelList`.
         backend: that it ran on.
         image: HWC uint8 RGB.
-        class_map: HW uint8 class ids, of the picture's size.
+        class_map: HW uint8 class ids, of the image's size.
         twin_class_map: the full-precision twin's, if it was asked for and there is one.
         labels: names and colours of the ids.
         milliseconds: of "pre-processing", "network" and "upsampling", see
@@ -41,7 +41,7 @@ class DemoResult:
         model_bytes: of the model's file.
         fp32_bytes: of the same network in full precision, with 32 bits for every number.
         times_faster: than the same network in full precision, measured on this backend's device
-            at this picture's size; None if it could not be measured.
+            at this image's size; None if it could not be measured.
         faster_note: what was measured, or why it could not be.
     """
 
@@ -74,10 +74,10 @@ class DemoResult:
         return sorted(found, key=lambda each: (-each.share, each.id))
 
 
-def segment_picture(
+def segment_image(
     models: ModelList, key: str, backend: str, image: np.ndarray, *, with_twin: bool
 ) -> DemoResult:
-    """Segment a picture, one at a time on each device; others wait.
+    """Segment an image, one at a time on each device; others wait.
 
     Args:
         models: the demo's list.
@@ -87,7 +87,7 @@ def segment_picture(
         with_twin: run the full-precision twin, too, where there is one.
 
     Raises:
-        BinsegError: there is no such model or backend, or the picture does not go through.
+        BinsegError: there is no such model or backend, or the image does not go through.
     """
     predictor = models.predictor(key, backend)
     found, milliseconds = predictor.timed(image)

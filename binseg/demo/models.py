@@ -18,7 +18,7 @@ from binseg.shipped import shipped_models, twin_of
 QUICKSTART = "quickstart"
 
 _WARM_UP = np.zeros((240, 320, 3), np.uint8)
-"""The first picture through a network also pays for what is only made once."""
+"""The first image through a network also pays for what is only made once."""
 
 Report = Callable[[float, str], None]
 """Takes the share that is done, in [0, 1], and a line about it."""

@@ -17,7 +17,7 @@ MOST_WAITING = 16
 """Requests in the queue; more are told that it is full."""
 
 _ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "inference"}
-# a long video does not keep pictures waiting: they take turns on the device, frame by frame
+# a long video does not keep images waiting: they take turns on the device, frame by frame
 _ONE_VIDEO: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "video"}
 _OWN: dict[str, Any] = {"api_visibility": "private"}
 
@@ -46,13 +46,13 @@ def build_page(models: ModelList) -> Page:
         gr.HTML((ASSETS / "masthead.html").read_text(), apply_default_css=False, elem_id="masthead")
         choices = _choices(models)
         with gr.Tabs():
-            with gr.Tab("Picture"):
-                picture = _picture_tab(events, choices, examples)
+            with gr.Tab("Image"):
+                image = _image_tab(events, choices, examples)
             with gr.Tab("Video"):
                 _video_tab(events, choices)
             with gr.Tab("How it works") as tab:
                 _explanation_tab(events, choices[0], tab)
-        _endpoint(events, [picture, *choices])
+        _endpoint(events, [image, *choices])
         page.load(None, js=_NAME_EXAMPLES)
         page.unload(events.stop)
     # no way around the queue
@@ -75,27 +75,27 @@ def _choices(models: ModelList) -> list[gr.Dropdown]:
         ]
 
 
-def _picture_tab(events: Events, choices: list[gr.Dropdown], examples: list[Path]) -> gr.Image:
+def _image_tab(events: Events, choices: list[gr.Dropdown], examples: list[Path]) -> gr.Image:
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            picture = gr.Image(
-                label="Picture",
+            image = gr.Image(
+                label="Image",
                 type="filepath",
                 image_mode=None,
                 sources=["upload", "webcam", "clipboard"],
                 buttons=[],
                 height=270,
-                elem_id="picture",
+                elem_id="image",
             )
             gr.Examples(
                 [[str(path)] for path in examples],
-                inputs=[picture],
+                inputs=[image],
                 label="Or try a drawn street",
                 elem_id="examples",
                 **_OWN,
             )
             gr.Markdown(
-                "Models that learned from photographs do better on photographs. Pictures stay on "
+                "Models that learned from photographs do better on photographs. Images stay on "
                 "the machine that runs this page and are deleted within half an hour.",
                 elem_classes="hint",
             )
@@ -112,9 +112,9 @@ def _picture_tab(events: Events, choices: list[gr.Dropdown], examples: list[Path
                     elem_classes="hint",
                 )
     gr.on(
-        [picture.change, *(choice.input for choice in choices)],
-        events.picture,
-        [picture, *choices],
+        [image.change, *(choice.input for choice in choices)],
+        events.image,
+        [image, *choices],
         [result, comparison, pair],
         preprocess=False,
         show_progress_on=result,
@@ -122,7 +122,7 @@ def _picture_tab(events: Events, choices: list[gr.Dropdown], examples: list[Path
         **_ONE_AT_A_TIME,
         **_OWN,
     )
-    return picture
+    return image
 
 
 def _video_tab(events: Events, choices: list[gr.Dropdown]) -> None:

@@ -51,7 +51,7 @@ def launch(
     Raises:
         BinsegError: the port is taken, or the host is none of this machine's.
     """
-    # each of the server's threads would keep a heap of its own, with the holes of its last picture
+    # each of the server's threads would keep a heap of its own, with the holes of its last image
     set_malloc(ARENA_MAX, 1)
     names = AnsweredNames(host, allowed_hosts)
 

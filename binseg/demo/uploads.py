@@ -23,7 +23,7 @@ MOST_TOGETHER = 2**29
 KEPT_SECONDS = 1800
 """Since a file was last used."""
 
-NEEDED_SECONDS = 300
+NEEDED_SECONDS = 120
 """Since a file was last used; where room is needed, older ones go."""
 
 EXAMPLES = "examples"

@@ -13,8 +13,8 @@ import numpy as np
 from binseg.atomic import atomic_path
 from binseg.data.preprocess import resize_image
 from binseg.demo.faults import without_folders
+from binseg.demo.images import MAX_PIXELS
 from binseg.demo.models import ModelList
-from binseg.demo.pictures import MAX_PIXELS
 from binseg.errors import BinsegError
 from binseg.visualize import overlay
 
@@ -114,7 +114,7 @@ def segment_video(
     progress: Callable[[int, int], None] = lambda done, total: None,
     stop: Event | None = None,
 ) -> Path:
-    """Segment a video; pictures that others upload get their turn between its frames.
+    """Segment a video; images that others upload get their turn between its frames.
 
     Args:
         path: of the upload.

@@ -17,7 +17,7 @@ from binseg.demo.inference import DemoResult
 
 ASSETS = Path(__file__).parent / "assets"
 
-EMPTY = "Your picture will appear here under the colours of its classes.\nUpload one, or choose \
+EMPTY = "Your image will appear here under the colours of its classes.\nUpload one, or choose \
 an example."
 
 
@@ -35,7 +35,7 @@ def viewer() -> gr.HTML:
 
 
 def message(text: str, *, alarming: bool = False) -> dict[str, Any]:
-    """A text in place of a result, for example of what is wrong with a picture."""
+    """A text in place of a result, for example of what is wrong with an image."""
     return {"message": text, "alarming": alarming}
 
 
@@ -44,13 +44,13 @@ def result(found: DemoResult, name: str, notes: Sequence[str]) -> dict[str, Any]
 
     Args:
         found: what was segmented.
-        name: of the picture, for a person and for the names of downloads.
-        notes: about the picture.
+        name: of the image, for a person and for the names of downloads.
+        notes: about the image.
     """
     return {
         "name": name,
         "notes": list(notes),
-        "picture": _data_url(found.image, "JPEG", quality=90),
+        "image": _data_url(found.image, "JPEG", quality=90),
         # grey, so that the browser reads ids; the mask to take home has a palette
         "ids": _data_url(found.class_map, "PNG", compress_level=3),
         "mask": _mask_url(found),

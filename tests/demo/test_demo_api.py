@@ -39,7 +39,7 @@ def test_segment_gives_the_class_ids_the_overlay_and_the_figures(client, street,
     # a JPEG of the same colours
     assert np.abs(read_image(overlay).astype(int) - found.overlay(0.6)).mean() < 4
     assert (figures["model"], figures["backend"]) == ("alone", "reference")
-    assert figures["picture"] == {"width": 83, "height": 61}
+    assert figures["image"] == figures["picture"] == {"width": 83, "height": 61}
     shares = {each["name"]: each["share"] for each in figures["classes"]}
     assert shares == pytest.approx(found.shares())
     assert str(demo.alone.parent) not in json.dumps(figures)
@@ -69,7 +69,7 @@ def test_a_wrong_input_is_told_in_our_words(client, street, demo, change, words)
     assert str(demo.tiny.parent) not in str(caught.value)
 
 
-def test_a_file_that_is_no_picture_is_named(client, tmp_path):
+def test_a_file_that_is_no_image_is_named(client, tmp_path):
     path = tmp_path / "drawing.svg"
     path.write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
     with pytest.raises(AppError, match=r"drawing\.svg: not an image") as caught:

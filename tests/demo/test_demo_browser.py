@@ -61,7 +61,7 @@ def open_page(browser, desktop, demo):
         context = browser.new_context(**options) if options else desktop
         page = context.new_page()
         opened.append(context if options else page)
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(120_000)
         page.on("request", note)
         page.goto(demo.address)
         page.locator("#viewer .message").wait_for(state="attached")
@@ -81,7 +81,7 @@ def street(tmp_path) -> Path:
 
 
 def upload(page, path: Path) -> None:
-    page.locator("#picture input[type=file]").set_input_files(path)
+    page.locator("#image input[type=file]").set_input_files(path)
 
 
 def segmented(page, path: Path):
@@ -131,7 +131,7 @@ def test_the_overlay_follows_opacity_and_classes_without_asking_the_server(open_
     page.on("request", lambda request: asked.append(request.url))
 
     set_opacity(page, 0)
-    # the browser got the picture as a JPEG
+    # the browser got the image as a JPEG
     plain = pixels(page).astype(int)
     assert plain.shape == (HEIGHT, WIDTH, 3)
     assert np.abs(plain - image).mean() < 6
@@ -216,11 +216,11 @@ def test_an_example_is_segmented_by_keyboard(open_page):
     assert not box.is_checked()
 
 
-def test_a_picture_that_cannot_be_used_is_explained(open_page, tmp_path, street, demo):
+def test_an_image_that_cannot_be_used_is_explained(open_page, tmp_path, street, demo):
     buffer = BytesIO()
     Image.fromarray(draw_scene(0, 0, (200, 200)).image).save(buffer, "JPEG")
     (tmp_path / "truncated.jpg").write_bytes(buffer.getvalue()[:2000])
-    (tmp_path / "text.png").write_text("this is no picture")
+    (tmp_path / "text.png").write_text("this is no image")
     Image.new("RGB", (1, 2000)).save(tmp_path / "thin.png")
     bomb(tmp_path / "huge.png", 13_000)
     page = open_page()
@@ -232,8 +232,8 @@ def test_a_picture_that_cannot_be_used_is_explained(open_page, tmp_path, street,
         assert len(text) < 200
         for folder in (demo.tiny.parent, Path.cwd(), "binseg-demo-"):
             assert str(folder) not in text
-        page.locator("#picture").get_by_label("Clear").or_(
-            page.locator("#picture").get_by_label("Remove Image")
+        page.locator("#image").get_by_label("Clear").or_(
+            page.locator("#image").get_by_label("Remove Image")
         ).first.click()
         page.locator("#viewer [role=status]").wait_for()
     segmented(page, street)
@@ -298,12 +298,12 @@ def test_the_explanation_has_every_layer(open_page):
 def test_a_phone_shows_everything_without_scrolling_sideways(open_page, street, scheme):
     page = open_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
     segmented(page, street)
-    parts = {"Picture": "#viewer canvas", "Video": "#start", "How it works": "#network tfoot"}
+    parts = {"Image": "#viewer canvas", "Video": "#start", "How it works": "#network tfoot"}
     for tab, part in parts.items():
         page.get_by_role("tab", name=tab).click()
         page.locator(part).wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") == 390
-    page.get_by_role("tab", name="Picture").click()
+    page.get_by_role("tab", name="Image").click()
     paper, ink = page.evaluate("""() => {
         const style = getComputedStyle(document.querySelector("#viewer h3"));
         return [getComputedStyle(document.body).backgroundColor, style.color];

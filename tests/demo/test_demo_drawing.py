@@ -10,14 +10,14 @@ from binseg.data.imageio import read_image, read_mask
 from binseg.data.labels import get_label_table
 from binseg.data.scenes import draw_scene
 from binseg.demo.drawing import draw, write_downloads
-from binseg.demo.inference import segment_picture
+from binseg.demo.inference import segment_image
 from binseg.demo.models import ModelList
 from binseg.program.executor import REFERENCE
 
 LABELS = get_label_table("scenes")
 
 
-def picture(height: int = 37, width: int = 53) -> tuple[np.ndarray, np.ndarray]:
+def image_and_classes(height: int = 37, width: int = 53) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(0)
     image = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
     return image, generator.integers(0, LABELS.num_classes, (height, width), dtype=np.uint8)
@@ -25,8 +25,8 @@ def picture(height: int = 37, width: int = 53) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("shown", [set(range(8)), {0}, {2, 7}, set()])
 @pytest.mark.parametrize("opacity", [0.0, 0.37, 1.0])
-def test_colours_where_a_class_is_shown_and_the_picture_elsewhere(shown, opacity):
-    image, class_map = picture()
+def test_colours_where_a_class_is_shown_and_the_image_elsewhere(shown, opacity):
+    image, class_map = image_and_classes()
     drawn = draw(image, class_map, LABELS, opacity=opacity, shown=shown)
     assert drawn.dtype == np.uint8
     for (y, x), index in np.ndenumerate(class_map):
@@ -36,15 +36,15 @@ def test_colours_where_a_class_is_shown_and_the_picture_elsewhere(shown, opacity
         assert np.abs(drawn[y, x] - expected).max() <= (0.5 + 1e-6 if int(index) in shown else 0)
 
 
-def test_the_picture_given_stays_as_it_is():
-    image, class_map = picture()
+def test_the_image_given_stays_as_it_is():
+    image, class_map = image_and_classes()
     before = image.copy()
     draw(image, class_map, LABELS, opacity=0.5, shown={1})
     assert np.array_equal(image, before)
 
 
 def test_bad_input():
-    image, class_map = picture()
+    image, class_map = image_and_classes()
     with pytest.raises(ValueError, match="53 x 37"):
         draw(image, class_map[1:], LABELS, opacity=0.5, shown=set())
     with pytest.raises(ValueError, match="alpha"):
@@ -53,7 +53,7 @@ def test_bad_input():
 
 def test_downloads(tmp_path):
     models = ModelList([write_tiny(tmp_path)])
-    result = segment_picture(
+    result = segment_image(
         models, "tiny", REFERENCE, draw_scene(0, 0, (45, 61)).image, with_twin=False
     )
     drawn = draw(result.image, result.class_map, result.labels, opacity=0.5, shown={0})
@@ -67,7 +67,7 @@ def test_downloads(tmp_path):
     assert np.abs(read_image(overlay).astype(int) - drawn).mean() < 3
     found = json.loads(figures.read_text())
     assert found["model"] == "tiny"
-    assert found["picture"] == {"width": 61, "height": 45}
+    assert found["image"] == {"width": 61, "height": 45}
     assert {each["name"]: each["share"] for each in found["classes"]} == {
         each.name: each.share for each in result.shares
     }

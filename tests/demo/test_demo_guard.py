@@ -149,7 +149,7 @@ def test_its_own_page_may_ask(web, demo, street):
         ("GET", f"{API}/token"), ("GET", f"{API}/openapi.json"), ("GET", "/monitoring/summary"),
         ("POST", f"{API}/stream/a"), ("GET", f"{API}/stream/a/b/1/playlist-file"),
         ("GET", f"{API}/file/etc/passwd"), ("POST", f"{API}/api/segment"), ("GET", "/docs"),
-        ("GET", "/pwa_icon/5"), ("GET", f"{API}/vibe-code"), ("POST", f"{API}/call/picture"),
+        ("GET", "/pwa_icon/5"), ("GET", f"{API}/vibe-code"), ("POST", f"{API}/call/image"),
         ("GET", "/static/../../../etc/passwd"), ("GET", "/assets//etc/passwd"),
         ("GET", "/svelte/%2e%2e/%2e%2e/x"), ("GET", f"{API}/call/segment/no-such-event"),
         ("GET", f"{API}/queue/data?session_hash=nobody"),

@@ -6,7 +6,7 @@ from demo_models import write_tiny
 
 from binseg.data.scenes import draw_scene
 from binseg.demo import twins
-from binseg.demo.inference import segment_picture
+from binseg.demo.inference import segment_image
 from binseg.demo.models import ModelList
 from binseg.errors import BinsegError
 from binseg.nn.segmenter import create_model
@@ -22,7 +22,7 @@ def models(tmp_path) -> ModelList:
 
 
 def test_a_result(models):
-    found = segment_picture(models, "tiny", REFERENCE, IMAGE, with_twin=True)
+    found = segment_image(models, "tiny", REFERENCE, IMAGE, with_twin=True)
     choice = models.get("tiny")
     for path, class_map in ((choice.path, found.class_map), (choice.twin, found.twin_class_map)):
         assert np.array_equal(class_map, Predictor(path, device="cpu")(IMAGE).class_map)
@@ -37,7 +37,7 @@ def test_a_result(models):
 
 
 def test_fp32_bytes_are_four_for_every_number_of_the_twin(models):
-    found = segment_picture(models, "tiny", REFERENCE, IMAGE, with_twin=False)
+    found = segment_image(models, "tiny", REFERENCE, IMAGE, with_twin=False)
     architecture = models.load("tiny").model.architecture
     twin = create_model(**{**architecture, "precision": "full"})
     numbers = sum(
@@ -48,13 +48,13 @@ def test_fp32_bytes_are_four_for_every_number_of_the_twin(models):
 
 
 def test_without_a_twin_there_is_no_second_map(models):
-    found = segment_picture(models, "alone", REFERENCE, IMAGE, with_twin=True)
+    found = segment_image(models, "alone", REFERENCE, IMAGE, with_twin=True)
     assert found.twin_class_map is None
     assert found.times_faster is not None
 
 
 def test_shares(models):
-    found = segment_picture(models, "tiny", REFERENCE, IMAGE, with_twin=False)
+    found = segment_image(models, "tiny", REFERENCE, IMAGE, with_twin=False)
     assert {each.id for each in found.shares} == set(range(found.labels.num_classes))
     assert sum(each.share for each in found.shares) == pytest.approx(1)
     order = [(-each.share, each.id) for each in found.shares]
@@ -118,7 +118,7 @@ def test_a_network_without_a_twin_says_why(models, monkeypatch):
         raise BinsegError("no precision")
 
     monkeypatch.setattr(twins, "create_model", refuse)
-    found = segment_picture(models, "alone", REFERENCE, IMAGE, with_twin=False)
+    found = segment_image(models, "alone", REFERENCE, IMAGE, with_twin=False)
     assert found.times_faster is None
     assert found.faster_note == "not measured: the network has no full-precision twin"
     assert found.fp32_bytes > found.model_bytes
@@ -137,5 +137,5 @@ def test_times_are_split_where_the_network_begins_and_ends(models, monkeypatch):
 def test_faults_have_no_path(models):
     for key, backend in (("gone", REFERENCE), ("tiny", "abacus")):
         with pytest.raises(BinsegError) as caught:
-            segment_picture(models, key, backend, IMAGE, with_twin=False)
+            segment_image(models, key, backend, IMAGE, with_twin=False)
         assert "/" not in str(caught.value)

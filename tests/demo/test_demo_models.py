@@ -134,7 +134,7 @@ def test_a_model_is_opened_once(models, monkeypatch):
     assert opened == ["tiny.safetensors"]
 
 
-def test_one_picture_at_a_time(models):
+def test_one_image_at_a_time(models):
     """Not even two predictors run at once on one device."""
     inside, most = 0, 0
 

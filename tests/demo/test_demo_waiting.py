@@ -27,9 +27,16 @@ def grace() -> float:
 
 
 @pytest.fixture
-def page(tmp_path, monkeypatch, grace) -> Iterator[Page]:
+def answer_kept() -> float:
+    """Answers do not wait long either."""
+    return 1.0
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch, grace, answer_kept) -> Iterator[Page]:
     """A page of its own."""
-    monkeypatch.setattr(guard, "Waiting", functools.partial(Waiting, grace=grace, answer_kept=3.0))
+    quick = functools.partial(Waiting, grace=grace, answer_kept=answer_kept)
+    monkeypatch.setattr(guard, "Waiting", quick)
     page = build([write_tiny(tmp_path)])
     launch(page)
     yield page
@@ -118,6 +125,7 @@ def test_a_client_that_opens_its_stream_keeps_its_place(web, call, device):
     assert all("event: complete" in texts[event] for event in (first, second))
 
 
+@pytest.mark.parametrize("answer_kept", [600.0])
 def test_an_answer_that_is_ready_waits_for_its_client(page, web, call):
     event = ask(web, call).json()["event_id"]
     until(lambda: event not in page._queue.event_ids_to_events)

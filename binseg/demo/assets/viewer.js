@@ -1,4 +1,4 @@
-// The result of one picture: draws the overlay from the class map that the server sent once, so that
+// The result of one image: draws the overlay from the class map that the server sent once, so that
 // opacity and classes answer at once and no second inference is needed.
 // Gradio runs this with `element`, `props` and `watch`.
 
@@ -8,7 +8,7 @@ const opacity = find("opacity");
 const layer = document.createElement("canvas");
 
 let result = null;
-let picture = null;
+let plain = null;
 let ids = null;
 let hidden = new Set();
 let turn = 0;
@@ -55,7 +55,7 @@ function draw() {
   for (let at = 0; at < words.length; at++) words[at] = table[ids[at]];
   layer.getContext("2d").putImageData(pixels, 0, 0);
   const context = canvas.getContext("2d");
-  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  context.drawImage(plain, 0, 0, canvas.width, canvas.height);
   context.drawImage(layer, 0, 0);
   find("percent").textContent = `${opacity.value} %`;
   return performance.now() - began;
@@ -89,7 +89,7 @@ function listClasses() {
     }),
   );
   find("absent").textContent = absent.length
-    ? `Not in this picture: ${absent.map((each) => each.name).join(", ")}.`
+    ? `Not in this image: ${absent.map((each) => each.name).join(", ")}.`
     : "";
 }
 
@@ -98,7 +98,7 @@ function listFigures(drawing) {
   const rows = [
     ["network", milliseconds(took["network"]), `on ${result.backend}`],
     ["pre-processing", milliseconds(took["pre-processing"]), "scaling, normalizing"],
-    ["upsampling", milliseconds(took["upsampling"]), "to the picture's size"],
+    ["upsampling", milliseconds(took["upsampling"]), "to the image's size"],
     ["drawing", milliseconds(drawing), "in your browser"],
     ["model file", megabytes(result.model_bytes), result.model],
     ["smaller", times(result.times_smaller), `fp32: ${megabytes(result.fp32_bytes)}`],
@@ -130,13 +130,13 @@ async function show(value) {
     say(value?.message ?? "", value?.alarming ?? false);
     return;
   }
-  const [image, map] = await Promise.all([decoded(value.picture), classIds(value.ids)]);
+  const [image, map] = await Promise.all([decoded(value.image), classIds(value.ids)]);
   if (mine !== turn) return; // a later result came meanwhile
   const same = result && result.classes.length === value.result.classes.length;
   if (!same || result.model !== value.result.model) hidden = new Set();
-  [result, picture, ids] = [value.result, image, map];
-  canvas.width = layer.width = result.picture.width;
-  canvas.height = layer.height = result.picture.height;
+  [result, plain, ids] = [value.result, image, map];
+  canvas.width = layer.width = result.image.width;
+  canvas.height = layer.height = result.image.height;
   element.dataset.state = "result";
   reveal();
   listFigures(draw());

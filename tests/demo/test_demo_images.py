@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from binseg.data.preprocess import resize_image
-from binseg.demo.pictures import open_upload
+from binseg.demo.images import open_upload
 from binseg.errors import BinsegError
 
 
@@ -39,7 +39,7 @@ def png_bomb(path: Path, side: int) -> None:
     )
 
 
-def test_a_picture_of_fitting_size_stays_as_it_is(tmp_path):
+def test_an_image_of_fitting_size_stays_as_it_is(tmp_path):
     Image.fromarray(noise(37, 53)).save(tmp_path / "x.png")
     opened = open_upload(tmp_path / "x.png")
     assert np.array_equal(opened.image, noise(37, 53))
@@ -76,7 +76,7 @@ def test_turned_transparent_and_sixteen_bit(tmp_path):
     assert (open_upload(tmp_path / "deep.png").image == 128).all()
 
 
-def test_an_animation_shows_its_first_picture(tmp_path):
+def test_an_animation_shows_its_first_frame(tmp_path):
     frames = [Image.new("RGB", (40, 30), color) for color in ("red", "blue")]
     for name in ("x.webp", "x.png", "x.tif"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
@@ -123,7 +123,7 @@ def broken(folder: Path, kind: str) -> Path:
         ("empty", "empty file"),
         ("missing", "no such file"),
         ("folder", "not a file"),
-        ("1x1", "too small to segment; a picture needs at least 8 a side"),
+        ("1x1", "too small to segment; an image needs at least 8 a side"),
         ("7x60", "too small"),
         ("1x20000", "1 x 20000 pixels are a strip too thin"),
         ("20000x1", "20000 x 1 pixels are a strip too thin"),
@@ -148,7 +148,7 @@ def test_a_folders_name_inside_a_decoders_words_is_left_out(tmp_path, monkeypatc
     def fail(path, *arguments, **options):
         raise BinsegError(f"{path}: damaged (cannot open '{path}' in {path.parent}/more)")
 
-    monkeypatch.setattr("binseg.demo.pictures.image_size", fail)
+    monkeypatch.setattr("binseg.demo.images.image_size", fail)
     with pytest.raises(BinsegError) as caught:
         open_upload(tmp_path / "x.png")
     assert str(caught.value) == "x.png: damaged (cannot open 'x.png' in more)"
@@ -162,6 +162,6 @@ def test_a_huge_jpeg_is_decoded_small(tmp_path, monkeypatch):
         decoded.append(image.shape)
         return resize_image(image, size)
 
-    monkeypatch.setattr("binseg.demo.pictures.resize_image", watched)
+    monkeypatch.setattr("binseg.demo.images.resize_image", watched)
     assert open_upload(tmp_path / "x.jpg").image.shape == (853, 1280, 3)
     assert decoded == [(1000, 1500, 3)]

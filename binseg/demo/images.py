@@ -1,4 +1,4 @@
-"""Pictures that strangers upload: bounded before anything is decoded, and told in plain words."""
+"""Images that strangers upload: bounded before anything is decoded, and told in plain words."""
 
 import os
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ SMALLEST_SIDE = 8
 
 
 @dataclass(frozen=True)
-class OpenedPicture:
+class OpenedImage:
     """An upload that can be segmented.
 
     Attributes:
@@ -34,15 +34,15 @@ class OpenedPicture:
     notes: list[str] = field(default_factory=list)
 
 
-def open_upload(path: str | os.PathLike[str], *, longest: int = 1280) -> OpenedPicture:
-    """Read a picture of unknown origin, see `read_image`, with its long side at most `longest`.
+def open_upload(path: str | os.PathLike[str], *, longest: int = 1280) -> OpenedImage:
+    """Read an image of unknown origin, see `read_image`, with its long side at most `longest`.
 
     Args:
         path: of the upload.
         longest: pixels of the long side.
 
     Raises:
-        BinsegError: no picture that binseg reads, damaged, too large, too small or too thin; the
+        BinsegError: no image that binseg reads, damaged, too large, too small or too thin; the
             message has the file's own name and no folder.
     """
     path = Path(path)
@@ -52,9 +52,9 @@ def open_upload(path: str | os.PathLike[str], *, longest: int = 1280) -> OpenedP
         size = size_within(height, width, longest)
         image = read_image(path, MAX_PIXELS, longest_side=longest)
     if size == (height, width):
-        return OpenedPicture(image)
+        return OpenedImage(image)
     note = f"shown at {size[1]} x {size[0]}; the upload has {width} x {height} pixels"
-    return OpenedPicture(resize_image(image, size), [note])
+    return OpenedImage(resize_image(image, size), [note])
 
 
 def _refuse_shape(path: Path, height: int, width: int) -> None:
@@ -63,5 +63,5 @@ def _refuse_shape(path: Path, height: int, width: int) -> None:
         raise BinsegError(f"{size} are a strip too thin to segment; cut a wider piece from it")
     if min(height, width) < SMALLEST_SIDE:
         raise BinsegError(
-            f"{size} are too small to segment; a picture needs at least {SMALLEST_SIDE} a side"
+            f"{size} are too small to segment; an image needs at least {SMALLEST_SIDE} a side"
         )
