@@ -39,7 +39,7 @@ def _address(methods: str, path: str, kind: str = "pass", query: str = "") -> Ad
 
 ADDRESSES = (
     _address("GET HEAD", "/"),
-    _address("GET HEAD", r"/(?:assets|static|svelte)(?:/(?!\.)[A-Za-z0-9_@.-]+)+"),
+    _address("GET HEAD", r"/(?:assets|static|svelte)(?:/(?!\.)[A-Za-z0-9_@.-]{1,120}){1,8}"),
     _address("GET HEAD", r"/(?:favicon\.ico|robots\.txt|manifest\.json|config|theme\.css)"),
     _address("GET", f"{API}/(?:info|startup-events|theme\\.css|queue/status)"),
     _address("GET HEAD", f"{API}/file=(?P<path>.+)", "file"),

@@ -152,7 +152,7 @@ def test_its_own_page_may_ask(web, demo, street):
         ("GET", "/pwa_icon/5"), ("GET", f"{API}/vibe-code"), ("POST", f"{API}/call/image"),
         ("GET", "/static/../../../etc/passwd"), ("GET", "/assets//etc/passwd"),
         ("GET", "/svelte/%2e%2e/%2e%2e/x"), ("GET", f"{API}/call/segment/no-such-event"),
-        ("GET", f"{API}/queue/data?session_hash=nobody"),
+        ("GET", f"{API}/queue/data?session_hash=nobody"), ("GET", f"/static/{'a' * 300}"),
     ],
 )  # fmt: skip
 def test_what_the_page_does_not_use_is_not_there(web, method, path):
