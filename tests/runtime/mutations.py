@@ -12,20 +12,33 @@ _NUMBERS = (
     0, 1, 2, 3, 7, 8, 9, -1, -2, 63, 64, 65, 255, 256, 4095, 4096, 4097, 65535, 65536, 65537,
     2**31 - 1, 2**31, 2**32, 2**53, 2**63, 2**64, -(2**31), 1e18, 1e300, 0.5, 1e-300, -0.0,
 )  # fmt: skip
+_WORDS = (
+    "relu",
+    "prelu",
+    "tanh",
+    "hardswish",
+    "bf16",
+    "f32",
+    "nearest",
+    "bilinear",
+    "valid",
+    "kernel",
+)
 _VALUES = (None, True, False, "", "relu", "bf16", "conv", [], {}, [1, 1], [0, 0, 0, 0])
 
 
 def mutations(files: list[bytes], count: int, seed: int) -> Iterator[bytes]:
     """`count` files, each made of one of `files`.
 
-    A third has bytes changed anywhere, a third characters of the header, a third values in the
-    header's JSON, which stays JSON. Mostly one change a file.
+    In turn they have bytes changed anywhere, characters of the header, values in the header's
+    JSON, attributes of operators (such files often open), and bytes of tensors (these always do).
+    Mostly one change a file.
     """
     rng = np.random.default_rng(seed)
     for i in range(count):
         file = files[int(rng.integers(len(files)))]
         for _ in range(int(rng.choice([1, 1, 1, 2, 3]))):
-            file = (_change_bytes, _change_header, _change_values)[i % 3](file, rng)
+            file = _CHANGES[i % len(_CHANGES)](file, rng)
         yield with_checksum(file)
 
 
@@ -122,3 +135,47 @@ def _change_value(holder: Any, key: Any, places: list, rng: np.random.Generator)
             holder[key] = words[int(rng.integers(len(words)))]
         case _:
             holder[key] = _NUMBERS[int(rng.integers(len(_NUMBERS)))]
+
+
+def _change_attributes(file: bytes, rng: np.random.Generator) -> bytes:
+    """Another number of a size that may be, or another word, in one operator."""
+    header, data = _split(file)
+    try:
+        outer = json.loads(header)
+        inner = json.loads(outer["__metadata__"]["binseg"])
+        operators = inner["program"]["operators"]
+        operator = operators[int(rng.integers(len(operators)))]
+        attributes = {
+            key: operator[key] for key in operator.keys() - {"op", "in", "out", "tensors"}
+        }
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return file
+    places = [place for place in _places(attributes) if not isinstance(place[0][place[1]], dict)]
+    if not places:
+        return file
+    holder, key = places[int(rng.integers(len(places)))]
+    old = holder[key]
+    if isinstance(old, bool):
+        holder[key] = not old
+    elif isinstance(old, str):
+        holder[key] = _WORDS[int(rng.integers(len(_WORDS)))]
+    elif isinstance(old, int):
+        holder[key] = int(rng.choice([-1, 0, 1, 2, 3, 4, 5, 7, 8, 9, 16, 33, 64, 70, 255]))
+    elif isinstance(old, float):
+        holder[key] = float(old * 10.0 ** rng.integers(-38, 39))
+    operator |= attributes
+    outer["__metadata__"]["binseg"] = json.dumps(inner)
+    return _joined(json.dumps(outer, separators=(",", ":")).encode(), data)
+
+
+def _change_data(file: bytes, rng: np.random.Generator) -> bytes:
+    header, data = _split(file)
+    if not data:
+        return file
+    changed = bytearray(data)
+    for _ in range(int(rng.integers(1, 9))):
+        changed[int(rng.integers(len(changed)))] = int(rng.integers(256))
+    return _joined(header, bytes(changed))
+
+
+_CHANGES = (_change_bytes, _change_header, _change_values, _change_attributes, _change_data)

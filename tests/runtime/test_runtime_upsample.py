@@ -48,6 +48,16 @@ def test_classes_that_are_nearly_equal(networks, isa, magnitude):
         np.testing.assert_array_equal(networks(isa).upsample_argmax(case, (83, 71)), expected)
 
 
+@pytest.mark.parametrize("largest", [np.inf, -np.inf, np.finfo(np.float32).max])
+def test_numbers_at_the_end_of_float32_give_some_class(networks, isa, largest):
+    rng = np.random.default_rng(3)
+    for classes in (1, 2, 20, 255):
+        scores = rng.normal(size=(5, 4, classes)).astype(np.float32)
+        scores[rng.random(scores.shape) < 0.3] = largest
+        for case in (scores, np.full_like(scores, largest)):
+            assert networks(isa).upsample_argmax(case, (31, 23)).max() < classes
+
+
 def test_nan_is_an_error(networks):
     scores = np.zeros((2, 2, 3), np.float32)
     scores[1, 1, 2] = np.nan

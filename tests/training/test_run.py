@@ -410,7 +410,7 @@ def test_a_val_split_without_labels_is_said(tmp_path):
     (data / "labels.yaml").write_text("classes: [one, two]\n")
     experiment = tiny()
     experiment = replace(experiment, data=replace(experiment.data, name="folder", root=str(data)))
-    with pytest.raises(BinsegError, match="no labelled pixel"):
+    with pytest.raises(BinsegError, match="val: all pixels of its 1 masks are ignored"):
         train(experiment, tmp_path / "run")
 
 

@@ -16,7 +16,8 @@ class Upsampler {
   explicit Upsampler(const UpsampleArgs& args)
       : a(args),
         // values between the corners are rounded, and may lie outside them by a few units
-        margin_(args.largest * 0x1p-20f) {}
+        margin_(args.largest * 0x1p-20f),
+        bounded_(args.largest < __builtin_inff()) {}
 
   // All rows of the result whose upper source row is `row`: [y0, y1).
   void make_band(int64_t row, int64_t y0, int64_t y1) {
@@ -48,6 +49,7 @@ class Upsampler {
  private:
   const UpsampleArgs& a;
   const float margin_;
+  const bool bounded_;  // else nothing is known about what lies between the corners
   const float* corners_[4];
   alignas(64) float low_[256], high_[256];  // of the corners of each class
   int candidates_[256], count_ = 0;
@@ -74,6 +76,7 @@ class Upsampler {
       Isa::storef(low_ + c, Isa::min(Isa::min(p, q), Isa::min(r, s)));
       Isa::storef(high_ + c, Isa::max(Isa::max(p, q), Isa::max(r, s)));
     }
+    if (!bounded_) return false;
     const auto bound = Isa::setf(low_[only_] - margin_);
     for (int64_t c = 0; c < a.classes; c += Isa::kLanes) {
       const uint32_t exist = static_cast<uint32_t>((1ull << lanes_left(a.classes - c)) - 1);
@@ -90,7 +93,7 @@ class Upsampler {
     bound -= margin_;
     count_ = 0;
     for (int64_t c = 0; c < a.classes; ++c)
-      if (high_[c] >= bound) candidates_[count_++] = static_cast<int>(c);
+      if (high_[c] >= bound || !bounded_) candidates_[count_++] = static_cast<int>(c);
   }
 
   void compare_candidates(int64_t y0, int64_t y1, int64_t x0, int64_t x1) {
