@@ -173,7 +173,7 @@ def networks_of(
 
 def _topology(model: ModelConfig) -> ModelConfig:
     """Without the files that its weights come from."""
-    return replace(model, weights=None, backbone_weights=None)
+    return replace(model, start=None, backbone_weights=None)
 
 
 def check_buildable(networks: Mapping[str, Experiment], num_classes: int) -> None:

@@ -14,7 +14,13 @@ from binseg.data.loader import Batch, Loader, ResumableLoader
 from binseg.data.merge import Part, TrainingSet, prepared_part
 from binseg.data.position import ResumableData
 from binseg.data.prepare import PreparedDataset, evenly_spaced
-from binseg.data.preprocess import Preprocessing, resize_image, resize_labels
+from binseg.data.preprocess import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Preprocessing,
+    resize_image,
+    resize_labels,
+)
 from binseg.data.sampler import CalibrationBatches, Key, OrderedBatches
 from binseg.data.samples import Sample, size_in_words
 from binseg.data.window import Window
@@ -70,7 +76,9 @@ class SegmentationData(ResumableData):
         super().__init__(config)
         self.config = config
         self.labels: LabelTable = config.label_table()
-        self.preprocessing = Preprocessing(short_side=config.short_side)
+        self.preprocessing = Preprocessing(
+            config.mean or IMAGENET_MEAN, config.std or IMAGENET_STD, config.short_side
+        )
         cv2.setNumThreads(0)  # images are small, torch wants the cores, and workers fork
 
     # --- data sets ----------------------------------------------------------------------------

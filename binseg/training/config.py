@@ -1,6 +1,7 @@
 """Everything an experiment is made of, as typed dataclasses that YAML and the command line fill."""
 
 import math
+import warnings
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -26,7 +27,7 @@ def _check(name: str, value: float | None, low: float, high: float = math.inf) -
 
 _TINY = 1e-30  # stands for "above 0"
 
-_HEAD_OPTIONS = {
+HEAD_OPTIONS = {
     "head_kernel": "kernel_size",
     "dropout": "dropout",
     "aspp": "aspp",
@@ -41,7 +42,11 @@ class ModelConfig:
 
     Args:
         name: one of `binseg models`, e.g. groupnet18, groupnet18_star, smp_unet.
-        weights: model file to start from; the same architecture.
+        start: trained model to begin at: a float model file, hf:user/name, or a shipped name such
+            as camvid-base. It brings architecture, weights and preprocessing along; outputs of
+            classes that it does not have are new. Other keys of model must be left out or equal to
+            its own (in pretraining: a classifier of the same architecture and classes).
+        weights: old name of start; goes with the next release.
         backbone_weights: file of a pretrained backbone to start from, see `binseg pretrain`.
         precision: binary, or full for the full-precision twin.
         bases: K, 1 to 8.
@@ -76,6 +81,7 @@ class ModelConfig:
     """
 
     name: str = "groupnet18"
+    start: str | None = None
     weights: Path | None = None
     backbone_weights: Path | None = None
     precision: Literal["binary", "full"] | None = None
@@ -109,11 +115,29 @@ class ModelConfig:
     encoder: str | None = None
     encoder_weights: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.weights is not None:
+            if self.start not in (None, str(self.weights)):
+                raise BinsegError("model.weights is the old name of model.start; leave it out")
+            warnings.warn(
+                "model.weights is now called model.start; the old name goes with the next release",
+                FutureWarning,
+                stacklevel=3,
+            )
+            self.start, self.weights = str(self.weights), None
+
+    @property
+    def start_name(self) -> str | None:
+        """What a model's card calls `start`: without folders."""
+        if self.start is None or self.start.startswith("hf:"):
+            return self.start
+        return Path(self.start).name
+
     def arguments(self, num_classes: int) -> dict[str, Any]:
         """Keyword arguments of `binseg.create_model`: only what was set."""
         given = {f.name: getattr(self, f.name) for f in fields(self)}
-        del given["weights"], given["backbone_weights"]
-        head_options = {theirs: given.pop(ours) for ours, theirs in _HEAD_OPTIONS.items()}
+        del given["weights"], given["start"], given["backbone_weights"]
+        head_options = {theirs: given.pop(ours) for ours, theirs in HEAD_OPTIONS.items()}
         given["head_options"] = {k: v for k, v in head_options.items() if v is not None} or None
         return {"num_classes": num_classes, **{k: v for k, v in given.items() if v is not None}}
 
