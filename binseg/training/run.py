@@ -20,7 +20,11 @@ from binseg.training.checkpoints import BEST
 from binseg.training.classes import ClassTable
 from binseg.training.config import Experiment, LossConfig
 from binseg.training.fitting import check_teacher_pictures, fit, prepare_process
-from binseg.training.losses import log_frequency_weights, median_frequency_weights
+from binseg.training.losses import (
+    log_frequency_weights,
+    median_frequency_weights,
+    named_weights,
+)
 from binseg.training.module import SegmentationModule
 from binseg.training.run_folder import opened_run
 from binseg.training.start import in_words, with_start
@@ -71,6 +75,10 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
         table = data.labels.to_dict()
         network = _network(experiment, data, begin, from_checkpoint=start.checkpoint is not None)
         data.require_labels()  # reads every mask, so it comes after what is quick to refuse
+        distillation = experiment.distillation
+        data.check_augmentation(
+            plain=distillation.teacher is not None and distillation.sees == "pictures"
+        )
         agree_on_data(processes, data, table)
         module = SegmentationModule(
             network,
@@ -128,6 +136,8 @@ def _network(
 def _class_weights(loss: LossConfig, data: SegmentationData) -> Tensor | None:
     if loss.class_weights == "none":
         return None
+    if isinstance(loss.class_weights, dict):
+        return named_weights(loss.class_weights, data.labels.names)
     pixels, present = map(torch.from_numpy, data.class_frequencies())
     if loss.class_weights == "log_frequency":
         return log_frequency_weights(pixels)

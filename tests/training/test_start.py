@@ -13,7 +13,7 @@ from binseg.cli import main
 from binseg.data.config import DataConfig
 from binseg.data.labels import LabelTable
 from binseg.data.preprocess import Preprocessing
-from binseg.errors import BinsegError
+from binseg.errors import BinsegError, BinsegWarning
 from binseg.loaded import load, read_header, save
 from binseg.model_card import model_card
 from binseg.training.config import Experiment, ModelConfig, OptimizerConfig, TrainerConfig
@@ -157,5 +157,5 @@ def test_bits_cannot_be_trained(first, tmp_path, monkeypatch):
 
 
 def test_the_old_name_still_works(first):
-    with pytest.warns(FutureWarning, match=r"model\.start"):
+    with pytest.warns(BinsegWarning, match=r"model\.start"):
         assert ModelConfig(weights=first).start == str(first)
