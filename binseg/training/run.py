@@ -17,7 +17,7 @@ from binseg.nn.backbone_file import start_backbone
 from binseg.nn.segmenter import Segmenter, create_model
 from binseg.nn.start import StartModel, begin_at
 from binseg.training.checkpoints import BEST
-from binseg.training.classes import ClassTable
+from binseg.training.classes import ClassTable, class_table
 from binseg.training.config import Experiment, LossConfig
 from binseg.training.fitting import check_teacher_pictures, fit, prepare_process
 from binseg.training.losses import (
@@ -72,7 +72,7 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
         )
         prepare_process(experiment.trainer)
         data = SegmentationData(experiment.data)
-        table = data.labels.to_dict()
+        table = class_table(data.labels)
         network = _network(experiment, data, begin, from_checkpoint=start.checkpoint is not None)
         data.require_labels()  # reads every mask, so it comes after what is quick to refuse
         distillation = experiment.distillation
