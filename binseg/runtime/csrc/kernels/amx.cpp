@@ -123,7 +123,7 @@ class TileConv {
         rows_(a, plan, scratch),
         taps_(scratch.take<const uint8_t*>(plan.rows * plan.together * a.tap_count)),
         unpacked_(Bytes ? nullptr : scratch.take<uint8_t>(plan.together * plan.slice)),
-        sums_(scratch.take<Sums>(plan.together)) {}
+        sums_(scratch.take<Sums>(plan.together * plan.sums)) {}
 
   // Output rows [top, bottom) of bases from `first` on come next.
   void start_rows(int64_t top, int64_t bottom, int64_t first) {
@@ -151,23 +151,25 @@ class TileConv {
     }
     fence();
   }
-  // The sums of up to two tiles of pixels from x on; returns how many pixels they are.
-  int64_t multiply(int64_t y, int64_t x) {
-    const int64_t left = a_.out_width - x;
-    const bool two = left > plan_.pixels;
-    for (int64_t j = 0; j < plan_.together; ++j) {
-      const uint8_t* const* taps = taps_ + ((y - top_) * plan_.together + j) * a_.tap_count;
-      if (two) {
-        multiply_tiles<true>(taps, x * plan_.step, weights_[j], sums_[j]);
-      } else {
-        multiply_tiles<false>(taps, x * plan_.step, weights_[j], sums_[j]);
-      }
-    }
-    return two ? least(left, 2 * plan_.pixels) : left;
+  // Makes sums of all bases: with `plan.sums` 1 of two tiles of pixels from x on in row y, else of
+  // all rows, a few taps after another.
+  void multiply(int64_t y, int64_t x) {
+    for (int64_t j = 0; j < plan_.together; ++j) multiply_taps(j, y, x, 0, a_.tap_count);
   }
+  void multiply_all(int64_t bottom) {
+    for (int64_t j = 0; j < plan_.together; ++j)
+      for (int64_t t = 0; t < a_.tap_count; t += plan_.chunk)
+        for (int64_t y = top_; y < bottom; ++y)
+          for (int64_t x = 0; x < a_.out_width; x += 2 * plan_.pixels)
+            multiply_taps(j, y, x, t, least(plan_.chunk, a_.tap_count - t));
+  }
+  // How many pixels multiply() makes.
+  int64_t count(int64_t x) const { return least(a_.out_width - x, 2 * plan_.pixels); }
+  // Sums of the pixels from `pixel` on, after that many at (y, x).
   template <int P>
-  BINSEG_INLINE void get(int64_t j, int64_t pixel, __m512i (&sums)[P][kVectors]) const {
-    const int32_t* from = sums_[j][pixel];
+  BINSEG_INLINE void get(int64_t j, int64_t y, int64_t x, int64_t pixel,
+                         __m512i (&sums)[P][kVectors]) const {
+    const int32_t* from = sums_[place(j, y, x)][pixel];
     each_value<P, kVectors>([&](auto p, auto v) BINSEG_INLINE {
       sums[p][v] = _mm512_load_si512(from + p * kTileChannels + v * 16);
     });
@@ -183,18 +185,42 @@ class TileConv {
   const uint8_t* weights_[kMostBases];
   int64_t top_ = -1;
 
+  int64_t place(int64_t j, int64_t y, int64_t x) const {
+    if (plan_.sums == 1) return j;
+    return j * plan_.sums + (y - top_) * plan_.pairs(a_) + x / (2 * plan_.pixels);
+  }
+  // Adds the products of `count` taps from `first` on; the first taps begin with 0.
+  void multiply_taps(int64_t j, int64_t y, int64_t x, int64_t first, int64_t count) {
+    const uint8_t* const* taps = taps_ + ((y - top_) * plan_.together + j) * a_.tap_count + first;
+    const uint8_t* weights = weights_[j] + first * a_.run * kTileWeights;
+    Sums& sums = sums_[place(j, y, x)];
+    if (a_.out_width - x > plan_.pixels) {
+      multiply_tiles<true>(taps, count, x * plan_.step, weights, first == 0, sums);
+    } else {
+      multiply_tiles<false>(taps, count, x * plan_.step, weights, first == 0, sums);
+    }
+  }
   template <bool Two>
-  void multiply_tiles(const uint8_t* const* taps, int64_t at, const uint8_t* weights,
-                      Sums& sums) const {
+  void multiply_tiles(const uint8_t* const* taps, int64_t count, int64_t at, const uint8_t* weights,
+                      bool starts, Sums& sums) const {
     const auto step = static_cast<size_t>(plan_.step);
     const int64_t second = plan_.pixels * plan_.step;
-    _tile_zero(0);
-    _tile_zero(1);
-    if constexpr (Two) {
+    constexpr size_t kPixel = kTileChannels * sizeof(int32_t);
+    int32_t* const more = sums[plan_.pixels];
+    if (starts) {
+      _tile_zero(0);
+      _tile_zero(1);
       _tile_zero(2);
       _tile_zero(3);
+    } else {
+      _tile_loadd(0, sums[0], kPixel);
+      _tile_loadd(1, sums[0] + 16, kPixel);
+      if constexpr (Two) {
+        _tile_loadd(2, more, kPixel);
+        _tile_loadd(3, more + 16, kPixel);
+      }
     }
-    for (int64_t t = 0; t < a_.tap_count; ++t) {
+    for (int64_t t = 0; t < count; ++t) {
       const uint8_t* pixels = taps[t] + at;
       for (int64_t i = 0; i < a_.run; ++i, pixels += kTileBytes, weights += kTileWeights) {
         _tile_loadd(6, weights, 64);
@@ -218,11 +244,11 @@ class TileConv {
         }
       }
     }
-    _tile_stored(0, sums[0], sizeof sums[0]);
-    _tile_stored(1, sums[0] + 16, sizeof sums[0]);
+    _tile_stored(0, sums[0], kPixel);
+    _tile_stored(1, sums[0] + 16, kPixel);
     if constexpr (Two) {
-      _tile_stored(2, sums[plan_.pixels], sizeof sums[0]);
-      _tile_stored(3, sums[plan_.pixels] + 16, sizeof sums[0]);
+      _tile_stored(2, more, kPixel);
+      _tile_stored(3, more + 16, kPixel);
     }
   }
 };
@@ -242,13 +268,15 @@ void convolve_tiles(const ConvArgs& a, int64_t begin, int64_t end, void* memory)
       for (int64_t channel = 0; channel < a.out_channels; channel += kTileChannels) {
         const int64_t block = channel / kBlock, first = channel % kBlock;
         conv.start_channels(k, block, first);
+        if (plan.sums > 1) conv.multiply_all(bottom);
         for (int64_t y = top; y < bottom; ++y) {
           for (int64_t x0 = 0; x0 < a.out_width; x0 += 2 * plan.pixels) {
-            each_tile<5>(conv.multiply(y, x0), [&]<int P>(int64_t p) {
+            if (plan.sums == 1) conv.multiply(y, x0);
+            each_tile<5>(conv.count(x0), [&]<int P>(int64_t p) {
               const int64_t x = x0 + p;
               for (int64_t j = 0; j < plan.together; ++j) {
                 __m512i sums[P][Conv::kVectors];
-                conv.template get<P>(j, p, sums);
+                conv.template get<P>(j, y, x0, p, sums);
                 if (has_starts(a, k + j, y, x, P)) {
                   const Starts starts = find_starts(a, k + j, block, y, x, P);
                   unroll<P>([&](auto q) BINSEG_INLINE {
@@ -291,9 +319,10 @@ void convolve_tiles_and_pool(const ConvArgs& a, int64_t begin, int64_t end, void
         for (int64_t y = top; y < bottom; ++y) {
           const PoolRow row(a, y, begin);
           for (int64_t x0 = 0; x0 < a.out_width; x0 += 2 * plan.pixels) {
-            each_pool_tile<10>(conv.multiply(y, x0), [&]<int P>(int64_t p) {
+            conv.multiply(y, x0);
+            each_pool_tile<10>(conv.count(x0), [&]<int P>(int64_t p) {
               __m512i sums[P][Conv::kVectors];
-              conv.template get<P>(0, p, sums);
+              conv.template get<P>(0, y, x0, p, sums);
               pool_sums<Avx512, P, Conv::kVectors>(a, k, block, first, row, x0 + p, sums, pool);
             });
           }
