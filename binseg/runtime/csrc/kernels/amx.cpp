@@ -271,6 +271,8 @@ void convolve_tiles(const ConvArgs& a, int64_t begin, int64_t end, void* memory)
         if (plan.sums > 1) conv.multiply_all(bottom);
         for (int64_t y = top; y < bottom; ++y) {
           for (int64_t x0 = 0; x0 < a.out_width; x0 += 2 * plan.pixels) {
+            for (int64_t j = 0; j < plan.together; ++j)
+              epilogue.prefetch(k + j, channel, y, x0, conv.count(x0), Conv::kVectors);
             if (plan.sums == 1) conv.multiply(y, x0);
             each_tile<5>(conv.count(x0), [&]<int P>(int64_t p) {
               const int64_t x = x0 + p;

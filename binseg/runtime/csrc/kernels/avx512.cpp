@@ -21,6 +21,7 @@ const Kernels kAmx = {
     kPlain.upsample,
     kPlain.rows,
     kPlain.shrink,
+    &kAvx512,
 };
 
 }  // namespace binseg

@@ -119,6 +119,12 @@ struct Kernels {
   void (*upsample)(const UpsampleArgs&, int64_t begin, int64_t end);
   RowKernels rows;
   ShrinkKernels shrink;
+  // For convolutions that read fewer channels than fill a tile; null: these are for all.
+  const Kernels* for_few_channels;
+
+  const Kernels& for_channels(int64_t count) const {
+    return for_few_channels && count < 64 ? *for_few_channels : *this;
+  }
 };
 
 // Memory of instruction sets that unpack rows of the input (`unpacks`) to two bytes for each byte:

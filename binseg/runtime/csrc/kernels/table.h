@@ -25,6 +25,7 @@ constexpr Kernels make_kernels(const char* name) {
       upsample<Isa>,
       make_row_kernels<Isa>(),
       make_shrink_kernels<Isa>(),
+      nullptr,
   };
 }
 
