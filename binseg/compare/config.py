@@ -174,7 +174,7 @@ def networks_of(
 
 def _topology(model: ModelConfig) -> ModelConfig:
     """Without the files that its weights come from."""
-    return replace(model, weights=None, backbone_weights=None)
+    return replace(model, start=None, backbone_weights=None)
 
 
 def check_buildable(networks: Mapping[str, Experiment], num_classes: int) -> None:
@@ -203,7 +203,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} as {"a.b": 1}."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and key != "class_weights":  # whose keys are classes
             leaves |= flat(value, f"{prefix}{key}.")
         else:
             leaves[f"{prefix}{key}"] = value

@@ -88,8 +88,10 @@ def test_a_row_is_the_recipe_with_its_own_values():
         RECIPE,
         {"a": {"model": {"bases": 3}, "optimizer": {"lr": 0.5}, "data": {"crop": [40, 56]}},
          "b": {"data": {"augment": {"scale_max": 1.75}}, "model": {"rates": [3, 5]}},
-         "c": None},
+         "c": None,
+         "d": {"loss": {"class_weights": {"car": 3.0}}}},
     )  # fmt: skip
+    assert rows["d"].loss.class_weights == {"car": 3.0}
     assert rows["a"] == replace(
         RECIPE,
         model=replace(RECIPE.model, bases=3),
