@@ -22,9 +22,10 @@ from PIL import (
 from binseg.atomic import atomic_path
 from binseg.data.image_files import IMAGE_SUFFIXES
 from binseg.data.image_formats import HEAD_BYTES, READ_FORMATS, format_of
+from binseg.data.image_notes import Note, left_out_frames, unused_bits, warn_once
 from binseg.data.jpeg_scans import MAX_SCANS, count_scans
 from binseg.data.labels import IGNORE, IGNORE_COLOR, Color
-from binseg.data.stored_values import BmpFile, stored_grey
+from binseg.data.stored_values import BmpFile, bits_of, stored_grey
 from binseg.data.unsupported import unsupported_kind, unsupported_values
 from binseg.errors import BinsegError
 
@@ -124,18 +125,25 @@ def _orientation(image: Image.Image) -> int:
 
 
 def read_image(
-    path: str | Path, max_pixels: int = MAX_PIXELS, *, longest_side: int | None = None
+    path: str | Path,
+    max_pixels: int = MAX_PIXELS,
+    *,
+    longest_side: int | None = None,
+    note: Note | None = None,
 ) -> np.ndarray:
     """Read an image as a person sees it in a viewer.
 
-    The EXIF orientation is applied; 16-bit is scaled to 8-bit (v · 255 / 65535); grey, palette,
-    YCbCr and CMYK become RGB; transparent parts are composited over white.
+    The EXIF orientation is applied; 16-bit is scaled to 8-bit (v · 255 / 65535), 12-bit likewise;
+    grey, palette, YCbCr and CMYK become RGB; transparent parts are composited over white. Of
+    several pages or frames the first is read.
 
     Args:
         path: JPEG, PNG, BMP, TIFF or WebP, told by its content, not by its suffix.
         max_pixels: largest width × height; looked at before decoding.
         longest_side: pixels that are enough on the long side. A larger JPEG is then decoded at a
             half, a quarter or an eighth of its size, but no smaller than this, in little memory.
+        note: is told of pages that are not read and of values that come out dark; None: a
+            `BinsegWarning` says so, once for a folder.
 
     Returns:
         uint8 (H, W, 3), RGB in [0, 255], contiguous and writable.
@@ -147,21 +155,29 @@ def read_image(
     with _opened(path, max_pixels) as (kind, image):
         if (values := unsupported_values(image, kind)) is not None:
             raise BinsegError(f"{path}: {values}")
+        note = note or warn_once(path)
+        frames = left_out_frames(image, kind)
+        largest = 4095 if bits_of(image, kind) == 12 else 65535
         if longest_side is not None and longest_side < max(image.size):
             # other formats ignore it
             width, height = (-(-side * longest_side // max(image.size)) for side in image.size)
             image.draft(None, (width, height))
         image.load()
+        if frames is not None:
+            note(frames)
         turn = _orientation(image)
         upright: Image.Image = image.transpose(_TURNS[turn]) if turn in _TURNS else image
-        return _as_rgb(upright, path)
+        return _as_rgb(upright, path, largest, note)
 
 
-def _as_rgb(image: Image.Image, path: Path) -> np.ndarray:
+def _as_rgb(image: Image.Image, path: Path, largest: int, note: Note) -> np.ndarray:
+    """Args: largest: value that is white, of integers of more than 8 bits."""
     if image.mode.startswith("I"):
         # also mode "I": Pillow gives 16-bit values in it for some files
-        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
-        grey = ((wide * 255 + 32767) // 65535).astype(np.uint8)
+        wide = np.asarray(image).astype(np.int64).clip(0, largest)
+        if largest == 65535 and (dark := unused_bits(wide)) is not None:
+            note(dark)
+        grey = ((wide * 255 + largest // 2) // largest).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode == "LAB":
         raise BinsegError(f"{path}: LAB pixels are not supported; save as 8-bit RGB")
@@ -204,7 +220,10 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
                 f"{path}: the mask holds colours ({image.mode}), not class ids; "
                 "save it as a grey or palette PNG whose pixel values are the ids"
             )
+        frames = left_out_frames(image, kind)
         image.load()
+        if frames is not None:
+            warn_once(path)(frames)
         mask = stored_grey(image, kind, path) if image.mode == "L" else np.array(image)
     if mask.dtype == np.bool_:
         return mask.astype(np.uint8)

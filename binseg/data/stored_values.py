@@ -47,6 +47,13 @@ class BmpFile(BmpImagePlugin.BmpImageFile):
         return int(struct.unpack_from("<H", header, at)[0])
 
 
+def bits_of(image: ImageFile.ImageFile, kind: str) -> int:
+    """Bits of a TIFF's first band; 8 for other formats, whose modes say enough."""
+    if kind != "TIFF":
+        return 8
+    return int(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0])  # type: ignore[attr-defined]
+
+
 def stored_grey(image: ImageFile.ImageFile, kind: str, path: Path) -> np.ndarray:
     """The values of an 8-bit grey image as they are in the file.
 
@@ -65,8 +72,7 @@ def stored_grey(image: ImageFile.ImageFile, kind: str, path: Path) -> np.ndarray
         with path.open("rb") as file:
             depth = file.read(25)[24]  # IHDR: bit depth
     elif kind == "TIFF":
-        tags = image.tag_v2  # type: ignore[attr-defined]
-        depth = tags.get(_BITS_PER_SAMPLE, (1,))[0]
-        if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        depth = bits_of(image, kind)
+        if image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # type: ignore[attr-defined]
             values = 255 - values
     return values // np.uint8(_STRETCH.get(depth, 1))

@@ -80,7 +80,8 @@ def _tiff_samples(tags: TiffImagePlugin.ImageFileDirectory_v2, *, any_bands: boo
     bits = tags.get(_BITS, (1,))
     formats = tags.get(_FORMAT, (1,))
     depth, values = bits[0], _SAMPLE_FORMATS.get(formats[0], "values of unknown type")
-    ordinary = depth in (1, 2, 4, 8, 12, 16) and formats[0] in (1, 4) and len(set(bits)) == 1
+    depths = (1, 2, 4, 8, 12, 16) if bands == 1 else (8, 16)
+    ordinary = depth in depths and formats[0] in (1, 4) and len(set(bits)) == 1
     if ordinary and (any_bands or bands in (1, 3, 4)):
         return None
     noun = f"{bands} band{'s' if bands > 1 else ''} of {depth}-bit {values}"
