@@ -1,7 +1,6 @@
 """Says what a sound file is that cannot be read as an image of 8 or 16 bits, and what to do."""
 
 import struct
-from pathlib import Path
 from typing import BinaryIO
 
 from PIL import TiffImagePlugin
@@ -33,19 +32,18 @@ _REMEDY = (
 )
 
 
-def unsupported_kind(path: Path, kind: str) -> str | None:
+def unsupported_kind(file: BinaryIO, kind: str) -> str | None:
     """What a file of format `kind` is that its decoder refused, and the remedy, in one line; None
     if the file seems to be of a kind that is read, so it is damaged.
 
     Args:
-        path: the file.
+        file: at its beginning.
         kind: TIFF or JPEG; others give None.
     """
     try:
-        with path.open("rb") as file:
-            if kind == "TIFF":
-                return _tiff(file)
-            return _jpeg(file) if kind == "JPEG" else None
+        if kind == "TIFF":
+            return _tiff(file)
+        return _jpeg(file) if kind == "JPEG" else None
     except Exception:  # readers of headers raise nearly anything on damaged files
         return None
 
