@@ -51,7 +51,7 @@ def model_card(header: Mapping[str, Any], size: int, name: str) -> str:
         **{title: _figure(training[key]) for key, title in _FIGURES.items() if key in training},
     }
     table = "\n".join(f"| {key} | {_cell(value)} |" for key, value in rows.items())
-    validation = _VALIDATION.get(training.get("data"), "") if "val_miou" in training else ""
+    validation = _VALIDATION.get(str(training.get("data")), "") if "val_miou" in training else ""
     terms = training.get("terms") or (
         "The author of these weights has stated no terms; those of the training data apply."
     )
