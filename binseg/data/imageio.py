@@ -263,7 +263,7 @@ def read_color_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarra
         BinsegError: as `read_mask`; pixels of another kind.
     """
     path = Path(path)
-    with _opened(path, max_pixels) as (kind, image):
+    with _opened(path, max_pixels, None) as (kind, image):
         if kind in ("JPEG", "WebP"):
             raise BinsegError(f"{path}: masks need exact colours; save as PNG, not as {kind}")
         if image.mode not in ("RGB", "RGBA"):
