@@ -14,6 +14,13 @@ _FIGURES = {
     "steps": "steps",
 }
 
+_VALIDATION = {
+    "camvid": "CamVid's validation images are one clip of a sequence that 204 of its 367 training "
+    "images are from: a figure on them says how well a network knows this street, and less about "
+    "another one.\n\n"
+}
+"""What to know of a data set's validation images, after the figures on them."""
+
 
 def model_card(header: Mapping[str, Any], size: int, name: str) -> str:
     """Markdown with the front matter that the Hugging Face Hub reads.
@@ -45,6 +52,7 @@ def model_card(header: Mapping[str, Any], size: int, name: str) -> str:
         **{title: _figure(training[key]) for key, title in _FIGURES.items() if key in training},
     }
     table = "\n".join(f"| {key} | {_cell(value)} |" for key, value in rows.items())
+    validation = _VALIDATION.get(str(training.get("data")), "") if "val_miou" in training else ""
     terms = training.get("terms") or (
         "The author of these weights has stated no terms; those of the training data apply"
         + (", and those of what it started from." if "start" in training else ".")
@@ -61,7 +69,7 @@ A semantic segmentation network made with binseg.
 |---|---|
 {table}
 
-## Use
+{validation}## Use
 
 ```sh
 pip install binseg

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -15,6 +16,17 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # a shell's background jobs have Ctrl-C ignored, and what tests start inherits that
 with suppress(ValueError):  # not in the main thread
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(tmp_path_factory) -> Iterator[None]:
+    """Temporary files of tests, of processes that they start and of libraries that forget theirs
+    (gradio's client does) lie where pytest deletes them."""
+    folder = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", str(folder))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

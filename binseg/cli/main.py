@@ -275,6 +275,10 @@ def _explained(message: str, known: Iterable[str], arguments: Sequence[str]) -> 
             hint = f"; did you mean '{near[0]}'?" if near else ""
             source = _file_with(key, arguments)
             return f"{f'{source}: ' if source else ''}unknown option '{key}'{hint}"
+    if "NestedArg" in message and (found := re.search(r'Parser key "([^"]+)"', message)):
+        parts = (each for each in arguments if each.startswith(f"--{found[1]}."))
+        key = next(parts, f"--{found[1]}")[2:].partition("=")[0]
+        return f"unknown option '{key}'; --{found[1]} takes a value"
     return _simplified(" ".join(message.split()), arguments)
 
 

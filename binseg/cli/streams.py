@@ -33,6 +33,8 @@ def show_any_text() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="binseg")
     warnings.filterwarnings("always", category=BinsegWarning)
+    # of damaged files, which are refused in words or read all the same
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     if warnings.showwarning is not _show_warning:
         global _show_other
         _show_other = warnings.showwarning

@@ -85,6 +85,7 @@ class DatasetCheck:
             for index in range(len(dataset)):
                 sample = next(checked)
                 self.report.faults.extend(sample.faults)
+                self.report.warnings.extend(sample.notes)
                 if sample.counts is not None and sample.size is not None:
                     result.add(sample.counts, sample.size)
                 paths = dataset.sample_paths(index)

@@ -27,6 +27,7 @@ FAULTS = {
 """What can be wrong with a data set, in the order of a report."""
 
 WARNINGS = {
+    "partly": "images are read otherwise than they were made",
     "classes": "classes have no pixel in a split",
     "sequences": "a sequence is in several splits",
     "near": "images of different splits are nearly the same",

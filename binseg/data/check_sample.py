@@ -23,6 +23,7 @@ class CheckedSample:
 
     Attributes:
         faults: what is wrong with it.
+        notes: what of the image is not read, or comes out dark.
         counts: int64 (256,): pixels by train id, ignored ones at 255; None if there is a fault
             that leaves nothing to count.
         size: (height, width) of the image; None if it cannot be read.
@@ -31,6 +32,7 @@ class CheckedSample:
     """
 
     faults: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
     counts: np.ndarray | None = None
     size: tuple[int, int] | None = None
     digest: bytes | None = None
@@ -51,7 +53,11 @@ def check_sample(dataset: SegmentationDataset, index: int, *, need_labels: bool)
         image, labels, _ = dataset[index]
         return _counted(checked, image, labels)
     image_path, mask_path = paths
-    pixels = _read(checked, image_path, "image", lambda: read_image(image_path))
+
+    def note(text: str) -> None:
+        checked.notes.append(Finding("partly", f"{image_path}: {text}"))
+
+    pixels = _read(checked, image_path, "image", lambda: read_image(image_path, note=note))
     if pixels is not None:
         checked.digest = hashlib.sha256(pixels.data).digest() + repr(pixels.shape).encode()
         checked.thumbnail = thumbnail(pixels)

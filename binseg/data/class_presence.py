@@ -42,8 +42,23 @@ def require_labels(
         masks = sum(len(each) for each in train)
         if (text := missing_classes(labels, counts, masks)) is not None:
             raise BinsegError(text)
-    counts = _count([val], 1)
-    if (text := nothing_to_score(val.labels, counts, len(val))) is not None:
+    require_scored_pixels(val, "val")
+
+
+def require_scored_pixels(dataset: SegmentationDataset, split: str) -> None:
+    """Refuse a split all of whose pixels are ignored; reads masks until one has a class.
+
+    Args:
+        dataset: what is scored; drawn scenes are not looked at.
+        split: its name, for the message.
+
+    Raises:
+        BinsegError: what is missing and the remedy; or a faulty mask.
+    """
+    if len(dataset) and dataset.sample_paths(0) is None:
+        return
+    counts = _count([dataset], 1)
+    if (text := nothing_to_score(dataset.labels, counts, len(dataset), split)) is not None:
         raise BinsegError(text)
 
 
@@ -87,13 +102,16 @@ def missing_classes(labels: LabelTable, counts: np.ndarray, masks: int) -> str |
     )
 
 
-def nothing_to_score(labels: LabelTable, counts: np.ndarray, masks: int) -> str | None:
-    """What to say if all of val is ignored; None if some pixel counts.
+def nothing_to_score(
+    labels: LabelTable, counts: np.ndarray, masks: int, split: str = "val"
+) -> str | None:
+    """What to say if all of a split is ignored; None if some pixel counts.
 
     Args:
         labels: the classes.
         counts: int64 (256,): pixels of all masks by train id, ignored ones at 255.
         masks: their number.
+        split: its name.
     """
     if counts[: labels.num_classes].any():
         return None
@@ -101,7 +119,7 @@ def nothing_to_score(labels: LabelTable, counts: np.ndarray, masks: int) -> str 
         str(raw) for raw, train in sorted(labels.raw_to_train.items()) if train == IGNORE
     )
     return (
-        f"val: all pixels of its {masks:,} masks are ignored, so nothing can be scored; label "
+        f"{split}: all pixels of its {masks:,} masks are ignored, so nothing can be scored; label "
         f"some, or correct the ids that are ignored ({ids[:80]})"
     )
 

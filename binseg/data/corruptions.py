@@ -6,10 +6,10 @@ Common Corruptions and Perturbations" (arXiv 1903.12261), at strengths that a st
 
 import zlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 
+from binseg.data.dataset_views import DatasetView
 from binseg.data.degrade import blurred, jpeg_compressed, noisy
 from binseg.data.jitter import Factors, jitter
 from binseg.data.samples import Sample, SegmentationDataset
@@ -29,7 +29,7 @@ CORRUPTIONS: Mapping[str, Corruption] = {
 Noise is in grey levels, blur in pixels of the image before any resizing."""
 
 
-class CorruptedDataset:
+class CorruptedDataset(DatasetView):
     """A data set whose images are corrupted when they are read; labels stay.
 
     What is random follows from the sample's name alone, so that all networks see the same images.
@@ -40,37 +40,12 @@ class CorruptedDataset:
     """
 
     def __init__(self, dataset: SegmentationDataset, name: str) -> None:
-        self.dataset = dataset
-        self.labels = dataset.labels
-        self.faults, self.expected = dataset.faults, dataset.expected
-        self.left_out, self.arrangement = dataset.left_out, dataset.arrangement
-        self.labelled = dataset.labelled
+        super().__init__(dataset)
         self._corrupt = CORRUPTIONS[name]
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
     def __getitem__(self, index: int) -> Sample:
-        sample = self.dataset[index]
+        sample = super().__getitem__(index)
         generator = np.random.default_rng(
             zlib.crc32(sample.name.encode("utf-8", "surrogateescape"))
         )
         return sample._replace(image=self._corrupt(sample.image, generator))
-
-    def read_labels(self, index: int) -> np.ndarray:
-        return self.dataset.read_labels(index)
-
-    def sample_name(self, index: int) -> str:
-        return self.dataset.sample_name(index)
-
-    def sample_key(self, index: int) -> str:
-        return self.dataset.sample_key(index)
-
-    def sample_size(self, index: int) -> tuple[int, int]:
-        return self.dataset.sample_size(index)
-
-    def sample_paths(self, index: int) -> tuple[Path, Path | None] | None:
-        return self.dataset.sample_paths(index)
-
-    def read_instances(self, index: int) -> np.ndarray | None:
-        return self.dataset.read_instances(index)

@@ -1,16 +1,81 @@
-"""A data set seen in another way: with other classes, or with wider images."""
+"""Data sets made of others: the same samples with other classes, wider images, …; base of all."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
 
+from binseg.data.image_files import LeftOut
 from binseg.data.labels import IGNORE, LabelTable, class_subset
 from binseg.data.samples import Sample, SegmentationDataset
 
+_Item = TypeVar("_Item")
 
-class RelabelledDataset:
+
+class DatasetView:
+    """Samples of other data sets as they are; subclasses say what differs.
+
+    Args:
+        parts: data sets of one label table, at least one.
+        indices: which samples of the only part, in what order; None: all of all parts.
+        arrangement: in words, how the samples came together; None: as in the first part.
+    """
+
+    def __init__(
+        self,
+        *parts: SegmentationDataset,
+        indices: Sequence[int] | None = None,
+        arrangement: str | None = None,
+    ) -> None:
+        first = parts[0]
+        self.labels: LabelTable = first.labels
+        self.faults: Sequence[str] = _unique(fault for part in parts for fault in part.faults)
+        self.left_out: Sequence[LeftOut] = _unique(one for part in parts for one in part.left_out)
+        self.labelled = all(part.labelled for part in parts)
+        self.arrangement = first.arrangement if arrangement is None else arrangement
+        whole = len(parts) == 1 and indices is None
+        self.expected: int | None = first.expected if whole else None
+        self._places = (
+            [(part, index) for part in parts for index in range(len(part))]
+            if indices is None
+            else [(first, index) for index in indices]
+        )
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Sample:
+        part, place = self._places[index]
+        return part[place]
+
+    def read_labels(self, index: int) -> np.ndarray:
+        part, place = self._places[index]
+        return part.read_labels(place)
+
+    def sample_name(self, index: int) -> str:
+        part, place = self._places[index]
+        return part.sample_name(place)
+
+    def sample_key(self, index: int) -> str:
+        part, place = self._places[index]
+        return part.sample_key(place)
+
+    def sample_size(self, index: int) -> tuple[int, int]:
+        part, place = self._places[index]
+        return part.sample_size(place)
+
+    def sample_paths(self, index: int) -> tuple[Path, Path | None] | None:
+        part, place = self._places[index]
+        return part.sample_paths(place)
+
+    def read_instances(self, index: int) -> np.ndarray | None:
+        part, place = self._places[index]
+        return part.read_instances(place)
+
+
+class RelabelledDataset(DatasetView):
     """A data set with other classes: those of `labels`, found by a table of train ids.
 
     All images stay, also those that now have no counting pixel: the score of a set must not depend
@@ -25,40 +90,22 @@ class RelabelledDataset:
     def __init__(
         self, dataset: SegmentationDataset, labels: LabelTable, lookup: np.ndarray
     ) -> None:
-        self.dataset = dataset
+        super().__init__(dataset)
         self.labels = labels
-        self.faults, self.expected = dataset.faults, dataset.expected
-        self.left_out, self.arrangement = dataset.left_out, dataset.arrangement
-        self.labelled = dataset.labelled
         self._lookup = lookup
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
     def __getitem__(self, index: int) -> Sample:
-        sample = self.dataset[index]
+        sample = super().__getitem__(index)
         return sample._replace(labels=self._lookup[sample.labels])
 
     def read_labels(self, index: int) -> np.ndarray:
-        return self._lookup[self.dataset.read_labels(index)]
-
-    def sample_name(self, index: int) -> str:
-        return self.dataset.sample_name(index)
-
-    def sample_key(self, index: int) -> str:
-        return self.dataset.sample_key(index)
-
-    def sample_size(self, index: int) -> tuple[int, int]:
-        return self.dataset.sample_size(index)
-
-    def sample_paths(self, index: int) -> tuple[Path, Path | None] | None:
-        return self.dataset.sample_paths(index)
+        return self._lookup[super().read_labels(index)]
 
     def read_instances(self, index: int) -> np.ndarray | None:
         return None  # instances of classes that are left out would count as such
 
 
-class StretchedDataset:
+class StretchedDataset(DatasetView):
     """A data set whose images are stored squeezed: their width is multiplied when they are read.
 
     Labels keep their own size; whoever trains resizes them to the image, and scores are counted at
@@ -70,18 +117,11 @@ class StretchedDataset:
     """
 
     def __init__(self, dataset: SegmentationDataset, stretch: float) -> None:
-        self.dataset = dataset
-        self.labels = dataset.labels
-        self.faults, self.expected = dataset.faults, dataset.expected
-        self.left_out, self.arrangement = dataset.left_out, dataset.arrangement
-        self.labelled = dataset.labelled
+        super().__init__(dataset)
         self.stretch = stretch
 
-    def __len__(self) -> int:
-        return len(self.dataset)
-
     def __getitem__(self, index: int) -> Sample:
-        sample = self.dataset[index]
+        sample = super().__getitem__(index)
         height, width = sample.image.shape[:2]
         size = self._width(width), height
         shrinks = size[0] < width
@@ -91,24 +131,9 @@ class StretchedDataset:
     def _width(self, width: int) -> int:
         return max(1, round(width * self.stretch))
 
-    def read_labels(self, index: int) -> np.ndarray:
-        return self.dataset.read_labels(index)
-
-    def sample_name(self, index: int) -> str:
-        return self.dataset.sample_name(index)
-
-    def sample_key(self, index: int) -> str:
-        return self.dataset.sample_key(index)
-
     def sample_size(self, index: int) -> tuple[int, int]:
-        height, width = self.dataset.sample_size(index)
+        height, width = super().sample_size(index)
         return height, self._width(width)
-
-    def sample_paths(self, index: int) -> tuple[Path, Path | None] | None:
-        return self.dataset.sample_paths(index)
-
-    def read_instances(self, index: int) -> np.ndarray | None:
-        return self.dataset.read_instances(index)
 
 
 def stretched(dataset: SegmentationDataset, stretch: float) -> SegmentationDataset:
@@ -127,3 +152,7 @@ def subset_of_classes(dataset: SegmentationDataset, names: Sequence[str]) -> Rel
     for train, name in enumerate(names):
         lookup[dataset.labels.names.index(name)] = train
     return RelabelledDataset(dataset, labels, lookup)
+
+
+def _unique(items: Iterable[_Item]) -> tuple[_Item, ...]:
+    return tuple(dict.fromkeys(items))

@@ -8,8 +8,8 @@ import difflib
 import re
 from collections.abc import Sequence
 
+from binseg.data.dataset_views import DatasetView
 from binseg.data.files import hashed_val
-from binseg.data.parts import SelectedSamples
 from binseg.data.samples import SegmentationDataset
 from binseg.errors import BinsegError
 
@@ -101,7 +101,7 @@ def split_by_group(
     split: str,
     pattern: re.Pattern[str],
     val_groups: Sequence[str] | None,
-) -> SelectedSamples:
+) -> DatasetView:
     """The samples of train or val when whole groups are held out.
 
     Args:
@@ -131,7 +131,9 @@ def split_by_group(
         )
     chosen = [index for index, group in enumerate(groups) if (group in val) == (split == "val")]
     own = [name for name in known if (name in val) == (split == "val")]
-    return SelectedSamples(pool, chosen, f"group{'s' * (len(own) > 1)} {_shown(own)}")
+    return DatasetView(
+        pool, indices=chosen, arrangement=f"group{'s' * (len(own) > 1)} {_shown(own)}"
+    )
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -1,7 +1,6 @@
 """Whatever a person may give for an image, as one array."""
 
 import os
-import tempfile
 from pathlib import Path
 from typing import IO
 
@@ -41,7 +40,7 @@ def as_rgb(image: ImageLike) -> np.ndarray:
     if isinstance(image, str | os.PathLike):
         return read_image(Path(image))
     if isinstance(image, bytes | bytearray | memoryview):
-        return _decoded(bytes(image), "the bytes given")
+        return read_image("the bytes given", content=bytes(image))
     read = getattr(image, "read", None)
     content = read() if callable(read) else None
     if isinstance(content, str):
@@ -52,18 +51,4 @@ def as_rgb(image: ImageLike) -> np.ndarray:
             f"uint8 RGB) or a PIL image, not {type(image).__name__}"
         )
     name = getattr(image, "name", None)
-    return _decoded(content, name if isinstance(name, str) else "the file given")
-
-
-def _decoded(content: bytes, name: str) -> np.ndarray:
-    """The image in a file's content.
-
-    The one reader of images, with all its limits, takes files.
-    """
-    with tempfile.NamedTemporaryFile(prefix="binseg-") as file:
-        file.write(content)
-        file.flush()
-        try:
-            return read_image(file.name)
-        except BinsegError as error:
-            raise BinsegError(str(error).replace(file.name, name)) from error
+    return read_image(name if isinstance(name, str) else "the file given", content=content)

@@ -5,9 +5,11 @@ bytes, and the size looked at in the header before anything is decoded. Every fa
 `BinsegError` of one line that names the file and the remedy.
 """
 
+import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import (
@@ -22,9 +24,10 @@ from PIL import (
 from binseg.atomic import atomic_path
 from binseg.data.image_files import IMAGE_SUFFIXES
 from binseg.data.image_formats import HEAD_BYTES, READ_FORMATS, format_of
+from binseg.data.image_notes import Note, left_out_frames, unused_bits, warn_once
 from binseg.data.jpeg_scans import MAX_SCANS, count_scans
 from binseg.data.labels import IGNORE, IGNORE_COLOR, Color
-from binseg.data.stored_values import BmpFile, stored_grey
+from binseg.data.stored_values import BmpFile, bits_of, stored_grey
 from binseg.data.unsupported import unsupported_kind, unsupported_values
 from binseg.errors import BinsegError
 
@@ -61,15 +64,17 @@ _TURNS = {
 
 
 @contextmanager
-def _opened(path: Path, max_pixels: int) -> Iterator[tuple[str, ImageFile.ImageFile]]:
+def _opened(
+    path: Path, max_pixels: int, content: bytes | None
+) -> Iterator[tuple[str, ImageFile.ImageFile]]:
     """The format's name and the image with its header read; faults inside become BinsegErrors."""
     name = None
     try:
-        if not path.exists():
+        if content is None and not path.exists():
             raise BinsegError(f"{path}: no such file; check the path")
-        if not path.is_file():
+        if content is None and not path.is_file():
             raise BinsegError(f"{path}: not a file; give an image")
-        with path.open("rb") as file:
+        with _file(path, content) as file:
             head = file.read(HEAD_BYTES)
             file.seek(0)
             name = format_of(head)
@@ -103,11 +108,18 @@ def _opened(path: Path, max_pixels: int) -> Iterator[tuple[str, ImageFile.ImageF
     except Exception as error:  # decoders raise nearly anything on damaged files
         if isinstance(error, OSError) and error.errno is not None:  # decoders' own have no number
             raise BinsegError(f"{path}: cannot be read ({error.strerror}); check it") from error
-        if name is not None and (sound := unsupported_kind(path, name)) is not None:
-            raise BinsegError(f"{path}: {sound}") from error
+        if name is not None:
+            with _file(path, content) as file:
+                sound = unsupported_kind(file, name)
+            if sound is not None:
+                raise BinsegError(f"{path}: {sound}") from error
         raise BinsegError(
             f"{path}: damaged or truncated image ({_brief(error)}); replace the file"
         ) from error
+
+
+def _file(path: Path, content: bytes | None) -> BinaryIO:
+    return path.open("rb") if content is None else io.BytesIO(content)
 
 
 def _brief(error: Exception) -> str:
@@ -124,18 +136,27 @@ def _orientation(image: Image.Image) -> int:
 
 
 def read_image(
-    path: str | Path, max_pixels: int = MAX_PIXELS, *, longest_side: int | None = None
+    path: str | Path,
+    max_pixels: int = MAX_PIXELS,
+    *,
+    longest_side: int | None = None,
+    note: Note | None = None,
+    content: bytes | None = None,
 ) -> np.ndarray:
     """Read an image as a person sees it in a viewer.
 
-    The EXIF orientation is applied; 16-bit is scaled to 8-bit (v · 255 / 65535); grey, palette,
-    YCbCr and CMYK become RGB; transparent parts are composited over white.
+    The EXIF orientation is applied; 16-bit is scaled to 8-bit (v · 255 / 65535), 12-bit likewise;
+    grey, palette, YCbCr and CMYK become RGB; transparent parts are composited over white. Of
+    several pages or frames the first is read.
 
     Args:
         path: JPEG, PNG, BMP, TIFF or WebP, told by its content, not by its suffix.
         max_pixels: largest width × height; looked at before decoding.
         longest_side: pixels that are enough on the long side. A larger JPEG is then decoded at a
             half, a quarter or an eighth of its size, but no smaller than this, in little memory.
+        note: is told of pages that are not read and of values that come out dark; None: a
+            `BinsegWarning` says so, once for a folder.
+        content: of the file, if there is none at `path`, which then only names it in messages.
 
     Returns:
         uint8 (H, W, 3), RGB in [0, 255], contiguous and writable.
@@ -144,24 +165,32 @@ def read_image(
         BinsegError: missing, unreadable, damaged, too large, or of another format.
     """
     path = Path(path)
-    with _opened(path, max_pixels) as (kind, image):
+    with _opened(path, max_pixels, content) as (kind, image):
         if (values := unsupported_values(image, kind)) is not None:
             raise BinsegError(f"{path}: {values}")
+        note = note or warn_once(path)
+        frames = left_out_frames(image, kind)
+        largest = 4095 if bits_of(image, kind) == 12 else 65535
         if longest_side is not None and longest_side < max(image.size):
             # other formats ignore it
             width, height = (-(-side * longest_side // max(image.size)) for side in image.size)
             image.draft(None, (width, height))
         image.load()
+        if frames is not None:
+            note(frames)
         turn = _orientation(image)
         upright: Image.Image = image.transpose(_TURNS[turn]) if turn in _TURNS else image
-        return _as_rgb(upright, path)
+        return _as_rgb(upright, path, largest, note)
 
 
-def _as_rgb(image: Image.Image, path: Path) -> np.ndarray:
+def _as_rgb(image: Image.Image, path: Path, largest: int, note: Note) -> np.ndarray:
+    """Args: largest: value that is white, of integers of more than 8 bits."""
     if image.mode.startswith("I"):
         # also mode "I": Pillow gives 16-bit values in it for some files
-        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
-        grey = ((wide * 255 + 32767) // 65535).astype(np.uint8)
+        wide = np.asarray(image).astype(np.int64).clip(0, largest)
+        if largest == 65535 and (dark := unused_bits(wide)) is not None:
+            note(dark)
+        grey = ((wide * 255 + largest // 2) // largest).astype(np.uint8)
         return np.repeat(grey[:, :, None], 3, axis=2)
     if image.mode == "LAB":
         raise BinsegError(f"{path}: LAB pixels are not supported; save as 8-bit RGB")
@@ -178,7 +207,9 @@ def over_white(image: Image.Image) -> np.ndarray:
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_mask(
+    path: str | Path, max_pixels: int = MAX_PIXELS, *, content: bytes | None = None
+) -> np.ndarray:
     """Read a mask of class ids; palette indices are kept as they are, never turned into colours.
 
     Args:
@@ -186,6 +217,7 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             the values that the file stores; of 1-bit TIFFs black is 0, whichever way they are
             stored.
         max_pixels: largest width × height; looked at before decoding.
+        content: see `read_image`.
 
     Returns:
         uint8, uint16 or int32 (H, W): raw ids. EXIF orientation is not applied.
@@ -194,7 +226,7 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         BinsegError: as `read_image`, and for masks with colours or in a lossy format.
     """
     path = Path(path)
-    with _opened(path, max_pixels) as (kind, image):
+    with _opened(path, max_pixels, content) as (kind, image):
         if kind in ("JPEG", "WebP"):
             raise BinsegError(f"{path}: masks need exact class ids; save as PNG, not as {kind}")
         if image.mode == "F":
@@ -204,8 +236,12 @@ def read_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
                 f"{path}: the mask holds colours ({image.mode}), not class ids; "
                 "save it as a grey or palette PNG whose pixel values are the ids"
             )
+        frames = left_out_frames(image, kind)
+        depth = bits_of(image, kind)
         image.load()
-        mask = stored_grey(image, kind, path) if image.mode == "L" else np.array(image)
+        if frames is not None:
+            warn_once(path)(frames)
+        mask = stored_grey(image, kind, depth) if image.mode == "L" else np.array(image)
     if mask.dtype == np.bool_:
         return mask.astype(np.uint8)
     if mask.dtype.itemsize == 2:
@@ -227,7 +263,7 @@ def read_color_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarra
         BinsegError: as `read_mask`; pixels of another kind.
     """
     path = Path(path)
-    with _opened(path, max_pixels) as (kind, image):
+    with _opened(path, max_pixels, None) as (kind, image):
         if kind in ("JPEG", "WebP"):
             raise BinsegError(f"{path}: masks need exact colours; save as PNG, not as {kind}")
         if image.mode not in ("RGB", "RGBA"):
@@ -236,13 +272,17 @@ def read_color_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarra
         return np.ascontiguousarray(np.asarray(image)[..., :3])
 
 
-def image_size(path: str | Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+def image_size(
+    path: str | Path, max_pixels: int = MAX_PIXELS, *, content: bytes | None = None
+) -> tuple[int, int]:
     """(height, width) in pixels as displayed, after EXIF turning; reads only the header.
+
+    Args: as those of `read_image`.
 
     Raises:
         BinsegError: as `read_image`, as far as the header shows it.
     """
-    with _opened(Path(path), max_pixels) as (kind, image):
+    with _opened(Path(path), max_pixels, content) as (kind, image):
         width, height = image.size
         # Pillow's `size` of a TIFF is already the turned one
         if kind != "TIFF" and _orientation(image) >= 5:

@@ -5,7 +5,6 @@ whose zero means white be inverted.
 """
 
 import struct
-from pathlib import Path
 
 import numpy as np
 from PIL import BmpImagePlugin, ImageFile, ImagePalette
@@ -47,26 +46,34 @@ class BmpFile(BmpImagePlugin.BmpImageFile):
         return int(struct.unpack_from("<H", header, at)[0])
 
 
-def stored_grey(image: ImageFile.ImageFile, kind: str, path: Path) -> np.ndarray:
+def bits_of(image: ImageFile.ImageFile, kind: str) -> int:
+    """Bits of a sample in a PNG or TIFF whose header was read; 8 for other formats, whose modes
+    say enough."""
+    if kind == "TIFF":
+        return int(image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0])  # type: ignore[attr-defined]
+    if kind == "PNG":
+        assert image.fp is not None
+        position = image.fp.tell()
+        image.fp.seek(24)  # IHDR: bit depth
+        depth = image.fp.read(1)[0]
+        image.fp.seek(position)
+        return depth
+    return 8
+
+
+def stored_grey(image: ImageFile.ImageFile, kind: str, depth: int) -> np.ndarray:
     """The values of an 8-bit grey image as they are in the file.
 
     Args:
         image: of mode L, loaded.
         kind: its format.
-        path: its file.
+        depth: what `bits_of` said before it was loaded.
 
     Returns:
         uint8 (H, W). TIFFs whose zero is white (PhotometricInterpretation 0) give what is stored,
         as tifffile and GDAL do.
     """
     values = np.array(image)
-    depth = 8
-    if kind == "PNG":
-        with path.open("rb") as file:
-            depth = file.read(25)[24]  # IHDR: bit depth
-    elif kind == "TIFF":
-        tags = image.tag_v2  # type: ignore[attr-defined]
-        depth = tags.get(_BITS_PER_SAMPLE, (1,))[0]
-        if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
-            values = 255 - values
+    if kind == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:  # type: ignore[attr-defined]
+        values = 255 - values
     return values // np.uint8(_STRETCH.get(depth, 1))

@@ -1,7 +1,6 @@
 """Says what a sound file is that cannot be read as an image of 8 or 16 bits, and what to do."""
 
 import struct
-from pathlib import Path
 from typing import BinaryIO
 
 from PIL import TiffImagePlugin
@@ -33,19 +32,18 @@ _REMEDY = (
 )
 
 
-def unsupported_kind(path: Path, kind: str) -> str | None:
+def unsupported_kind(file: BinaryIO, kind: str) -> str | None:
     """What a file of format `kind` is that its decoder refused, and the remedy, in one line; None
     if the file seems to be of a kind that is read, so it is damaged.
 
     Args:
-        path: the file.
+        file: at its beginning.
         kind: TIFF or JPEG; others give None.
     """
     try:
-        with path.open("rb") as file:
-            if kind == "TIFF":
-                return _tiff(file)
-            return _jpeg(file) if kind == "JPEG" else None
+        if kind == "TIFF":
+            return _tiff(file)
+        return _jpeg(file) if kind == "JPEG" else None
     except Exception:  # readers of headers raise nearly anything on damaged files
         return None
 
@@ -80,7 +78,8 @@ def _tiff_samples(tags: TiffImagePlugin.ImageFileDirectory_v2, *, any_bands: boo
     bits = tags.get(_BITS, (1,))
     formats = tags.get(_FORMAT, (1,))
     depth, values = bits[0], _SAMPLE_FORMATS.get(formats[0], "values of unknown type")
-    ordinary = depth in (1, 2, 4, 8, 12, 16) and formats[0] in (1, 4) and len(set(bits)) == 1
+    depths = (1, 2, 4, 8, 12, 16) if bands == 1 else (8, 16)
+    ordinary = depth in depths and formats[0] in (1, 4) and len(set(bits)) == 1
     if ordinary and (any_bands or bands in (1, 3, 4)):
         return None
     noun = f"{bands} band{'s' if bands > 1 else ''} of {depth}-bit {values}"

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 # later versions keep what was asked in the browser unless they are told not to
 os.environ.setdefault("GRADIO_RUN_HISTORY", "False")
+# FFmpeg writes of damaged videos in the log; OpenCV looks when it opens the first one
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 def build(models: Sequence[str | os.PathLike[str]] = ()) -> "Page":

@@ -41,15 +41,26 @@ class Answer:
 
     Attributes:
         status: of HTTP, once something was sent.
+        failed: whether gradio would have answered that it cannot, which it does without words;
+            that is not sent.
     """
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.status: int | None = None
+        self.failed = False
 
     async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == 500:
+            self.failed = True
+        if self.failed:
+            return
         if message["type"] == "http.response.start":
             self.status = message["status"]
+        await self._put(message)
+
+    async def _put(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
             message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
         async with asyncio.timeout(_STALLED):
             await self._send(message)
@@ -58,6 +69,7 @@ class Answer:
         """Answer with words, if nothing was sent yet."""
         if self.status is not None:
             return
+        self.status = refusal.status
         body = json.dumps({"detail": refusal.words}).encode()
         headers = [
             (b"content-type", b"application/json"),
@@ -65,10 +77,10 @@ class Answer:
             (b"connection", b"close"),  # what else was sent is not read
         ]
         with contextlib.suppress(OSError, TimeoutError):  # nobody there
-            await self(
+            await self._put(
                 {"type": "http.response.start", "status": refusal.status, "headers": headers}
             )
-            await self({"type": "http.response.body", "body": body})
+            await self._put({"type": "http.response.body", "body": body})
 
 
 def json_request(scope: Scope, body: bytes, receive: Receive) -> tuple[Scope, Receive]:

@@ -15,7 +15,7 @@ from binseg.demo.explanation import layer_table
 from binseg.demo.images import OpenedImage, open_upload
 from binseg.demo.inference import DemoResult, segment_image
 from binseg.demo.models import ModelList
-from binseg.demo.uploads import find_upload
+from binseg.demo.uploads import find_upload, work_folder
 from binseg.demo.video import plan_video, segment_video
 from binseg.errors import BinsegError
 
@@ -75,7 +75,7 @@ class Events:
         shown = range(found.labels.num_classes)
         drawn = draw(found.image, found.class_map, found.labels, opacity=OPACITY, shown=shown)
         # gradio copies the files while the generator waits
-        with TemporaryDirectory(prefix="binseg-") as folder:
+        with TemporaryDirectory(dir=work_folder()) as folder:
             ids, overlay, _ = write_downloads(Path(folder), found, drawn, stem=Path(name).stem)
             yield str(ids), str(overlay), result_json(found)
 
@@ -99,7 +99,7 @@ class Events:
         session = str(request.session_hash)
         stop = self._stops[session] = Event()
         # gradio copies the file while the generator waits
-        with TemporaryDirectory(prefix="binseg-") as folder:
+        with TemporaryDirectory(dir=work_folder()) as folder:
             try:
                 path, _ = find_upload(upload, "a video")
                 self._prepare(model, progress)

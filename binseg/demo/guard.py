@@ -77,6 +77,8 @@ class Guard:
             # of interest to whoever runs the page, but not so much that strangers may fill the log
             where = address.path.pattern if address else ""
             print(f"binseg demo: {scope['method']} {where}: {_named(error)}", file=sys.stderr)
+            answer.failed = True
+        if answer.failed:
             await answer.refuse(RefusedError(500, "this request cannot be answered"))
 
     def _admit(self, scope: Scope) -> None:
@@ -123,7 +125,18 @@ class Guard:
                 if upload.refusal is None:
                     await answer(message)
 
-            await self._app(scope, upload.receive, send)
+            try:
+                await self._app(scope, upload.receive, send)
+            except OSError:  # this machine's fault
+                raise
+            except Exception as error:
+                # of forms that are none gradio's parser raises nearly anything
+                if answer.status is None and upload.refusal is None:
+                    upload.refusal = RefusedError(
+                        400, "send files as multipart/form-data, each with its filename"
+                    )
+                    raise upload.refusal from error
+                raise
 
     async def _progress(
         self, scope: Scope, receive: Receive, answer: Answer, parts: re.Match[str]

@@ -46,15 +46,16 @@ def open_upload(path: str | os.PathLike[str], *, longest: int = 1280) -> OpenedI
             message has the file's own name and no folder.
     """
     path = Path(path)
+    notes: list[str] = []
     with without_folders(path):
         height, width = image_size(path, MAX_PIXELS)
         _refuse_shape(path, height, width)
         size = size_within(height, width, longest)
-        image = read_image(path, MAX_PIXELS, longest_side=longest)
-    if size == (height, width):
-        return OpenedImage(image)
-    note = f"shown at {size[1]} x {size[0]}; the upload has {width} x {height} pixels"
-    return OpenedImage(resize_image(image, size), [note])
+        image = read_image(path, MAX_PIXELS, longest_side=longest, note=notes.append)
+    if size != (height, width):
+        notes.append(f"shown at {size[1]} x {size[0]}; the upload has {width} x {height} pixels")
+        image = resize_image(image, size)
+    return OpenedImage(image, notes)
 
 
 def _refuse_shape(path: Path, height: int, width: int) -> None:

@@ -1,10 +1,13 @@
 """The page on a port of this machine, with the limits that strangers' requests need."""
 
+import logging
 import signal
 import sys
+import warnings
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import cv2
 import gradio as gr
 from gradio.routes import App
 
@@ -53,6 +56,10 @@ def launch(
     """
     # each of the server's threads would keep a heap of its own, with the holes of its last image
     set_malloc(ARENA_MAX, 1)
+    # strangers are told what is wrong with their forms and images; the log need not say it, too
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     names = AnsweredNames(host, allowed_hosts)
 
     @asynccontextmanager

@@ -4,13 +4,15 @@ Gradio keeps both in one folder, each file in a subfolder that is called after i
 """
 
 import atexit
+import fcntl
 import os
 import shutil
+import stat
+import tempfile
 import threading
 import time
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
 
 from binseg.errors import BinsegError
 
@@ -29,6 +31,7 @@ NEEDED_SECONDS = 120
 EXAMPLES = "examples"
 """A subfolder whose files stay."""
 
+_PREFIX = "binseg-demo-"
 _SWEEP_EVERY = 120.0
 _NAME_BYTES = 120
 
@@ -37,13 +40,64 @@ _NAME_BYTES = 120
 def upload_folder() -> "UploadFolder":
     """The process's own, which is deleted when it ends. One for all pages of a process, because
     gradio looks at its environment variable at each upload."""
-    path = Path(mkdtemp(prefix="binseg-demo-")).resolve()
-    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    path = _own_folder() / "files"
+    path.mkdir()
     os.environ["GRADIO_TEMP_DIR"] = str(path)
     # temporary files may lie in memory
     folder = UploadFolder(path, most=min(MOST_TOGETHER, shutil.disk_usage(path).free // 2))
     threading.Thread(target=_sweep_for_ever, args=[folder], name="demo-sweep", daemon=True).start()
     return folder
+
+
+def work_folder() -> Path:
+    """For files that are being made; no client can name them."""
+    path = _own_folder() / "work"
+    path.mkdir(exist_ok=True)
+    return path
+
+
+@cache
+def _own_folder() -> Path:
+    """The process's folder, locked as long as the process lives; others' old ones are deleted."""
+    remove_abandoned(Path(tempfile.gettempdir()))
+    path = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    _lock(path)
+    return path
+
+
+def remove_abandoned(parent: Path, seconds: float = KEPT_SECONDS) -> None:
+    """Delete the folders that demos left which were killed: this user's, with nobody's lock on
+    them, and so old that no demo can just be about to lock one."""
+    for path in parent.glob(f"{_PREFIX}*"):
+        try:
+            about = path.lstat()
+            is_own = stat.S_ISDIR(about.st_mode) and about.st_uid == os.getuid()
+            if not is_own or time.time() - about.st_mtime < seconds:
+                continue
+            handle = _lock(path)
+        except OSError:  # gone meanwhile, or a disk without locks
+            continue
+        if handle is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(handle)
+
+
+def _lock(folder: Path) -> int | None:
+    """A handle that keeps the lock of a folder until it is closed; None if another process has it.
+
+    Raises:
+        OSError: it cannot be opened, or the disk knows no locks.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
+    return handle
 
 
 class UploadFolder:

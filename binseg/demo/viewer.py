@@ -4,14 +4,13 @@ import base64
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import gradio as gr
 import numpy as np
 from PIL import Image
 
-from binseg.data.imageio import write_mask
+from binseg.data.imageio import mask_image
 from binseg.demo.drawing import result_json
 from binseg.demo.inference import DemoResult
 
@@ -53,23 +52,16 @@ def result(found: DemoResult, name: str, notes: Sequence[str]) -> dict[str, Any]
         "image": _data_url(found.image, "JPEG", quality=90),
         # grey, so that the browser reads ids; the mask to take home has a palette
         "ids": _data_url(found.class_map, "PNG", compress_level=3),
-        "mask": _mask_url(found),
+        "mask": _as_url(mask_image(found.class_map, found.labels.palette), "PNG"),
         "result": result_json(found),
     }
 
 
 def _data_url(pixels: np.ndarray, kind: str, **options: int) -> str:
+    return _as_url(Image.fromarray(pixels), kind, **options)
+
+
+def _as_url(image: Image.Image, kind: str, **options: int) -> str:
     buffer = BytesIO()
-    Image.fromarray(pixels).save(buffer, kind, **options)
-    return _as_url(buffer.getvalue(), kind)
-
-
-def _mask_url(found: DemoResult) -> str:
-    with TemporaryDirectory(prefix="binseg-") as folder:
-        path = Path(folder) / "ids.png"
-        write_mask(path, found.class_map, found.labels.palette)
-        return _as_url(path.read_bytes(), "PNG")
-
-
-def _as_url(content: bytes, kind: str) -> str:
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(content).decode()}"
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

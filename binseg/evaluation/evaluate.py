@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from binseg.data.class_presence import require_scored_pixels
 from binseg.data.datasets import SegmentationDataset
 from binseg.data.labels import LabelTable
 from binseg.data.preprocess import Preprocessing
@@ -106,13 +107,15 @@ def score(
 
     Raises:
         BinsegError: an unreadable picture or mask, or a prediction of another size or of unknown
-            ids (the message names the picture); a split without public labels.
+            ids (the message names the picture); a split without public labels, or whose pixels are
+            all ignored.
     """
     if not dataset.labelled:
         raise BinsegError(
             "this split's labels are not public, so it cannot be scored; export its predictions "
             "for the benchmark's server (--export FOLDER), or score the split val"
         )
+    require_scored_pixels(dataset, "the split to score")
     tally = Tally(dataset.labels, boundary_distance, worst)
 
     def read(place: int) -> tuple[int, Sample, np.ndarray | None]:

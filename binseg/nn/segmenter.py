@@ -39,6 +39,11 @@ class Segmenter(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def scores(self, x: Tensor) -> Tensor:
+        """Logits on the head's own grid, (N, num_classes, h, w), before they are upsampled."""
+        logits: Tensor = self(x)
+        return logits
+
     def class_map(self, x: Tensor) -> Tensor:
         """The class of each pixel, uint8 (N, H, W); of equal logits the lowest id wins."""
         return self(x).argmax(dim=1).to(torch.uint8)
@@ -53,7 +58,11 @@ class BackboneSegmenter(Segmenter):
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        return resize_logits(self.head(self.backbone(x)), x.shape[-2:])
+        return resize_logits(self.scores(x), x.shape[-2:])
+
+    def scores(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.backbone(x))
+        return scores
 
 
 class SmpSegmenter(Segmenter):

@@ -91,6 +91,14 @@ def test_wrong_values_are_one_line(capsys, tmp_path, arguments, expected, messag
     assert len(err.splitlines()) == 1
 
 
+def test_a_part_of_an_option_that_has_none_is_unknown(capsys):
+    for option in ("--calibration.root=data", "--calibration.root"):
+        status, _, err = run(capsys, "pack", "x", "--out", "y", option, "data")
+        assert status == 2
+        (line,) = err.splitlines()
+        assert "unknown option 'calibration.root'; --calibration takes a value" in line
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"\xff\xfe\x00", "not valid YAML"), (b"model: [1, 2\n", "near line 2"), (b"", "no options"),

@@ -115,6 +115,27 @@ def test_nothing_to_score(tmp_path: Path) -> None:
     refused(config)
 
 
+@pytest.mark.parametrize("split", ["val", "train"])
+def test_evaluate_refuses_a_split_without_a_labelled_pixel(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], split: str
+) -> None:
+    data, masks, out = tmp_path / "data", tmp_path / "masks", tmp_path / "out"
+    ignored = [[255, 255], [255, 255]]
+    labelled = [[0, 1], [1, 0]]
+    write(data, "classes: [a, b]\n", *((ignored, labelled)[:: 1 if split == "train" else -1]))
+    masks.mkdir()
+    for number in range(2):
+        Image.fromarray(np.zeros((16, 16), np.uint8)).save(masks / f"{number}.png")
+    command = ["evaluate", "--data.name", "folder", "--data.root", str(data), "--split", split]
+    command += ["--predictions", str(masks), "--out", str(out)]
+    assert main(command) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "all pixels of its 2 masks are ignored, so nothing can be scored" in line
+    assert not out.exists()
+    other = "val" if split == "train" else "train"
+    assert main([other if each == split else each for each in command]) == 0
+
+
 def test_reading_stops_when_every_class_was_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

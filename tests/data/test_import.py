@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,9 @@ def draw(path: Path, size: tuple[int, int] = (H, W), seed: int = 0) -> Path:
     return path
 
 
-def png(array: np.ndarray) -> bytes:
+def png(array: np.ndarray, kind: str = "PNG") -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG")
+    Image.fromarray(array).save(buffer, format=kind)
     return buffer.getvalue()
 
 
@@ -99,6 +100,24 @@ def test_labelme_shapes_of_all_kinds(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "1 shapes of kind 'line' have no area: left out (a)" in told
     assert "1 annotation files without their image: left out (b)" in told
     assert "1 images" in told
+
+
+def test_a_mask_of_a_labelme_shape_is_bounded(tmp_path: Path, capsys):
+    bomb = png(np.zeros((1, 1), np.uint8))
+    header = b"IHDR" + (30_000).to_bytes(4, "big") * 2 + bomb[24:29]
+    bomb = bomb[:12] + header + zlib.crc32(header).to_bytes(4, "big") + bomb[33:]
+    shape = {"label": "a", "points": [[0, 0], [1, 1]], "shape_type": "mask"}
+    for content, says in (
+        (bomb, "30000 × 30000 pixels are more than the limit"),
+        (png(np.zeros((2, 2, 3), np.uint8)), "the mask holds colours"),
+        (b"no image", "not an image"),
+    ):
+        source = tmp_path / "labelme"
+        labelme(source, "a", [{**shape, "mask": base64.b64encode(content).decode()}])
+        assert main(["data", "import", str(source), "--out", str(tmp_path / "out")]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "a.json" in line
+        assert says in line
 
 
 def test_polygons_cover_the_pixels_whose_centres_they_hold():
@@ -213,6 +232,72 @@ def test_yolo(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert "1 objects of unknown class 7: left out" in told
     assert "1 images without a label file: left out (lonely)" in told
     assert "(1 train, 1 val)" in told
+
+
+def heic(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(200))
+
+
+def renamed(path: Path, name: str) -> Path:
+    return path.rename(path.with_name(name))
+
+
+HEIC_NOTE = (
+    "1 files left out: HEIC, which binseg does not read; convert it to JPEG or PNG (phone.heic)"
+)
+
+
+def test_yolo_images_are_told_by_content(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    root = tmp_path / "yolo"
+    for name, new in (("a.jpg", "a.jfif"), ("b.png", "b"), ("c.jpg", "c.img")):
+        renamed(draw(root / "images" / name), new)
+    (root / "labels").mkdir()
+    for name in ("a", "b", "c", "phone"):
+        (root / "labels" / f"{name}.txt").write_text("0 0 0 1 0 1 1\n")
+    heic(root / "images/phone.heic")
+    (root / "data.yaml").write_text("names: [cat]\n")
+    masks, _ = imported(root, tmp_path / "out")
+    assert masks.keys() == {"a", "b", "c"}
+    written = sorted(path.name for path in (tmp_path / "out/images").iterdir())
+    assert written == ["a.jpg", "b.png", "c.jpg"]
+    assert HEIC_NOTE in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("tool", ["labelme", "coco", "label-studio"])
+def test_images_of_annotations_are_told_by_content(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tool: str
+):
+    source = tmp_path / "source"
+    if tool == "labelme":
+        for name in ("a", "phone"):
+            labelme(source, name, [], imagePath=f"{name}.jpg")
+    else:
+        draw(source / "a.jpg")
+        draw(source / "phone.jpg")
+        size = {"height": H, "width": W}
+        images = [
+            {"id": 1, "file_name": "a.jpg", **size},
+            {"id": 2, "file_name": "phone.jpg", **size},
+        ]
+        export = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "x"}]}
+        tasks = [
+            {"data": {"image": name}, "annotations": [{"result": []}]}
+            for name in ("a.jpg", "phone.jpg")
+        ]
+        (source / "all.json").write_text(json.dumps(export if tool == "coco" else tasks))
+    renamed(source / "a.jpg", "a.jfif")
+    (source / "phone.jpg").unlink()
+    heic(source / "phone.heic")
+    draw(source / "more/nobody.png")
+    if tool != "labelme":
+        pytest.importorskip("pycocotools")
+    masks, _ = imported(source, tmp_path / "out")
+    assert masks.keys() == {"a"}
+    said = capsys.readouterr().out
+    assert HEIC_NOTE in said
+    assert "1 images without annotations: left out (nobody.png)" in said
+    assert "1 a" in said  # the annotations of phone.jpg
 
 
 def encode_brush(mask: np.ndarray) -> list[int]:
@@ -341,6 +426,24 @@ def test_colour_masks_with_class_dict(tmp_path: Path):
     assert (masks["s1"][:, :16] == 0).all()
 
 
+def test_masks_are_told_by_content(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    root = tmp_path / "kaggle"
+    for name in ("s1", "s2"):
+        draw(root / "train" / f"{name}.png")
+    mask = np.zeros((H, W, 3), np.uint8)
+    mask[:, 16:] = (64, 0, 128)
+    (root / "masks").mkdir()
+    Image.fromarray(mask).save(root / "masks/s1.png")
+    Image.fromarray(mask).save(root / "masks/s2.jpg")
+    renamed(root / "masks/s1.png", "s1.msk")
+    (root / "class_dict.csv").write_text("name,r,g,b\nvoid,0,0,0\ncar,64,0,128\n")
+    masks, _ = imported(root, tmp_path / "out")
+    assert masks.keys() == {"s1"}
+    assert (masks["s1"][:, 16:] == 1).all()
+    said = capsys.readouterr().out
+    assert "1 masks as JPEG, which alters ids and colours: left out (s2.jpg)" in said
+
+
 def test_hugging_face_parquet(tmp_path: Path):
     pa = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -366,6 +469,47 @@ def test_hugging_face_parquet(tmp_path: Path):
     assert labels.names == ("sky", "road", "cow")
     (found,) = masks.values()
     assert np.array_equal(found, mask)
+
+
+def few_bits(ids: np.ndarray) -> bytes:
+    """A grey PNG of 4 bits."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        crc = zlib.crc32(kind + body).to_bytes(4, "big")
+        return len(body).to_bytes(4, "big") + kind + body + crc
+
+    height, width = ids.shape
+    rows = b"".join(b"\0" + bytes(row[::2] << 4 | row[1::2]) for row in ids)
+    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([4, 0, 0, 0, 0])
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+def test_hugging_face_masks_are_read_as_others_are(tmp_path: Path, capsys):
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    ids = np.tile(np.array([0, 1, 2, 1], np.uint8), (H, W // 4))
+    image = png(np.full((H, W, 3), 9, np.uint8))
+
+    def made(mask: bytes) -> Path:
+        path = tmp_path / "rows.parquet"
+        parquet.write_table(
+            pa.Table.from_pylist([{"image": {"bytes": image}, "mask": {"bytes": mask}}]), path
+        )
+        return path
+
+    masks, _ = imported(made(few_bits(ids)), tmp_path / "out")
+    (found,) = masks.values()
+    np.testing.assert_array_equal(found, ids)
+    wide = np.full((H, W), 70_000, np.int32)
+    for mask, says in (
+        (png(np.zeros((H, W, 3), np.uint8)), "row 0: the mask holds colours"),
+        (b"nothing", "row 0: not an image"),
+        (png(wide, "TIFF"), "class id 70000 in a mask, and no names"),
+    ):
+        assert main(["data", "import", str(made(mask)), "--out", str(tmp_path / "b")]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert says in line
 
 
 def test_voc_like_tree_with_own_classes(tmp_path: Path):

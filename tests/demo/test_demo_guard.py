@@ -367,6 +367,36 @@ def begun(demo) -> socket.socket:
     return connection
 
 
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [
+        (f"multipart/form-data; boundary={'x' * 300}", b"--xx"),
+        ("multipart/form-data; boundary=x", b"anything"),
+        ("multipart/form-data; boundary=x", b"--x\r\n\r\n\r\n--x--\r\n"),
+        (
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="files"\r\n\r\na\r\n--x--\r\n',
+        ),
+    ],
+    ids=["boundary", "no form", "no name", "no filename"],
+)
+@pytest.mark.parametrize("watched", [False, True])
+def test_forms_that_are_none(web, capfd, kind, form, watched):
+    before = stored()
+    capfd.readouterr()
+    answer = web.post(
+        f"{API}/upload",
+        params={"upload_id": "mine"} if watched else {},
+        content=form,
+        headers={"Content-Type": kind},
+    )
+    assert answer.status_code == 400
+    assert 0 < len(answer.text) < 200
+    assert "\n" not in answer.text
+    assert capfd.readouterr().err == ""
+    assert stored() == before
+
+
 def test_of_an_upload_that_is_broken_off_nothing_stays(demo):
     before = stored()
     begun(demo).close()
@@ -419,3 +449,16 @@ def test_a_fault_is_one_line_in_the_log(web, street, monkeypatch, capfd):
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("binseg demo: GET /gradio_api/file=")
     assert line.endswith("RuntimeError firstsecond")
+
+
+def test_gradios_own_faults_are_worded_too(web, monkeypatch, capfd):
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("inside gradio")
+
+    monkeypatch.setattr("gradio.queueing.Queue.get_status", fail)
+    capfd.readouterr()
+    answer = web.get(f"{API}/queue/status")
+    assert answer.status_code == 500
+    assert words(answer) == "this request cannot be answered"
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.endswith("RuntimeError inside gradio")

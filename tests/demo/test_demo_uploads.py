@@ -1,13 +1,21 @@
 """The folder of uploads: what may be named in it, how full it gets, how old its files."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from binseg.demo import uploads
-from binseg.demo.uploads import UploadFolder, find_upload
+from binseg.demo.uploads import (
+    UploadFolder,
+    find_upload,
+    remove_abandoned,
+    upload_folder,
+    work_folder,
+)
 from binseg.errors import BinsegError
 
 
@@ -160,3 +168,60 @@ def test_what_is_no_upload_is_told_in_the_same_words(folder, monkeypatch, value)
     monkeypatch.setattr(uploads, "upload_folder", lambda: folder)
     with pytest.raises(BinsegError, match=r"^send an image: upload .*handle_file\(PATH\)\)$"):
         find_upload(value, "an image")
+
+
+def test_what_is_being_made_cannot_be_named():
+    made = work_folder() / "made.png"
+    made.write_bytes(b"made")
+    assert upload_folder().find(str(made)) is None
+    made.unlink()
+
+
+_HOLDER = """
+import sys
+from pathlib import Path
+from binseg.demo import uploads
+handle = uploads._lock(Path(sys.argv[1]))
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_folders_of_killed_demos_are_deleted_and_no_others(tmp_path, monkeypatch):
+    temporary = tmp_path / "tmp"
+    kept = tmp_path / "kept"
+    for name in ("binseg-demo-old", "binseg-demo-new", "binseg-demo-used", "other-old"):
+        (temporary / name / "files").mkdir(parents=True)
+        (temporary / name / "files/x.png").write_bytes(b"x")
+    (temporary / "binseg-demo-file").write_bytes(b"x")
+    kept.mkdir()
+    (kept / "x.png").write_bytes(b"x")
+    (temporary / "binseg-demo-old/files/link").symlink_to(kept)
+    (temporary / "binseg-demo-link").symlink_to(kept)
+    then = time.time() - 7200
+    for path in (*temporary.iterdir(), kept):
+        if path.name != "binseg-demo-new":
+            os.utime(path, (then, then))
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, str(temporary / "binseg-demo-used")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"locked\n"
+
+    def remaining() -> set[str]:
+        return {path.name for path in temporary.iterdir()}
+
+    before = remaining()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getuid", lambda: 12345)
+        remove_abandoned(temporary)
+    assert remaining() == before  # another user's
+    remove_abandoned(temporary)
+    assert remaining() == before - {"binseg-demo-old"}
+    holder.kill()
+    holder.communicate()
+    remove_abandoned(temporary)
+    assert remaining() == before - {"binseg-demo-old", "binseg-demo-used"}
+    assert (kept / "x.png").is_file()

@@ -78,6 +78,7 @@ class Coco:
                 if not regions:
                     self.notes.add("images without an object: all background", name)
                 yield AnnotatedImage(Path(name).stem, image, regions, size, split=split)
+        self._images.note_unused(self.notes)
 
     def _region(
         self, number: int, annotation: dict[str, Any], size: tuple[int, int], name: str

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from binseg.data.image_files import MASK_SUFFIXES, images_in
+from binseg.data.image_files import images_in
+from binseg.data.image_formats import format_of, read_head
 from binseg.data.imageio import read_image
 from binseg.data.importing.coco import split_of
 from binseg.data.importing.found_images import ImageIndex
@@ -44,7 +45,8 @@ class ColorMasks:
         self.title = title
         self.classes = tuple(colors)
         self.colors: tuple[Color, ...] | None = tuple(colors.values())
-        self._masks, self._images = masks, images.without(masks)
+        images.remove(masks)
+        self._masks, self._images = masks, images
         self.notes = Notes()
 
     def __len__(self) -> int:
@@ -58,10 +60,21 @@ class ColorMasks:
             if image is None:
                 self.notes.add("masks without their image: left out (see --images)", path.stem)
                 continue
+            if is_lossy(path):
+                self.notes.add(LOSSY, path.name)
+                continue
             mask, strange = ids_of_colors(read_image(path), self.colors)
             if strange:
                 self.notes.add("masks with pixels of no class's colour: ignored (255)", path.stem)
             yield AnnotatedImage(stem, image, size=mask.shape, mask=mask, split=split)
+
+
+LOSSY = "masks as JPEG, which alters ids and colours: left out"
+
+
+def is_lossy(mask: Path) -> bool:
+    """Whether a mask's format has altered its ids."""
+    return format_of(read_head(mask)) == "JPEG"
 
 
 def cvat(root: Path, images: ImageIndex) -> ColorMasks:
@@ -76,7 +89,8 @@ def cvat(root: Path, images: ImageIndex) -> ColorMasks:
         if split:
             names = listed.read_text(encoding="utf-8-sig").split()
             splits |= dict.fromkeys(names, split)
-    masks = {path: splits.get(path.stem) for path in sorted(folder.rglob("*.png"))}
+    found = images_in(folder, recursive=True).images
+    masks = {path: splits.get(path.stem) for path in found}
     return ColorMasks('CVAT "Segmentation mask 1.1"', masks, labelmap_colors(table), images)
 
 
@@ -95,12 +109,7 @@ def mask_files(root: Path) -> list[Path]:
         for path in (root, *sorted(root.rglob("*")))
         if path.is_dir() and _speaks_of_masks(path.relative_to(root).parts)
     ]
-    return [
-        path
-        for folder in folders
-        for path in images_in(folder).images
-        if path.suffix.lower() in MASK_SUFFIXES
-    ]
+    return [path for folder in folders for path in images_in(folder).images]
 
 
 def _speaks_of_masks(parts: Sequence[str]) -> bool:

@@ -63,6 +63,13 @@ def open_source(name: str, root: Path, images: Path | None, labels: Path | None)
         raise unknown_name("format", name, FORMATS)
     folder = root if root.is_dir() else root.parent
     index = ImageIndex([folder, *([images] if images else [])])
+    source = _opened(name, root, folder, index, labels)
+    if root.is_dir():  # else the folder may hold anything
+        index.note_left_out(source.notes)
+    return source
+
+
+def _opened(name: str, root: Path, folder: Path, index: ImageIndex, labels: Path | None) -> Source:
     table = read_labels_yaml(labels) if labels else None
     if name == "labelme":
         return labelme.Labelme(folder, index)
@@ -73,7 +80,7 @@ def open_source(name: str, root: Path, images: Path | None, labels: Path | None)
     if name == "yolo":
         if yolo.data_file(root) is None:
             raise BinsegError(f"{root}: no data.yaml with `names` beside labels/; add it")
-        return yolo.Yolo(root)
+        return yolo.Yolo(root, index)
     if name == "label-studio":
         return label_studio.LabelStudio(_need(_exports(root), root, name)[0], index)
     if name == "hugging-face":

@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from binseg.data.image_files import IMAGE_SUFFIXES
+from binseg.data.image_files import LeftOut, images_in
+from binseg.data.importing.source import Notes
 
 _UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 
@@ -13,29 +14,46 @@ class ImageIndex:
     """Finds images by the names that annotations give them.
 
     Args:
-        folders: looked through with all their subfolders; links are not followed.
+        folders: looked through with all their subfolders, see `image_files.find_images`.
+
+    Attributes:
+        paths: of all images, sorted.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
+        paths: set[Path] = set()
+        left_out: dict[Path, str] = {}
+        for folder in folders:
+            found = images_in(folder, recursive=True)
+            paths.update(found.images)
+            left_out.update(found.left_out)
+        self._left_out: list[LeftOut] = list(left_out.items())
+        self._used: set[Path] = set()
+        self._index(paths)
+
+    def _index(self, paths: Iterable[Path]) -> None:
+        self.paths = sorted(paths)
         self._by_name: dict[str, list[Path]] = {}
         self._by_stem: dict[str, list[Path]] = {}
-        for path in sorted({path for folder in folders for path in folder.rglob("*")}):
-            if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-                self._by_name.setdefault(path.name.casefold(), []).append(path)
-                self._by_stem.setdefault(path.stem.casefold(), []).append(path)
+        for path in self.paths:
+            self._by_name.setdefault(path.name.casefold(), []).append(path)
+            self._by_stem.setdefault(path.stem.casefold(), []).append(path)
 
-    def without(self, paths: Iterable[Path]) -> "ImageIndex":
-        """The same without some files, masks for example."""
+    def remove(self, paths: Iterable[Path]) -> None:
+        """Leave some files out, masks for example."""
         gone = set(paths)
-        smaller = ImageIndex([])
-        for own, new in (
-            (self._by_name, smaller._by_name),
-            (self._by_stem, smaller._by_stem),
-        ):
-            for key, files in own.items():
-                if kept := [path for path in files if path not in gone]:
-                    new[key] = kept
-        return smaller
+        self._index(path for path in self.paths if path not in gone)
+
+    def note_left_out(self, notes: Notes) -> None:
+        """Say which files are no images that binseg reads."""
+        for path, reason in self._left_out:
+            notes.add(f"files left out: {reason}", path.name)
+
+    def note_unused(self, notes: Notes) -> None:
+        """Say which images beside the annotations nothing has asked for."""
+        for path in self.paths:
+            if path not in self._used:
+                notes.add("images without annotations: left out", path.name)
 
     def find(self, name: str, *, near: Path | None = None) -> Path | None:
         """The image that `name` (a path of any system, a URL, a bare name) means.
@@ -58,7 +76,10 @@ class ImageIndex:
             found = [path for score, path in scores if score == most]
         if len(found) > 1 and near is not None:
             found = [path for path in found if path.parent == near] or found
-        return found[0] if len(found) == 1 else None
+        if len(found) != 1:
+            return None
+        self._used.add(found[0])
+        return found[0]
 
 
 def _parts(name: str) -> tuple[str, ...]:

@@ -1,15 +1,12 @@
 """Hugging Face data sets on disk: parquet files with an image and a mask column."""
 
 import importlib
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
+from binseg.data.imageio import read_mask
 from binseg.data.importing.coco import split_of
 from binseg.data.importing.json_files import read_json
 from binseg.data.importing.source import AnnotatedImage, Notes, Overlap
@@ -21,7 +18,6 @@ _MASK_COLUMNS = (
     *("label", "annotation", "mask", "segmentation_mask", "labels", "semantic_mask"),
     *("segmentation", "annotated", "label_map"),
 )
-_MOST_PIXELS = 100_000_000
 
 
 class HuggingFace:
@@ -56,7 +52,10 @@ class HuggingFace:
                         self.notes.add("rows without image or mask: left out", name)
                         continue
                     yield AnnotatedImage(
-                        name, image, mask=_ids(mask, f"{path}: row {row - 1}"), split=split
+                        name,
+                        image,
+                        mask=read_mask(f"{path}: row {row - 1}", content=mask),
+                        split=split,
                     )
 
 
@@ -123,17 +122,3 @@ def _names_beside(root: Path) -> tuple[str, ...]:
 def _bytes(value: Any) -> bytes | None:
     found = value.get("bytes") if isinstance(value, dict) else value
     return found if isinstance(found, bytes) and found else None
-
-
-def _ids(content: bytes, where: str) -> np.ndarray:
-    """uint8 or uint16 (H, W) of a mask's PNG."""
-    try:
-        with Image.open(io.BytesIO(content), formats=["PNG", "TIFF", "BMP"]) as image:
-            if image.width * image.height > _MOST_PIXELS:
-                raise BinsegError(f"{where}: a mask of {image.width} × {image.height} pixels")
-            if image.mode not in ("L", "P", "1", "I") and not image.mode.startswith("I;16"):
-                raise BinsegError(f"{where}: the mask holds colours, not ids; convert it first")
-            mask = np.asarray(image)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise BinsegError(f"{where}: the mask cannot be decoded; get the file again") from error
-    return mask.astype(np.uint8) if mask.dtype == np.bool_ else mask.astype(np.uint16)

@@ -45,6 +45,7 @@ class LabelStudio:
                 ) from error
             if found is not None:
                 yield found
+        self._images.note_unused(self.notes)
 
     def _task(self, task: dict[str, Any]) -> AnnotatedImage | None:
         names = [value for value in task["data"].values() if isinstance(value, str)]

@@ -2,14 +2,13 @@
 
 import base64
 import binascii
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from binseg.data.imageio import read_mask
 from binseg.data.importing.found_images import ImageIndex
 from binseg.data.importing.json_files import peek_json, read_json
 from binseg.data.importing.source import AnnotatedImage, Notes, Overlap, Region
@@ -46,7 +45,7 @@ class Labelme:
                 regions = [
                     region
                     for shape in data["shapes"]
-                    if (region := self._region(shape, size, name)) is not None
+                    if (region := self._region(shape, size, name, path)) is not None
                 ]
             except BinsegError:
                 raise
@@ -59,6 +58,7 @@ class Labelme:
                 self.notes.add("annotation files without their image: left out", name)
                 continue
             yield AnnotatedImage(name, image, regions, size)
+        self._images.note_unused(self.notes)
 
     def _image(self, path: Path, data: dict[str, Any]) -> Path | bytes | None:
         found = self._images.find(str(data.get("imagePath") or path.stem), near=path.parent)
@@ -71,7 +71,9 @@ class Labelme:
         except binascii.Error as error:
             raise BinsegError(f"{path}: its imageData is damaged; save it again") from error
 
-    def _region(self, shape: dict[str, Any], size: tuple[int, int], name: str) -> Region | None:
+    def _region(
+        self, shape: dict[str, Any], size: tuple[int, int], name: str, path: Path
+    ) -> Region | None:
         label = str(shape["label"])
         points = np.asarray(shape["points"], np.float64).reshape(-1, 2)
         kind = shape.get("shape_type") or "polygon"
@@ -86,7 +88,7 @@ class Labelme:
             circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
             return Region(label, (centre + np.hypot(*(edge - centre)) * circle,))
         if kind == "mask":
-            return Region(label, bitmap=_bitmap(shape["mask"], points, size))
+            return Region(label, bitmap=_bitmap(shape["mask"], points, size, path))
         self.notes.add(f"shapes of kind '{kind}' have no area: left out", name)
         return None
 
@@ -100,11 +102,9 @@ def annotation_files(root: Path) -> list[Path]:
     )
 
 
-def _bitmap(encoded: str, points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _bitmap(encoded: str, points: np.ndarray, size: tuple[int, int], path: Path) -> np.ndarray:
     """A part of the image as a PNG in base64, at the rectangle of two corners."""
-    part = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded)), formats=["PNG"])) > 0
-    if part.ndim != 2:
-        raise ValueError("a mask in colours")
+    part = read_mask(path, content=base64.b64decode(encoded)) > 0
     x, y = (max(0, int(value)) for value in points[0])
     whole = np.zeros(size, np.bool_)
     place = whole[y : y + part.shape[0], x : x + part.shape[1]]

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 import yaml
-from PIL import Image
 
 from binseg.atomic import atomic_path
+from binseg.data.image_files import IMAGE_SUFFIXES
+from binseg.data.image_formats import HEAD_BYTES, format_of
 from binseg.data.imageio import image_size, mask_image
 from binseg.data.importing.paint import paint
 from binseg.data.importing.source import AnnotatedImage, Source
@@ -24,7 +25,7 @@ from binseg.errors import BinsegError, unknown_name
 _BACKGROUND = "background"
 _BACKGROUNDS = ("background", "_background_", "__background__", "bg")
 _MANIFEST = ".import.json"
-_SUFFIX_OF = {"JPEG": ".jpg", "PNG": ".png", "BMP": ".bmp", "TIFF": ".tif", "WEBP": ".webp"}
+_SUFFIX_OF = {"JPEG": ".jpg", "PNG": ".png", "BMP": ".bmp", "TIFF": ".tif", "WebP": ".webp"}
 
 Uncovered = Literal["background", "ignore"]
 
@@ -194,6 +195,7 @@ class _Classes:
             while len(self._ids) <= self._largest:
                 self._new(f"class_{len(self._ids)}")
             lookup[: len(self._ids)] = np.arange(len(self._ids))
+        ids[(ids < 0) | (ids >= len(lookup))] = len(lookup) - 1
         found = lookup[ids]
         return found, int((found == IGNORE).sum())
 
@@ -238,7 +240,9 @@ class _Writer:
 
     def image(self, name: str, image: Path | bytes) -> None:
         content = image if isinstance(image, bytes) else image.read_bytes()
-        suffix = _suffix(content, name) if isinstance(image, bytes) else image.suffix.lower()
+        suffix = "" if isinstance(image, bytes) else image.suffix.lower()
+        if suffix not in IMAGE_SUFFIXES:
+            suffix = _suffix(content, name)
         self._put(self._out / "images" / f"{name}{suffix}", content)
 
     def mask(self, name: str, mask: np.ndarray) -> None:
@@ -293,18 +297,16 @@ def _png(mask: np.ndarray, palette: Sequence[Color]) -> bytes:
 
 
 def _suffix(content: bytes, name: str) -> str:
-    try:
-        with Image.open(io.BytesIO(content), formats=list(_SUFFIX_OF)) as image:
-            return _SUFFIX_OF[str(image.format)]
-    except (OSError, SyntaxError, ValueError) as error:
-        raise BinsegError(f"{name}: its image is not JPEG, PNG, BMP, TIFF or WebP") from error
+    kind = format_of(content[:HEAD_BYTES])
+    if kind not in _SUFFIX_OF:
+        raise BinsegError(f"{name}: its image is not {', '.join(_SUFFIX_OF)}")
+    return _SUFFIX_OF[kind]
 
 
 def _size(each: AnnotatedImage, source: Source) -> tuple[int, int]:
     """The image's size as displayed, which the annotations must be made for."""
     if isinstance(each.image, bytes):
-        with Image.open(io.BytesIO(each.image)) as image:
-            size = (image.height, image.width)
+        size = image_size(each.name, content=each.image)
     else:
         size = image_size(each.image)
     stated: Any = each.mask.shape if each.mask is not None else each.size

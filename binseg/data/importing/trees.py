@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from binseg.data.image_files import images_in
 from binseg.data.imageio import ColorMaskError, read_image, read_mask
 from binseg.data.importing.coco import split_of
-from binseg.data.importing.color_masks import ids_of_colors
+from binseg.data.importing.color_masks import LOSSY, ids_of_colors, is_lossy
 from binseg.data.importing.found_images import ImageIndex
 from binseg.data.importing.source import AnnotatedImage, Notes, Overlap
 from binseg.data.label_table import Color, LabelTable
@@ -36,7 +37,8 @@ class MaskTree:
         images: ImageIndex,
     ) -> None:
         self.title, self._masks, self._table = title, masks, table
-        self._images = images.without(masks)
+        images.remove(masks)
+        self._images = images
         self.classes = table.names if table else ()
         self.colors: tuple[Color, ...] | None = table.palette if table else None
         self.notes = Notes()
@@ -49,6 +51,9 @@ class MaskTree:
             image = self._images.find(stem)
             if image is None:
                 self.notes.add("masks without their image: left out (see --images)", path.stem)
+                continue
+            if is_lossy(path):
+                self.notes.add(LOSSY, path.name)
                 continue
             mask = self._ids(path)
             yield AnnotatedImage(stem, image, size=mask.shape, mask=mask, split=split)
@@ -74,9 +79,9 @@ def voc_tree(root: Path, images: ImageIndex, table: LabelTable | None) -> MaskTr
         split = split_of(listed)
         if split and listed.stem in ("train", "val", "test"):
             splits |= dict.fromkeys(listed.read_text(encoding="utf-8-sig").split(), split)
-    masks = {path: (path.stem, splits.get(path.stem)) for path in sorted(folder.glob("*.png"))}
+    masks = {path: (path.stem, splits.get(path.stem)) for path in images_in(folder).images}
     if not masks:
-        raise BinsegError(f"{folder}: no masks (*.png); unpack them")
+        raise BinsegError(f"{folder}: no masks; unpack them")
     if table is None and "VOC" in folder.parent.name:
         table = get_label_table("voc")
     return MaskTree("a tree like PASCAL VOC's", masks, table, images)

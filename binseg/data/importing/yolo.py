@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from binseg.data.image_files import IMAGE_SUFFIXES
 from binseg.data.imageio import image_size
 from binseg.data.importing.coco import split_of
+from binseg.data.importing.found_images import ImageIndex
 from binseg.data.importing.source import AnnotatedImage, Notes, Overlap, Region
 from binseg.data.label_table import Color
 from binseg.errors import BinsegError
@@ -26,23 +26,24 @@ class Yolo:
     covers = False
     colors: tuple[Color, ...] | None = None
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, images: ImageIndex) -> None:
         table = data_file(root)
         assert table is not None
         self.classes = _names(table)
         self._root, self._table = root, table
         self.notes = Notes()
-        self._images = sorted(
+        images.remove(
             path
-            for path in root.rglob("*")
-            if path.suffix.lower() in IMAGE_SUFFIXES and "images" in path.relative_to(root).parts
+            for path in images.paths
+            if root not in path.parents or "images" not in path.relative_to(root).parts
         )
+        self._images = images
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self._images.paths)
 
     def __iter__(self) -> Iterator[AnnotatedImage]:
-        for image in self._images:
+        for image in self._images.paths:
             parts = list(image.relative_to(self._root).parts)
             place = len(parts) - 1 - parts[::-1].index("images")
             parts[place] = "labels"
