@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from binseg.compiler.pack import pack
     from binseg.errors import BinsegError
     from binseg.loaded import load, save
-    from binseg.nn.segmenter import create_model, list_models
+    from binseg.nn.segmenter import list_models
+    from binseg.nn.start import create_model
     from binseg.predictor import Predictor, Segmentation, evaluate
     from binseg.shipped import shipped_models
     from binseg.summarize import summary
@@ -22,7 +23,7 @@ _HOMES = {
     "BinsegError": "binseg.errors",
     "Predictor": "binseg.predictor",
     "Segmentation": "binseg.predictor",
-    "create_model": "binseg.nn.segmenter",
+    "create_model": "binseg.nn.start",
     "evaluate": "binseg.predictor",
     "list_models": "binseg.nn.segmenter",
     "load": "binseg.loaded",

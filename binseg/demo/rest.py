@@ -23,7 +23,7 @@ from binseg.demo.images import open_upload
 from binseg.demo.inference import class_shares
 from binseg.demo.models import ModelList
 from binseg.demo.receiving import Upload
-from binseg.demo.uploads import upload_folder
+from binseg.demo.uploads import upload_folder, work_folder
 from binseg.errors import BinsegError
 from binseg.visualize import colorize
 
@@ -62,7 +62,7 @@ class Rest:
             raise RefusedError(503, "the queue is full; try again in a minute")
         self._waiting += 1
         try:
-            with TemporaryDirectory(dir=upload_folder().path, prefix="rest-") as folder:
+            with TemporaryDirectory(dir=work_folder()) as folder:
                 path = Path(folder) / "image"
                 async with Upload(upload_folder(), scope, receive) as upload:
                     await _store(scope, upload, path)

@@ -12,8 +12,9 @@ from binseg.data.labels import LabelTable
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
 from binseg.model_file import read_model_file
+from binseg.nn import segmenter
 from binseg.nn.float_file import create_from_file, damaged_header, outlines
-from binseg.nn.segmenter import Segmenter, create_model
+from binseg.nn.segmenter import Segmenter
 from binseg.shipped import trainable
 
 
@@ -31,6 +32,42 @@ class StartModel:
     model: Segmenter
     labels: LabelTable
     preprocessing: Preprocessing
+
+
+def create_model(
+    name: str | None = None,
+    *,
+    num_classes: int | None = None,
+    start: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+    **options: Any,
+) -> Segmenter:
+    """Build a network from names and numbers, or from a trained one.
+
+    Args:
+        name: one of `binseg.list_models()`, e.g. "groupnet18".
+        num_classes: channels of the logits.
+        start: in place of all others but `classes`: a trained network to begin at, the file of a
+            float model, `hf:user/name` or a shipped name such as "camvid-base".
+        classes: names of the classes of a network that begins at another; of those that the other
+            has by the same name, the outputs are taken over. None: the other's classes.
+        **options: see `binseg.nn.segmenter.create_model`.
+
+    Raises:
+        BinsegError: an unknown name or option (with the nearest one), a value out of range, or a
+            start that cannot be trained on.
+    """
+    if start is None:
+        if name is None or num_classes is None or classes is not None:
+            raise BinsegError("a network needs name and num_classes, or start and perhaps classes")
+        return segmenter.create_model(name, num_classes=num_classes, **options)
+    if any(value is not None for value in (name, num_classes, *options.values())):
+        raise BinsegError(
+            "start brings the whole architecture along; leave the network's other arguments out, "
+            "or start from a backbone alone (model.backbone_weights)"
+        )
+    trained = open_start(start)
+    return begin_at(trained, trained.labels.names if classes is None else classes)
 
 
 def open_start(source: str | Path) -> StartModel:
@@ -76,7 +113,7 @@ def begin_at(start: StartModel, classes: Sequence[str]) -> Segmenter:
         BinsegError: a number of classes that no network has.
     """
     architecture = {**start.model.architecture, "num_classes": len(classes)}
-    network = create_model(**architecture)
+    network = segmenter.create_model(**architecture)
     trained = start.model.state_dict()
     places = [
         (new, start.labels.names.index(name))
@@ -116,7 +153,7 @@ def _class_axes(architecture: Mapping[str, Any]) -> dict[str, list[int]]:
     """Tensor → its axes along which the classes lie: those that grow with their number."""
     with outlines():
         few, more = (
-            create_model(**{**architecture, "num_classes": number}).state_dict()
+            segmenter.create_model(**{**architecture, "num_classes": number}).state_dict()
             for number in (2, 3)
         )
     found = {

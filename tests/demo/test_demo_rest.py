@@ -12,7 +12,7 @@ from PIL import Image
 from test_demo_guard import _no_traceback, raw, street, web, words  # noqa: F401
 
 from binseg.demo import rest
-from binseg.demo.uploads import LARGEST_FILE, upload_folder
+from binseg.demo.uploads import LARGEST_FILE, work_folder
 from binseg.predictor import Predictor
 
 
@@ -44,7 +44,7 @@ def test_an_image_comes_back_as_ids_colours_or_shares(web, demo, street):  # noq
     assert about["model"] == "tiny"
     other = asked(web, street, "?model=alone&format=png")
     np.testing.assert_array_equal(np.array(opened(other)), Predictor(demo.alone)(street).class_map)
-    assert not list(upload_folder().path.glob("rest-*"))
+    assert not list(work_folder().iterdir())
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
@@ -84,7 +84,7 @@ def test_what_is_no_image_gets_words(web, tmp_path):  # noqa: F811
         answer = asked(web, path)
         assert answer.status_code == 400
         assert said in words(answer)
-        assert str(upload_folder().path) not in answer.text
+        assert str(work_folder()) not in answer.text
     for more in (
         {"content": b"bytes", "headers": {"content-type": "image/png"}},
         {"files": {"picture": ("a.png", b"x")}},
@@ -95,7 +95,7 @@ def test_what_is_no_image_gets_words(web, tmp_path):  # noqa: F811
         answer = web.post("/segment", **more)
         assert answer.status_code == 400
         assert "curl -F image=@" in words(answer)
-    assert not list(upload_folder().path.glob("rest-*"))
+    assert not list(work_folder().iterdir())
 
 
 def test_the_door_is_the_page_s(web, demo, street):  # noqa: F811
