@@ -178,11 +178,11 @@ class TrainTransform:
     ) -> Window:
         """The window at another place, where it shows a pixel of a class that is rare: of those in
         the image, each is drawn with a chance that is inverse to its pixels in the split."""
-        assert self.pixels is not None
         present = np.flatnonzero(np.bincount(labels.ravel(), minlength=IGNORE + 1)[:IGNORE])
         if not len(present):
             return window
-        chances = 1 / np.maximum(self.pixels[present], 1)
+        pixels = np.ones(IGNORE) if self.pixels is None else self.pixels
+        chances = 1 / np.maximum(pixels[present], 1)
         wanted = generator.choice(present, p=chances / chances.sum())
         rows, columns = np.nonzero(labels == wanted)
         one = generator.integers(len(rows))
@@ -264,7 +264,7 @@ def train_transform(
         config: strengths and probabilities.
         crop: (height, width) of the result, in pixels.
         mean: mean colour on a scale from 0 to 1, for the pixels outside the picture.
-        pixels: int64 (C,), of each class in the split; needed for `rare_every`.
+        pixels: int64 (C,), of each class in the split, for `rare_every`; None: all alike.
 
     Raises:
         BinsegError: a crop below one pixel, or a faulty pipeline in `extra`.
