@@ -1,4 +1,4 @@
-"""What holds for every test: one thread, kernels that are compiled, torch as it was found."""
+"""What holds for every test: one thread, torch as it was found."""
 
 import os
 import signal
@@ -15,16 +15,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # a shell's background jobs have Ctrl-C ignored, and what tests start inherits that
 with suppress(ValueError):  # not in the main thread
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compiled_kernels() -> None:
-    """The note that kernels are being compiled is in no test's output, whichever comes first."""
-    from binseg.kernels.build import BuildError, build
-    from binseg.kernels.recipes import RECIPES
-
-    with suppress(BuildError):  # tests of kernels say what they lack
-        build(RECIPES["cpu"]())
 
 
 @pytest.fixture(autouse=True)

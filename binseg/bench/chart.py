@@ -8,7 +8,7 @@ from binseg.bench.files import TWIN
 from binseg.bench.layers import FP32, INT8
 
 _GREY, _BLUE, _ORANGE = "#9aa0a6", "#4878a8", "#d9772b"
-_KEPT = {"bits": "1-bit to bits", "real": "1-bit fused", "NHWC in": "1-bit from float"}
+_KEPT = {"bits": "1-bit to bits", "real": "1-bit fused"}
 _FASTER = "times faster than the best fp32 of torch"
 
 

@@ -42,17 +42,17 @@ def measure_memory(
 
     Returns:
         Side → bytes resident after loading ("before"), "peak", and "growth" between the two;
-        the twin with torch's own upsampling and with the fused one.
+        the twin with torch's own upsampling and in strips.
     """
-    sides = {f"{TWIN}, {finish}": (files[TWIN], finish) for finish in ("torch", "fused")}
-    sides |= {name: (files[name], "fused") for name in packed}
+    sides = {f"{TWIN}, {finish}": (files[TWIN], finish) for finish in ("torch", "strips")}
+    sides |= {name: (files[name], "strips") for name in packed}
     found = {}
     for name, (path, finish) in sides.items():
         progress(f"memory, {name}")
         arguments = [str(path), *map(str, options.size), str(options.threads[0]), finish]
         output = run_python(["-m", "binseg.bench.probe", *arguments])
         found[name] = json.loads(output.splitlines()[-1])
-    least = min(found[f"{TWIN}, {finish}"]["growth"] for finish in ("torch", "fused"))
+    least = min(found[f"{TWIN}, {finish}"]["growth"] for finish in ("torch", "strips"))
     for figures in found.values():
         figures["share_of_twin"] = figures["growth"] / max(1, least)
     return found
@@ -63,8 +63,7 @@ def measure_startup(
 ) -> dict[str, Any]:
     """Seconds of whole processes, in turn: importing torch, opening the file, a first prediction.
 
-    The prediction goes through `binseg.Predictor`, from a picture in memory to its class map; the
-    kernels are compiled before.
+    The prediction goes through `binseg.Predictor`, from a picture in memory to its class map.
 
     Returns:
         Timings of the three, and how much longer than importing torch the last two take.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,14 +14,14 @@ from binseg.bench.machine import has_bf16
 from binseg.bench.onnx_layer import onnx_conv
 from binseg.bench.options import BenchOptions
 from binseg.bench.timing import Timing, measure, ratios, threads
-from binseg.kernels import isa, ops
-from binseg.kernels.dispatch import use
-from binseg.kernels.layout import pack_weight
-from binseg.kernels.shape import ConvShape
+from binseg.program.builder import ProgramBuilder
+from binseg.program.executor import create_executor
+from binseg.program.program import IMAGE, Program
+from binseg.program.tensors import pack_bits
+from binseg.runtime.library import isas
 
 FP32 = ["fp32 NCHW", "fp32 channels_last"]
 INT8 = ["int8 torch", "int8 ONNX Runtime"]
-SIGN = " sign "  # in the names of sides that only take signs and pack them
 BASES = 4
 
 Side = Callable[[], object]
@@ -124,27 +125,23 @@ def chosen_backends(options: BenchOptions) -> tuple[str, ...]:
     """Those asked for, or the fastest of this machine, and AVX2 where there is AVX-512."""
     if options.backends:
         return options.backends
-    known = isa.supported()
-    return tuple(name for name in (known[-1], "avx2") if name in known and name != "portable") or (
-        "portable",
-    )
+    known = isas()  # the best first
+    return (known[0], "avx2") if known[0] == "avx512" else known[:1]
 
 
 def _result(
     shape: LayerShape, number: int, timings: dict[str, Timing], macs: int
 ) -> dict[str, Any]:
-    convolutions = {name: timing for name, timing in timings.items() if SIGN not in name}
     return {
         "shape": {**asdict(shape), "name": str(shape)},
         "threads": number,
         "macs": macs,
         "sides": {
-            name: timing.to_dict()
-            | ({} if SIGN in name else {"gmacs_per_second": macs / timing.seconds / 1e9})
+            name: timing.to_dict() | {"gmacs_per_second": macs / timing.seconds / 1e9}
             for name, timing in timings.items()
         },
-        "speedup_over_fp32": ratios(convolutions, FP32),
-        "speedup_over_int8": ratios(convolutions, INT8),
+        "speedup_over_fp32": ratios(timings, FP32),
+        "speedup_over_int8": ratios(timings, INT8),
     }
 
 
@@ -208,73 +205,95 @@ def _onnx_int8(shape: LayerShape, number: int) -> Side:
         raise ImportError(f"{error}; pip install 'binseg[export]'") from error
 
 
-def _binary_sides(shape: LayerShape, backend: str) -> dict[str, Side]:
-    channels = shape.channels
-    conv = ConvShape(channels, channels, (3, 3), 1, (shape.dilation,), 1)
-    weight = pack_weight(torch.randn(channels, channels, 3, 3))
-    picture = torch.randn(1, channels, shape.height, shape.width)
-    flat = picture.permute(0, 2, 3, 1).contiguous().unsqueeze(3)  # float, channels last
-    bits = ops.pack_sign(flat)
-    low, span, curve = _epilogues(conv)
-
-    def on(side: Side) -> Side:
-        def run() -> object:
-            with use(backend):
-                return side()
-
-        return run
-
-    def total(x: Tensor) -> Tensor:
-        return ops.conv_sum(x, weight, conv, dtype=torch.int16)
-
-    return {
-        f"{backend} int16": on(lambda: total(bits)),
-        f"{backend} bits": on(lambda: ops.conv_bits(bits, weight, conv, low, span)),
-        f"{backend} real": on(lambda: ops.conv_real(bits, weight, conv, curve, residual=flat)),
-        f"{backend} NHWC in": on(lambda: total(ops.pack_sign(flat))),
-        f"{backend} NCHW in": on(lambda: total(ops.pack_sign(ops.nhwc(picture)))),
-        f"{backend} sign NHWC": on(lambda: ops.pack_sign(flat)),
-        f"{backend} sign NCHW": on(lambda: ops.pack_sign(ops.nhwc(picture))),
-    }
+def _binary_sides(shape: LayerShape, isa: str) -> dict[str, Side]:
+    """To bits by thresholds, and to a real map and bits with a shortcut."""
+    return {f"{isa} {name}": _operators(shape, isa, 1, [name]) for name in ("bits", "real")}
 
 
-def _block_sides(shape: LayerShape, backend: str) -> dict[str, Side]:
-    channels = shape.channels
-    conv = ConvShape(channels, channels, (3, 3), 1, (shape.dilation,) * BASES, 1)
-    first, last = (
-        pack_weight(torch.randn(BASES * channels, channels, 3, 3), BASES) for _ in range(2)
-    )
-    low, span, curve = _epilogues(conv)
-    lambdas, gates = torch.rand(BASES), torch.rand(BASES)
-
-    def block(bases: int) -> Side:
-        x = torch.randn(1, shape.height, shape.width, bases, channels)
-        bits = ops.pack_sign(x)
-
-        def run() -> object:
-            with use(backend):
-                inner = ops.conv_bits(bits, first, conv, low, span)
-                return ops.conv_merge(
-                    inner,
-                    last,
-                    conv,
-                    curve,
-                    x,
-                    lambdas,
-                    gates=gates if bases > 1 else None,
-                    keep_merged=False,
-                )
-
-        return run
-
-    return {"merged": block(1), "gated": block(BASES)}
+def _block_sides(shape: LayerShape, isa: str) -> dict[str, Side]:
+    return {name: _operators(shape, isa, BASES, ["bits", name]) for name in ("merged", "gated")}
 
 
-def _epilogues(conv: ConvShape) -> tuple[Tensor, Tensor, Tensor]:
-    """Thresholds near 0 and a curve, for all bases."""
-    channels = conv.bases * conv.out_channels
-    low = torch.randint(-20, 20, (channels,), dtype=torch.int32)
-    return low, 2**31 - 1 - low, torch.randn(3, channels) * 0.1
+def _operators(shape: LayerShape, isa: str, bases: int, kinds: Sequence[str]) -> Side:
+    """What libbinseg takes for 3×3 convolutions over bits, one after the other, in seconds.
+
+    Args:
+        shape: of the maps.
+        isa: instruction set.
+        bases: of each convolution.
+        kinds: of the convolutions: "bits", "real", "merged", "gated".
+    """
+    maker = _ProgramMaker(shape, bases)
+    for kind in kinds:
+        maker.convolve(kind)
+    executor = create_executor(maker.finish(), isa)
+    executor.threads = torch.get_num_threads()
+    image = np.random.default_rng(1).integers(0, 256, (shape.height, shape.width, 3), np.uint8)
+    return lambda: sum(executor.operator_seconds(image)[1 : 1 + len(kinds)])
+
+
+class _ProgramMaker:
+    """A program of convolutions between an 8-bit one and scores; each reads the bits of the one
+    before, and its real map as shortcut."""
+
+    def __init__(self, shape: LayerShape, bases: int) -> None:
+        self._rng, self._builder = np.random.default_rng(0), ProgramBuilder()
+        self._shape, self._bases, self._names = shape, bases, 0
+        stem = {"weight": self._rng.integers(-99, 99, (shape.channels, 1, 1, 3), np.int8)}
+        stem["curve"] = self._numbers(2, shape.channels)
+        window = {"kernel": [1, 1], "stride": [1, 1], "pads": [0] * 4, "border": 0}
+        roles = ["real", "bits"]
+        self._real, self._bits = self._add("conv_int8", [IMAGE], roles, stem, **window)
+
+    def convolve(self, kind: str) -> None:
+        channels, bases = self._shape.channels, self._bases
+        form, tensors = self._form(3, channels, [self._shape.dilation] * bases)
+        if kind == "bits":
+            low = self._rng.integers(-20, 20, bases * channels, np.int32)
+            tensors |= {"low": low, "span": 2**31 - 1 - low}
+            (self._bits,) = self._add("conv_bits", [self._bits], ["bits"], tensors, **form)
+            return
+        tensors["curve"] = self._numbers(3, bases * channels)
+        if kind != "real":
+            tensors["lambdas"] = self._numbers(bases)
+        if kind == "gated":
+            tensors["gates"] = self._numbers(bases)
+        roles = ["branches" if kind == "gated" else "real", "bits"]
+        name = "conv_real" if kind == "real" else "conv_merge"
+        self._real, self._bits = self._add(name, [self._bits, self._real], roles, tensors, **form)
+
+    def finish(self) -> Program:
+        """Two classes, of all that was made."""
+        (part,) = self._add("slice", [self._real], ["real"], {}, from_=0, to=2)
+        form, tensors = self._form(1, 2, [1] * self._bases)
+        tensors["curve"] = self._numbers(3, 2 * self._bases)
+        (scores,) = self._add("conv_real", [self._bits, part], ["real"], tensors, **form)
+        return self._builder.build(scores)
+
+    def _form(
+        self, side: int, outputs: int, dilations: list[int]
+    ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        inputs = self._shape.channels
+        weight = pack_bits(self._numbers(len(dilations) * outputs, side, side, inputs))
+        form = {"kernel": [side, side], "stride": 1, "dilations": dilations, "padding": 1}
+        return {**form, "in_channels": inputs, "out_channels": outputs}, {"weight": weight}
+
+    def _numbers(self, *size: int) -> np.ndarray:
+        return self._rng.normal(size=size).astype(np.float32)
+
+    def _add(
+        self,
+        kind: str,
+        inputs: list[int],
+        roles: list[str],
+        tensors: dict[str, np.ndarray],
+        **attributes: Any,
+    ) -> tuple[int, ...]:
+        named = {}
+        for role, array in tensors.items():
+            self._names += 1
+            named[role] = self._builder.tensor(f"t{self._names}", array)
+        return self._builder.add(kind, inputs, roles, tensors=named, **attributes)
 
 
 def _note(notes: list[str], text: str) -> None:

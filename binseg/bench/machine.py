@@ -5,16 +5,14 @@ import os
 import platform
 import subprocess
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import binseg
-from binseg.errors import BinsegError
-from binseg.kernels import build, isa
-from binseg.kernels.dispatch import backend_of
+from binseg.machine import cores, processor
+from binseg.program.executor import backends
 
 _PACKAGES = ("binseg", "onnxruntime", "onnx", "numpy")
 
@@ -24,12 +22,12 @@ def describe(device: str = "cpu") -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "machine": {
-            "processor": isa.processor(),
+            "processor": processor(),
             "cores": os.cpu_count(),
-            "usable_cores": isa.cores(),
+            "usable_cores": cores(),
             "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-            "instructions": list(isa.supported()),
-            "in_use": backend_name("cpu"),
+            "instructions": backends(),
+            "in_use": os.environ.get("BINSEG_ISA") or backends()[0],
             "torch_instructions": torch.backends.cpu.get_cpu_capability(),
             "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
         },
@@ -37,18 +35,10 @@ def describe(device: str = "cpu") -> dict[str, Any]:
             "python": platform.python_version(),
             "torch": torch.__version__,
             **{name: _version(name) for name in _PACKAGES},
-            "compiler": _compiler(),
             "cuda": torch.version.cuda if device == "cuda" else None,
         },
         "commit": _commit(),
     }
-
-
-def backend_name(device: str) -> str:
-    """The backend that runs the operators on `device`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return str(getattr(backend_of(torch.device(device)), "NAME", device))
 
 
 def has_bf16() -> bool:
@@ -61,13 +51,6 @@ def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _compiler() -> str | None:
-    try:
-        return build.find_compiler()[1]
-    except BinsegError:
         return None
 
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import get_args
 
 from binseg.errors import BinsegError, unknown_name
-from binseg.kernels import isa
-from binseg.kernels.dispatch import CPU_BACKENDS
+from binseg.machine import cores
 from binseg.nn.backbones.groupnet import Gates
+from binseg.program.executor import backends
 
 PARTS = ("layers", "block", "network", "size", "memory", "startup", "profile")
 
@@ -25,7 +25,8 @@ class BenchOptions:
         gates: of the default networks: "per_branch", "shared", "none". The first is measured with
             every arithmetic of the other layers, the others with int8 and more than one base.
         classes: of the default networks.
-        backends: of the layers part; empty for the fastest of this machine and AVX2.
+        backends: of the layers and block parts, see `binseg.program.executor.backends`; empty for
+            the fastest, and AVX2 beside AVX-512.
         device: "cpu" or "cuda"; on a GPU only the network part runs.
         rounds: times that all sides are measured in turn; the figure is the least of the rounds'
             medians.
@@ -53,8 +54,8 @@ class BenchOptions:
             if part not in PARTS:
                 raise unknown_name("part", part, PARTS)
         for backend in self.backends:
-            if backend not in CPU_BACKENDS:
-                raise unknown_name("backend", backend, CPU_BACKENDS)
+            if backend not in backends():
+                raise unknown_name("backend", backend, backends())
         for gates in self.gates:
             if gates not in get_args(Gates):
                 raise unknown_name("gates", gates, get_args(Gates))
@@ -70,9 +71,9 @@ class BenchOptions:
             for value in values:
                 if not low <= value <= high:
                     raise BinsegError(f"{name} must lie in {low} to {high}, not {value:g}")
-        if not 1 <= min(self.threads) <= max(self.threads) <= isa.cores():
+        if not 1 <= min(self.threads) <= max(self.threads) <= cores():
             raise BinsegError(
-                f"threads must lie in 1 to {isa.cores()}, the cores that this process may use, "
+                f"threads must lie in 1 to {cores()}, the cores that this process may use, "
                 f"not {', '.join(map(str, self.threads))}"
             )
         if self.device not in ("cpu", "cuda"):

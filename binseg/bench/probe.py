@@ -2,7 +2,7 @@
 
     python -m binseg.bench.probe FILE HEIGHT WIDTH THREADS FINISH
 
-FINISH is "torch" or "fused", see `binseg.bench.network`; a packed network has its own. Prints
+FINISH is "torch" or "strips", see `binseg.bench.network`; a packed network has its own. Prints
 JSON: bytes resident after loading, the peak, and the difference.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-_WARM_UP = 64  # pixels a side: libraries are loaded and kernels compiled before the count begins
+_WARM_UP = 64  # pixels a side: libraries are loaded before the count begins
 
 
 def main(arguments: list[str]) -> None:

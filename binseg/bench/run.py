@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from binseg.bench.clock import WALL_MACS, measure_clock
 from binseg.bench.contest import Contest, contest_of, default_contest
 from binseg.bench.files import measure_files, write_files
 from binseg.bench.fresh import measure_memory, measure_startup
@@ -74,11 +73,6 @@ def run_bench(
     parts = set(options.parts)
     if options.device == "cuda":
         parts &= {"network"}
-    clock = measure_clock()
-    result["clock_hertz"] = clock
-    if clock and "avx512" in result["machine"]["instructions"]:
-        # GMAC/s that one core could do if it did nothing else
-        result["wall_gmacs_per_second"] = clock * WALL_MACS / 1e9
     contest = None
     # before anything that takes minutes: a network that cannot be packed is refused here
     if parts & _NETWORK_PARTS:

@@ -12,12 +12,11 @@ if TYPE_CHECKING:
 
 def tables(result: dict[str, Any]) -> Iterator["Table"]:
     """One table for each thing that was measured."""
-    wall = result.get("wall_gmacs_per_second")
     for part, title in (("layers", "3×3 convolution"), ("block", "group block, 8 convolutions")):
         rows = result.get(part, [])
         for number in dict.fromkeys(row["threads"] for row in rows):
             chosen = [row for row in rows if row["threads"] == number]
-            yield _layers(chosen, f"{title}, {_threads(number)}, milliseconds", wall)
+            yield _layers(chosen, f"{title}, {_threads(number)}, milliseconds")
             if part == "layers":
                 yield _ratios(chosen, number)
     for found in result.get("networks", []):
@@ -59,22 +58,13 @@ def loader_tables(result: dict[str, Any]) -> Iterator["Table"]:
         yield table
 
 
-def _layers(rows: list[dict[str, Any]], title: str, wall: float | None) -> "Table":
-    """A column for each shape; binary sides also in GMAC/s, and as a share of the wall."""
+def _layers(rows: list[dict[str, Any]], title: str) -> "Table":
+    """A column for each shape, and GMAC/s."""
     table = _table(title, "side", *[row["shape"]["name"] for row in rows], "GMAC/s")
-    if wall:
-        table.add_column("of wall", justify="right")
     for side in rows[0]["sides"]:
-        speeds = [row["sides"][side].get("gmacs_per_second") for row in rows]
+        speeds = [row["sides"][side]["gmacs_per_second"] for row in rows]
         cells = [f"{row['sides'][side]['seconds'] * 1e3:.3f}" for row in rows]
-        if None in speeds:
-            cells.append("")
-        else:
-            cells.append(f"{min(speeds):.0f} … {max(speeds):.0f}")
-            if wall and side.startswith("avx512"):
-                walls = wall * rows[0]["threads"]
-                cells.append(f"{min(speeds) / walls * 100:.0f} … {max(speeds) / walls:.0%}")
-        table.add_row(side, *cells)
+        table.add_row(side, *cells, f"{min(speeds):.0f} … {max(speeds):.0f}")
     return table
 
 

@@ -51,7 +51,8 @@ def measure(
     """Time every side, in turn, `rounds` times.
 
     Args:
-        sides: what to call for each; a call is one repetition.
+        sides: what to call for each; a call is one repetition. One that returns a float has timed
+            itself, in seconds.
         rounds: how many.
         seconds: that a side runs in a round, in calls: at least 3 and at most 200.
         clock: in seconds.
@@ -75,8 +76,8 @@ def measure(
             times = []
             for _ in range(calls[name]):
                 began = clock()
-                side()
-                times.append(clock() - began)
+                own = side()
+                times.append(own if isinstance(own, float) else clock() - began)
             medians[name].append(statistics.median(times))
     return {name: Timing(tuple(values)) for name, values in medians.items()}
 
@@ -95,7 +96,7 @@ def ratios(timings: Mapping[str, Timing], baselines: list[str]) -> dict[str, flo
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """torch and the kernels use `number` threads inside the `with`."""
+    """torch, and libbinseg with it, uses `number` threads inside the `with`."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

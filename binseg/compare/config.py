@@ -10,7 +10,7 @@ import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
 from binseg.errors import BinsegError, unknown_name
-from binseg.kernels import isa
+from binseg.machine import cores
 from binseg.nn.segmenter import create_model
 from binseg.program.file import OtherLayers
 from binseg.training.config import Experiment, ModelConfig, to_plain
@@ -24,7 +24,7 @@ class LatencyConfig:
         size: height and width of the picture, in pixels. A network sees it as its own pictures,
             that is at the short side it was trained for, and ends in a class map of this size;
             operations are counted for what it sees.
-        threads: of torch and of the kernels.
+        threads: of torch and of libbinseg.
         rounds: turns of each network; the least of the rounds' medians counts.
         seconds: that a network runs in a round.
         int8: also time full-precision networks in 8 bits, by ONNX Runtime.
@@ -39,7 +39,7 @@ class LatencyConfig:
     def __post_init__(self) -> None:
         for name, values, low, high in (
             ("size", self.size, 32, 8192),
-            ("threads", (self.threads,), 1, isa.cores()),
+            ("threads", (self.threads,), 1, cores()),
             ("rounds", (self.rounds,), 1, 1000),
             ("seconds", (self.seconds,), 0, 60),
         ):

@@ -51,6 +51,11 @@ def test_short_calls_are_repeated_until_the_time_is_filled():
     assert len(clock.calls) == 2 + 1 + 1 + 8
 
 
+def test_a_side_may_time_itself():
+    found = measure({"a": lambda: 0.25}, rounds=2, seconds=0, clock=Clock(), pause=0)
+    assert found["a"].rounds == (0.25, 0.25)
+
+
 def test_ratios_are_against_the_best_baseline_that_was_measured():
     timings = {"slow": Timing((4.0, 5.0)), "fast": Timing((3.0, 2.0)), "ours": Timing((0.5,))}
     assert ratios(timings, ["slow", "fast", "absent"]) == {"slow": 0.5, "fast": 1.0, "ours": 4.0}

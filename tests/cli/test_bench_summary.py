@@ -42,7 +42,7 @@ def test_every_part_of_the_benchmark(tmp_path, capsys):
     sizes = found["size"]
     assert sizes["fp32 twin"]["times_smaller"] == 1
     assert sizes["1-bit, other layers int8"]["bytes"] < sizes["fp32 twin"]["bytes"]
-    assert {*sides, "fp32 twin, torch", "fp32 twin, fused"} == set(found["memory"])
+    assert {*sides, "fp32 twin, torch", "fp32 twin, strips"} == set(found["memory"])
     assert all(row["peak"] >= row["before"] for row in found["memory"].values())
     assert set(found["startup"]["processes"]) == {"import torch", "load", "first prediction"}
     assert 0 < found["profile"]["1-bit, other layers int8"]["real_share"] < 1
