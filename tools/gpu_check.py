@@ -2,13 +2,14 @@
 
     PYTHONPATH=. python tools/gpu_check.py --out build/gpu-check
 
-Needs torch with CUDA, nvcc, g++, ninja and numpy; binseg need not be installed, and there is no data.
-Writes DIR/gpu_check.json after every part, so that a run that is cut short leaves what it found; the
-parts are in the order of their worth. Exit status 1 if anything differs or fails.
+Needs torch with CUDA, nvcc, g++, ninja, numpy and safetensors; binseg need not be installed, and
+there is no data. Writes DIR/gpu_check.json after every part, so that a run that is cut short leaves
+what it found; the parts are in the order of their worth. Exit status 1 if anything differs or
+fails.
 
-Speed: every contender is captured in a CUDA graph of several calls; in each round all of them run in
-turn. The figure is the minimum over rounds of the median over replays, for one call. Scores are of
-untrained weights and of shipped networks, on noise: speed does not depend on the image.
+Speed: every contender is captured in a CUDA graph of several calls; in each round all of them run
+in turn. The figure is the minimum over rounds of the median over replays, for one call. Networks
+are the shipped ones, on noise.
 
 `--rehearse` runs the same code on the CPU with the kernels replaced by numpy, for trying it out.
 """

@@ -98,7 +98,7 @@ def test_a_packed_network_runs_where_its_images_lie(monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_without_a_gpu_its_executor_is_refused_with_the_reason():
-    with pytest.raises(BinsegError, match="no CUDA device|without CUDA|toolkit"):
+    with pytest.raises(BinsegError, match=r"no CUDA device|without CUDA|toolkit"):
         TorchExecutor(small_program(), "cuda")
     with pytest.raises(BinsegError, match="not on meta"):
         TorchExecutor(small_program(), "meta")
@@ -124,5 +124,3 @@ def test_a_program_is_compiled_to_the_same_scores():
     network = ProgramNetwork(program)
     compiled = torch.compile(network, backend="aot_eager")
     assert torch.equal(compiled(images), network(images))
-
-

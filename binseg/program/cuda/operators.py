@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,10 +86,14 @@ def _on_cpu(run: Callable[..., Any], results: Callable[..., Any]) -> Callable[..
         arguments = [_as_array(each) if isinstance(each, Tensor) else each for each in rest]
         made = run(_as_array(first), *arguments)
         if isinstance(made, tuple):
-            return tuple(map(torch.from_numpy, made))
-        return torch.from_numpy(made)
+            return tuple(map(_as_tensor, made))
+        return _as_tensor(made)
 
     return call
+
+
+def _as_tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def _as_array(tensor: Tensor) -> Any:
@@ -317,8 +322,10 @@ def _fma(a: Tensor, b: Tensor, c: Tensor) -> Any:
     """a·b + c, rounded once; b and c are broadcast to a."""
     if {a.dtype, b.dtype, c.dtype} != {torch.float32}:
         raise BinsegError(f"fma takes float32, not {a.dtype}, {b.dtype} and {c.dtype}")
-    if torch.broadcast_shapes(a.shape, b.shape, c.shape) != a.shape:
-        raise BinsegError(f"fma: {b.shape} or {c.shape} cannot be broadcast to {a.shape}")
+    for other in (b, c):
+        pairs = zip(reversed(other.shape), reversed(a.shape), strict=False)
+        if other.ndim > a.ndim or any(own not in (1, size) for own, size in pairs):
+            raise BinsegError(f"fma: {tuple(other.shape)} cannot be broadcast to {tuple(a.shape)}")
     return tuple(a.shape), torch.float32
 
 
