@@ -195,7 +195,9 @@ const char* launch(void (*kernel)(Parameters...), dim3 grid, int threads, size_t
       return cudaGetErrorString(error);
     }
   }
-  kernel<<<grid, threads, shared, stream> > >(arguments...);
+  // clang-format off
+  kernel<<<grid, threads, shared, stream>>>(arguments...);
+  // clang-format on
   const cudaError_t error = cudaGetLastError();
   return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
