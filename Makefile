@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: quickstart test format floors gpu-check clean
 
 CXX_FILES := $(wildcard $(addprefix binseg/runtime/csrc/,*.h *.cpp */*.h */*.cpp) tests/runtime/*.cpp \
-    tools/*.cpp)
+    binseg/program/cuda/csrc/* tests/cuda/cuda_emulation/*.h tools/*.cpp)
 
 quickstart: $(VENV)/installed
 	@# the C++ library; a wheel brings it along
@@ -15,8 +15,8 @@ quickstart: $(VENV)/installed
 
 # processes that share the tests, a whole file at a time: what a file trains or compiles is made once
 WORKERS ?= 2
-# what the tests compile goes when the environment goes
-test: export BINSEG_CACHE := $(CURDIR)/$(VENV)/kernels
+# what the tests keep for later goes when the environment goes
+test: export BINSEG_CACHE := $(CURDIR)/$(VENV)/cache
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,18 +37,12 @@ format: $(VENV)/installed-dev
 floors: $(VENV)/floors/installed
 	$(VENV)/floors/bin/python -m pytest -q -p no:cacheprovider tests/test_floors.py
 
-# Needs a GPU, nvcc and a Python with torch and pytest, and nothing installed: build the kernels, test
-# them against the reference, time them. OUT is where the figures go.
+# Needs a GPU, nvcc, g++ and a Python with torch, ninja, numpy and safetensors, and nothing installed:
+# build the CUDA kernels, compare them with the reference, time them. OUT is where the figures go.
 OUT ?= build/gpu-check
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 gpu-check:
-	@$(GPU_PYTHON) -c "import sys, torch; \
-	    torch.cuda.is_available() or sys.exit('gpu-check: torch sees no GPU on this machine')"
-	@$(GPU_PYTHON) -c "import torch; from binseg.kernels import cuda; \
-	    print(cuda.backend(torch.device('cuda', torch.cuda.current_device())).plan)"
-	@# the figures are of use even where a test fails, and then the target fails all the same
-	$(GPU_PYTHON) -m pytest -q -p no:cacheprovider tests/kernels/test_cuda_device.py; tested=$$?; \
-	    $(GPU_PYTHON) -m binseg.kernels.cuda_bench --out $(OUT) && exit $$tested
+	PYTHONPATH=$(CURDIR) $(GPU_PYTHON) tools/gpu_check.py --out $(OUT)
 
 clean:
 	rm -rf $(VENV) build binseg.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

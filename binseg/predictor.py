@@ -208,10 +208,9 @@ class Predictor:
 
     def _make_ready(self) -> None:
         """Compile what is compiled on first use, before a clock starts."""
-        if self.packed is None and hasattr(self.network, "scores"):
-            from binseg.kernels.dispatch import backend_of
-
-            backend_of(choose_device(str(self.device)))
+        make_ready = None if self.packed else getattr(self.network, "make_ready", None)
+        if make_ready is not None:
+            make_ready(choose_device(str(self.device)))
 
     def _class_map(self, image: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
         """HW uint8, of `size` (default: the picture's)."""

@@ -1,4 +1,4 @@
-"""What holds for every test: one thread, kernels that are compiled, torch as it was found."""
+"""What holds for every test: one thread, torch as it was found."""
 
 import os
 import signal
@@ -27,16 +27,6 @@ def temporary_folder(tmp_path_factory) -> Iterator[None]:
         patch.setenv("TMPDIR", str(folder))
         patch.setattr(tempfile, "tempdir", str(folder))
         yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compiled_kernels() -> None:
-    """The note that kernels are being compiled is in no test's output, whichever comes first."""
-    from binseg.kernels.build import BuildError, build
-    from binseg.kernels.recipes import RECIPES
-
-    with suppress(BuildError):  # tests of kernels say what they lack
-        build(RECIPES["cpu"]())
 
 
 @pytest.fixture(autouse=True)

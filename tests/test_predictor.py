@@ -56,25 +56,19 @@ def test_any_size(predictor, shape):
     assert found.seconds > 0
 
 
-class WithScores(LeftRight):
-    """A network whose scores are made into a class map by a kernel."""
-
-    def scores(self, x: Tensor) -> Tensor:
-        return self(x)
-
-
 def test_seconds_are_without_the_kernels_compilation(monkeypatch):
-    predictor = Predictor(WithScores(), labels=SCENES, preprocessing=PLAIN, device="cpu")
     clock = [0.0]
 
-    def compile_kernels(device: torch.device) -> None:
-        clock[0] += 1000
+    class Compiled(LeftRight):
+        def make_ready(self, device: torch.device) -> None:
+            clock[0] += 1000
+
+    predictor = Predictor(Compiled(), labels=SCENES, preprocessing=PLAIN, device="cpu")
 
     def tick() -> float:
         clock[0] += 1
         return clock[0]
 
-    monkeypatch.setattr("binseg.kernels.dispatch.backend_of", compile_kernels)
     monkeypatch.setattr("time.perf_counter", tick)
     assert predictor(halves(8, 8)).seconds == 1
     dataset = ScenesDataset("val", 1, (32, 48))

@@ -12,6 +12,7 @@ ROOT = Path(binseg.__file__).parent
 # Lower floors know nothing of higher ones. Rooms on one floor do not know each other.
 FLOORS = {
     "errors": 0,
+    "machine": 0.5,
     "malloc": 0,
     "openmp": 0,
     "atomic": 0.5,
@@ -24,7 +25,6 @@ FLOORS = {
     "shipped_configs": 1,
     "distributed": 1,
     "data": 1,
-    "kernels": 1,
     "runtime": 1,
     "model_file": 1.2,
     "program": 1.5,

@@ -19,9 +19,11 @@ from torch import nn
 from binseg.data.labels import LabelTable
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
-from binseg.evaluation.protocols import segment, upsampled_by_kernel
+from binseg.evaluation.protocols import segment
+from binseg.evaluation.upsample import upsampled_argmax
 from binseg.nn.segmenter import Segmenter
 from binseg.predictor import Predictor
+from binseg.runtime.library import Network
 
 Segment = Callable[..., np.ndarray]
 """An image, uint8 (H, W, 3), to its class map, uint8 (H, W)."""
@@ -130,19 +132,28 @@ class Int8Twin:
     bytes: dict[str, int]
     notes: tuple[str, ...]
 
-    def candidates(self, threads: int, size: tuple[int, int] | None = None) -> dict[str, Candidate]:
+    def candidates(
+        self,
+        threads: int,
+        size: tuple[int, int] | None = None,
+        upsampler: Network | None = None,
+    ) -> dict[str, Candidate]:
         """Each runtime's network; the first is the faster runtime's.
 
         Args:
             threads: that work on an image.
             size: (height, width) of all images, where they are all alike: such networks are faster.
+            upsampler: any packed network, whose fused operator then makes the class map from the
+                logits; else torch does, which is slower.
 
         Returns:
             Name → candidate, whose `segment` takes the class map's size, too.
         """
         seen = None if size is None else self.preprocessing.target_size(*size)
         return {
-            name: Candidate("int8", _by_runtime(name, model, self.preprocessing, threads, seen))
+            name: Candidate(
+                "int8", _by_runtime(name, model, self.preprocessing, threads, seen, upsampler)
+            )
             for name, model in self.models.items()
         }
 
@@ -193,7 +204,12 @@ def int8_twin(
 
 
 def _by_runtime(
-    name: str, model: Any, preprocessing: Preprocessing, threads: int, size: tuple[int, int] | None
+    name: str,
+    model: Any,
+    preprocessing: Preprocessing,
+    threads: int,
+    size: tuple[int, int] | None,
+    upsampler: Network | None,
 ) -> Segment:
     scores: Callable[[np.ndarray], np.ndarray]
     if name == OPENVINO:
@@ -209,7 +225,10 @@ def _by_runtime(
             return np.asarray(opened.run(None, {INPUT: as_input([image])})[0][0])
 
     def run(image: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
-        found = torch.from_numpy(scores(preprocessing.resize(image)))
-        return upsampled_by_kernel(found, size or (image.shape[0], image.shape[1]))
+        found = scores(preprocessing.resize(image))
+        size = size or (image.shape[0], image.shape[1])
+        if upsampler is not None:
+            return upsampler.upsample_argmax(found.transpose(1, 2, 0), size)
+        return upsampled_argmax(torch.from_numpy(found), size)
 
     return run

@@ -12,7 +12,7 @@ import torch
 
 import binseg
 from binseg.errors import BinsegError
-from binseg.kernels import isa
+from binseg.machine import cores, processor
 from binseg.runtime.library import isas
 
 _PACKAGES = ("binseg", "openvino", "nncf", "onnxruntime", "onnx", "numpy")
@@ -24,9 +24,9 @@ def describe(device: str = "cpu") -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "machine": {
-            "processor": isa.processor(),
+            "processor": processor(),
             "cores": os.cpu_count(),
-            "usable_cores": isa.cores(),
+            "usable_cores": cores(),
             "system": f"{platform.system()} {platform.release()} {platform.machine()}",
             "instructions": _instructions(),
             "limits": {name: os.environ[name] for name in _LIMITS if name in os.environ},

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from binseg.errors import BinsegError, unknown_name
-from binseg.kernels import isa
+from binseg.machine import cores
 from binseg.nn.backbones.groupnet import Gates
 
 PARTS = ("network", "operators", "size", "memory", "startup")
@@ -63,9 +63,9 @@ class BenchOptions:
             for value in values:
                 if not low <= value <= high:
                     raise BinsegError(f"{name} must lie in {low} to {high}, not {value:g}")
-        if not 1 <= min(self.threads) <= max(self.threads) <= isa.cores():
+        if not 1 <= min(self.threads) <= max(self.threads) <= cores():
             raise BinsegError(
-                f"threads must lie in 1 to {isa.cores()}, the cores that this process may use, "
+                f"threads must lie in 1 to {cores()}, the cores that this process may use, "
                 f"not {', '.join(map(str, self.threads))}"
             )
         if self.device not in ("cpu", "cuda"):

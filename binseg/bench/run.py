@@ -24,6 +24,7 @@ from binseg.bench.timing import Timing, measure, threads
 from binseg.data.label_table import LabelTable
 from binseg.data.preprocess import Preprocessing, network_input
 from binseg.errors import BinsegError
+from binseg.inference.packed import PackedNetwork
 from binseg.nn.segmenter import Segmenter
 from binseg.summarize.timing import real_time_share, time_operators
 
@@ -142,7 +143,9 @@ def _timed(
     device = options.device
     with threads(number):
         candidates = torch_candidates(subject.twin, subject.preprocessing, device)
-        candidates |= int8.candidates(number, options.size)
+        if device == "cpu":
+            upsampler = PackedNetwork(files[next(iter(subject.packed))], threads=number).native
+            candidates |= int8.candidates(number, options.size, upsampler)
         for name in subject.packed:
             candidates |= packed_candidates(name, files[name], number, device)
         image = subject.images[0]

@@ -46,7 +46,7 @@ def data_check(data: DataConfig, workers: int | None = None, out: Path | None = 
     from binseg.atomic import atomic_path
     from binseg.data.check import DatasetCheck
     from binseg.errors import BinsegError
-    from binseg.kernels import isa
+    from binseg.machine import cores
 
     if workers is not None and workers < 1:
         raise BinsegError(f"workers must be at least 1, not {workers}")
@@ -54,7 +54,7 @@ def data_check(data: DataConfig, workers: int | None = None, out: Path | None = 
     with ExitStack() as stack:
         # before minutes of reading: a file that cannot be written is refused here
         file = None if out is None else stack.enter_context(atomic_path(out))
-        check = DatasetCheck(data, isa.cores() if workers is None else workers)
+        check = DatasetCheck(data, cores() if workers is None else workers)
         _read(check, console)
         report = check.report
         if file is not None:

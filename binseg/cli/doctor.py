@@ -1,14 +1,12 @@
-"""`binseg doctor`: what this machine has, whether libbinseg and the kernels work, what to do."""
+"""`binseg doctor`: what this machine has, whether packed networks run as they must, what to do."""
 
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import shutil
 import time
 import warnings
 from pathlib import Path
-from typing import Literal
 
 from binseg.cli.missing import install_command
 from binseg.errors import BinsegError
@@ -24,11 +22,8 @@ _LEAST_SPACE = 200 * 2**20
 _SHOWN_LINES = 30
 
 
-def doctor(rebuild: bool = False) -> int:
-    """Say what this machine has, and test libbinseg and the kernels against the reference.
-
-    Args:
-        rebuild: compile the kernels again.
+def doctor() -> int:
+    """Say what this machine has, and test libbinseg and the CUDA kernels against the reference.
 
     Returns:
         Exit status: 0 if all that this machine needs works, 1 if not; each fault has its remedy.
@@ -36,11 +31,10 @@ def doctor(rebuild: bool = False) -> int:
     report = _Report()
     _versions(report)
     _library(report)
+    _processor(report)
+    _cache(report)
     if importlib.util.find_spec("torch") is not None:
-        _processor(report)
-        _compiler(report)
-        _cpu(report, rebuild)
-        _cuda(report, rebuild)
+        _cuda(report)
     _optional(report)
     print()
     count = report.faults
@@ -98,34 +92,31 @@ def _library(report: _Report) -> None:
 
 
 def _processor(report: _Report) -> None:
-    import torch
+    from binseg import machine
 
-    from binseg.kernels import isa
+    threads = ""
+    if importlib.util.find_spec("torch") is not None:
+        import torch
 
-    cores, threads = isa.cores(), torch.get_num_threads()
-    report.line("processor", isa.processor())
-    report.line("cores", f"{cores}; torch uses {threads} thread{'s' if threads > 1 else ''}")
-    report.line("instructions", ", ".join(isa.supported()))
+        count = torch.get_num_threads()
+        threads = f"; torch uses {count} thread{'s' if count > 1 else ''}"
+    report.line("processor", machine.processor())
+    report.line("cores", f"{machine.cores()}{threads}")
 
 
-def _compiler(report: _Report) -> None:
-    from binseg.kernels import cache, toolchain
+def _cache(report: _Report) -> None:
+    """Where the CUDA kernels and the demo's network are kept."""
+    from binseg.machine import CACHE, cache_folder
 
     try:
-        command, version = toolchain.find_compiler()
-        report.line("compiler", f"{' '.join(command)}: {version}")
-    except toolchain.BuildError as error:
-        # a fault only if the kernels are not there already, which comes out below
-        report.line("compiler", str(error))
-    try:
-        folder = cache.cache_folder()
+        folder = cache_folder()
         free = shutil.disk_usage(_existing(folder)).free
     except (BinsegError, OSError) as error:
         report.fault("cache", BinsegError(str(error)))
         return
     report.line("cache", f"{folder}, {free / 2**30:.1f} GiB free")
     if free < _LEAST_SPACE:
-        report.fault("cache", f"little space; free some or set {cache.CACHE} to another folder")
+        report.fault("cache", f"little space; free some or set {CACHE} to another folder")
 
 
 def _existing(folder: Path) -> Path:
@@ -133,40 +124,21 @@ def _existing(folder: Path) -> Path:
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
-def _cpu(report: _Report, rebuild: bool) -> None:
-    from binseg.kernels import dispatch, isa
-
-    if not _built(report, "cpu", rebuild):
-        return
-    for name in isa.supported():
-        _self_test(report, name, "cpu")
-    try:
-        used = _name_in_use("cpu")
-        reason = (
-            f"because {dispatch.ENVIRONMENT} names it"
-            if os.environ.get(dispatch.ENVIRONMENT)
-            else "the fastest here"
-        )
-        report.line("in use", f"{used}, {reason}")
-    except BinsegError as error:
-        report.fault("in use", f"{error}; correct or unset {dispatch.ENVIRONMENT}")
-
-
-def _cuda(report: _Report, rebuild: bool) -> None:
+def _cuda(report: _Report) -> None:
     import torch
-
-    from binseg.kernels import toolchain
 
     if torch.version.cuda is None:
         report.line("CUDA", "not used: this torch is built without it")
         return
+    from binseg.program.cuda.toolkit import find_toolkit
+
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         available = torch.cuda.is_available()
     try:
-        toolkit = toolchain.find_toolkit()
+        toolkit = find_toolkit()
         report.line("CUDA toolkit", f"{toolkit.version} in {toolkit.home}, {toolkit.cudart}")
-    except toolchain.BuildError as error:
+    except BinsegError as error:
         report.line("CUDA toolkit", str(error))
     if not available:
         # torch warns of a driver that is too old, for example
@@ -176,84 +148,27 @@ def _cuda(report: _Report, rebuild: bool) -> None:
     for index in range(torch.cuda.device_count()):
         major, minor = torch.cuda.get_device_capability(index)
         report.line("CUDA", f"{torch.cuda.get_device_name(index)}, sm_{major}{minor}")
-    if _built(report, "cuda", rebuild):
-        _self_test(report, None, "cuda")
-        try:
-            report.line("in use", f"{_name_in_use('cuda')} for CUDA tensors")
-        except BinsegError as error:
-            report.fault("in use", error)
+    _cuda_kernels(report)
 
 
-def _built(report: _Report, name: Literal["cpu", "cuda"], rebuild: bool) -> bool:
-    """Whether the kernels are compiled and loaded; compiles them if they are not."""
-    from binseg.kernels import build, recipes
+def _cuda_kernels(report: _Report) -> None:
+    """Whether they can be compiled, and give the reference's scores."""
+    from binseg.inference.self_test import check_executor
+    from binseg.program.cuda.build import load
+    from binseg.program.cuda.devices import TorchExecutor
 
-    title = f"{name} kernels"
     try:
-        recipe = recipes.RECIPES[name]()
-        before = None if rebuild else build.cached(recipe)
         began = time.monotonic()
-        if rebuild:
-            build.build(recipe, again=True)
-        build.load(name)
-        after = build.cached(recipe)
-        seconds = time.monotonic() - began
-        how = "cached" if after == before else f"compiled in {seconds:.0f} s"
-        report.line(title, f"{how}: {after}")
+        report.line("CUDA kernels", f"{load()}, ready in {time.monotonic() - began:.0f} s")
     except BinsegError as error:
-        report.fault(title, error)
-        return False
-    return True
-
-
-def _self_test(report: _Report, name: str | None, device: str) -> None:
-    """Compare a backend with the reference, at sizes that are no multiple of anything."""
-    import torch
-
-    from binseg.kernels import ops
-    from binseg.kernels.dispatch import use
-    from binseg.kernels.layout import pack_bits, pack_weight
-    from binseg.kernels.shape import ConvShape
-
-    title = f"test {name or device}"
-    generator = torch.Generator().manual_seed(0)
-
-    def coins(*size: int) -> torch.Tensor:
-        return torch.rand(size, generator=generator) < 0.5
-
-    shapes = (
-        ConvShape(70, 67, (3, 3), 1, (1, 2), -1),
-        ConvShape(37, 130, (3, 3), 2, (1,), 0),
-        ConvShape(129, 5, (1, 1), 1, (1, 1, 1), 1),
-    )
-    try:
-        for shape in shapes:
-            bits = pack_bits(coins(2, 13, 19, shape.bases, shape.in_channels))
-            rows = shape.bases * shape.out_channels
-            weight = pack_weight(coins(rows, shape.in_channels, *shape.kernel), shape.bases)
-            with use("reference"):
-                expected = ops.conv_sum(bits, weight, shape)
-            with use(name):
-                found = ops.conv_sum(bits.to(device), weight.to(device), shape).cpu()
-            if not torch.equal(expected, found):
-                report.fault(
-                    title, f"wrong sums at {shape}; set BINSEG_ISA=reference and report this"
-                )
-                return
-    except (BinsegError, RuntimeError) as error:
-        report.fault(title, BinsegError(f"{error}; set BINSEG_ISA=reference to do without"))
+        report.fault("CUDA kernels", error)
         return
-    report.line(title, "equal to the reference")
-
-
-def _name_in_use(device: str) -> str:
-    import torch
-
-    from binseg.kernels.dispatch import backend_of
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return str(getattr(backend_of(torch.device(device)), "NAME", "kernels"))
+    try:
+        check_executor(lambda program: TorchExecutor(program, "cuda"), "CUDA", "use --device cpu")
+    except (BinsegError, RuntimeError, ValueError) as error:
+        report.fault("test CUDA", str(error))
+    else:
+        report.line("test CUDA", "the kernels are equal to the reference")
 
 
 def _optional(report: _Report) -> None:

@@ -10,7 +10,7 @@ import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
 from binseg.errors import BinsegError, unknown_name
-from binseg.kernels import isa
+from binseg.machine import cores
 from binseg.nn.segmenter import create_model
 from binseg.program.file import OtherLayers
 from binseg.training.config import Experiment, ModelConfig, to_plain
@@ -40,7 +40,7 @@ class LatencyConfig:
     def __post_init__(self) -> None:
         for name, values, low, high in (
             ("size", self.size, 32, 8192),
-            ("threads", (self.threads,), 1, isa.cores()),
+            ("threads", (self.threads,), 1, cores()),
             ("rounds", (self.rounds,), 1, 1000),
             ("seconds", (self.seconds,), 0, 60),
         ):

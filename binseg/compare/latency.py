@@ -8,6 +8,7 @@ from binseg.bench.candidates import Int8Twin, packed_candidates, torch_candidate
 from binseg.bench.timing import Timing, measure, threads
 from binseg.compare.config import LatencyConfig
 from binseg.data.scenes import draw_scene
+from binseg.inference.packed import PackedNetwork
 from binseg.loaded import LoadedModel
 
 
@@ -53,6 +54,8 @@ def measure_latency(
         Name → its times.
     """
     image = draw_scene(0, 0, config.size).image
+    packed = [each.network for each in contenders.values() if isinstance(each.network, Path)]
+    upsampler = PackedNetwork(packed[0], threads=config.threads).native if packed else None
     calls: dict[str, Callable[[], object]] = {}
     ways: dict[tuple[str, str], list[str]] = {}  # network, kind → names of calls
     with threads(config.threads):
@@ -64,7 +67,7 @@ def measure_latency(
                 loaded = contender.network
                 found = torch_candidates(loaded.model, loaded.preprocessing)
             if contender.int8 is not None:
-                found |= contender.int8.candidates(config.threads, config.size)
+                found |= contender.int8.candidates(config.threads, config.size, upsampler)
             for way, candidate in found.items():
                 kind = "own" if candidate.kind in ("1-bit", "fp32") else candidate.kind
                 ways.setdefault((name, kind), []).append(f"{name}, {way}")

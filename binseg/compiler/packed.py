@@ -11,13 +11,16 @@ from binseg.errors import BinsegError
 from binseg.nn.heads import resize_logits
 from binseg.nn.segmenter import Segmenter
 from binseg.program.check import check
+from binseg.program.cuda.devices import TorchExecutor
+from binseg.program.cuda.network import ProgramNetwork
 from binseg.program.executor import Executor, create_executor
 from binseg.program.file import OtherLayers
 from binseg.program.program import Program
 
 
 class _Packed(nn.Module):
-    """What packed networks share: they run on the CPU, on as many threads as torch.
+    """What packed networks share. They run where their images lie: on the CPU by libbinseg, on as
+    many threads as torch; on a CUDA GPU by kernels that are compiled on first use.
 
     Args:
         program: see docs/program.md.
@@ -37,18 +40,44 @@ class _Packed(nn.Module):
         self.other_layers = other_layers
         self.outputs = check(program)[program.output].channels
         self.executor: Executor = create_executor(program)
+        self._on_gpus: dict[torch.device, TorchExecutor] = {}
         self.eval()
 
     def run_on(self, backend: str) -> None:
-        """Run on another backend of this machine, see `binseg.program.executor.backends`.
+        """On the CPU, run on another backend, see `binseg.program.executor.backends`.
 
         Raises:
             BinsegError: there is no such backend.
         """
         self.executor = create_executor(self.program, backend)
 
+    def make_ready(self, device: torch.device) -> None:
+        """Compile and load, now, what the first image on a device would wait for.
+
+        Raises:
+            BinsegError: packed networks do not run on it; the message says why.
+        """
+        if device.type != "cpu":
+            self._on_gpu(device)
+
+    def _on_gpu(self, device: torch.device) -> TorchExecutor:
+        if device not in self._on_gpus:
+            self._on_gpus[device] = TorchExecutor(self.program, device)
+        return self._on_gpus[device]
+
+    def as_torch(self) -> nn.Module:
+        """The network over operators of torch, for `torch.export` and `torch.compile`.
+
+        Its call is this one's but for checks; on the CPU it is slow, and for trying things out.
+        """
+        return _Traceable(self)
+
     def images(self, x: Tensor) -> list[np.ndarray]:
-        """A batch as the program takes it: uint8 (H, W, 3) each.
+        """A batch as executors take it: uint8 (H, W, 3) each; see `_images`."""
+        return list(self._images(x).cpu().numpy())
+
+    def _images(self, x: Tensor) -> Tensor:
+        """A batch as the program takes it: uint8 (N, H, W, 3).
 
         Args:
             x: uint8 (N, 3, H, W), or float32, normalised, which is brought back to bytes.
@@ -61,13 +90,39 @@ class _Packed(nn.Module):
                 "a packed network takes images (N, 3, H, W), uint8 or float32 and normalised, not "
                 f"{x.dtype} {tuple(x.shape)}"
             )
-        self.executor.threads = torch.get_num_threads()
         if x.dtype == torch.float32:
             x = self.preprocessing.to_bytes(x)
-        return list(x.detach().cpu().permute(0, 2, 3, 1).contiguous().numpy())
+        return x.detach().permute(0, 2, 3, 1).contiguous()
+
+    def _scores(self, x: Tensor) -> Tensor:
+        """The program's output, float32 (N, h, w, C), on the device of `x`."""
+        images = self._images(x)
+        if images.device.type != "cpu":
+            return self._on_gpu(images.device).batch_scores(images)
+        self.executor.threads = torch.get_num_threads()
+        found = [torch.from_numpy(self.executor.scores(image)) for image in images.numpy()]
+        if found:
+            return torch.stack(found)
+        # a batch of none: its grid is that of a batch of one
+        return self._scores(x.new_zeros(1, *x.shape[1:]))[:0]
+
+    def _finish(self, scores: Tensor, x: Tensor) -> Tensor:
+        """What a call returns, of `_scores`."""
+        raise NotImplementedError
 
     def extra_repr(self) -> str:
         return f"operators={len(self.program.operators)}, other_layers={self.other_layers}"
+
+
+class _Traceable(nn.Module):
+    def __init__(self, packed: _Packed) -> None:
+        super().__init__()
+        self.network = ProgramNetwork(packed.program)
+        self._packed = [packed]  # not a submodule: it holds no tensors
+
+    def forward(self, x: Tensor) -> Tensor:
+        (packed,) = self._packed
+        return packed._finish(self.network(packed._images(x)), x)
 
 
 class PackedSegmenter(_Packed, Segmenter):
@@ -106,21 +161,23 @@ class PackedSegmenter(_Packed, Segmenter):
         return self.outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        return resize_logits(self.scores(x), x.shape[-2:])
+        return self._finish(self._scores(x), x)
+
+    def _finish(self, scores: Tensor, x: Tensor) -> Tensor:
+        return resize_logits(scores.permute(0, 3, 1, 2), x.shape[-2:])
 
     def scores(self, x: Tensor) -> Tensor:
         """Logits on the head's own grid, float32 (N, num_classes, h, w)."""
-        found = [torch.from_numpy(self.executor.scores(image)) for image in self.images(x)]
-        if not found:  # a batch of none: its grid is that of a batch of one
-            return self.scores(x.new_zeros(1, *x.shape[1:]))[:0]
-        return torch.stack(found).permute(0, 3, 1, 2).to(x.device)
+        return self._scores(x).permute(0, 3, 1, 2)
 
     def class_map(self, x: Tensor) -> Tensor:
         """The class of each pixel, uint8 (N, H, W): upsampling and argmax in one."""
-        found = [torch.from_numpy(self.executor.class_map(image)) for image in self.images(x)]
-        if not found:
-            return torch.empty(0, *x.shape[2:], dtype=torch.uint8, device=x.device)
-        return torch.stack(found).to(x.device)
+        if x.device.type != "cpu":
+            return torch.ops.binseg.upsample_argmax(self._scores(x), *x.shape[2:])
+        images = self._images(x)
+        self.executor.threads = torch.get_num_threads()
+        found = [torch.from_numpy(self.executor.class_map(image)) for image in images.numpy()]
+        return torch.stack(found) if found else torch.empty(0, *x.shape[2:], dtype=torch.uint8)
 
 
 class PackedClassifier(_Packed):
@@ -156,7 +213,7 @@ class PackedClassifier(_Packed):
         self._set_up(program, preprocessing, other_layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        found = [torch.from_numpy(self.executor.scores(image)) for image in self.images(x)]
-        if not found:
-            return x.new_empty(0, self.outputs, dtype=torch.float32)
-        return torch.stack(found).flatten(1).to(x.device)
+        return self._finish(self._scores(x), x)
+
+    def _finish(self, scores: Tensor, x: Tensor) -> Tensor:
+        return scores.flatten(1)

@@ -10,8 +10,8 @@ import numpy as np
 from binseg.demo.backends import BackendPredictor, backends, device_of
 from binseg.demo.faults import without_folders
 from binseg.errors import BinsegError, unknown_name
-from binseg.kernels.cache import cache_folder
 from binseg.loaded import LoadedModel, load, read_header
+from binseg.machine import cache_folder
 from binseg.nn.backbones.groupnet import Precision
 from binseg.shipped import shipped_models, twin_of
 

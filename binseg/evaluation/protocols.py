@@ -6,9 +6,9 @@
 - **multi_scale**: several scales, each also mirrored; the mean of the softmax. The best scores
   and by far the slowest; say so when you compare.
 
-The scores of a network with a method `scores` stay on its own coarse grid. A kernel upsamples them
-and takes the largest in one, or, where logits of more than `LARGEST_LOGITS` would come first, it
-happens in strips of rows: larger ones never exist.
+The scores of a network with a method `scores` stay on its own coarse grid. On a GPU a kernel
+upsamples them and takes the largest in one; else, and where logits of more than `LARGEST_LOGITS`
+would come first, it happens in strips of rows: larger ones never exist.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,6 @@ from binseg.errors import BinsegError
 from binseg.evaluation.upsample import ArgmaxRows, refuse_nan, strips, upsampled_argmax
 from binseg.evaluation.views import ChanceSum, View
 from binseg.inference.protocol import WHOLE, Protocol, check_image, input_size
-from binseg.kernels.ops import upsample_argmax
 
 Network = Callable[[Tensor], Tensor]
 """Normalised float NCHW pictures → float NCHW logits, at the input's size or a coarser one."""
@@ -116,9 +115,9 @@ def _whole(
     if tuple(logits.shape[1:]) == grid:
         return upsampled_argmax(logits, size)
     if base == size:
-        return upsampled_by_kernel(logits, size)
+        return _largest(logits, size)
     if 4 * len(logits) * base[0] * base[1] <= LARGEST_LOGITS:
-        return upsampled_by_kernel(_fitted(logits, base), size)
+        return _largest(_fitted(logits, base), size)
     view, result = View(logits, grid, base), ArgmaxRows(base, size)
     for rows in strips(slice(0, base[0]), len(logits), base[1]):
         result.push(view.logits(rows))
@@ -191,11 +190,13 @@ def _starts(length: int, window: int, stride: int) -> list[int]:
     return [*range(0, length - window, stride), length - window]
 
 
-def upsampled_by_kernel(scores: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """`upsampled_argmax` of (C, h, w) by the packed networks' kernel, which decides most squares
-    between four scores at once."""
+def _largest(scores: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """`upsampled_argmax` of (C, h, w), on a GPU by the packed networks' kernel."""
+    if not scores.is_cuda or not hasattr(torch.ops.binseg, "upsample_argmax"):
+        return upsampled_argmax(scores, size)
     refuse_nan(scores)
-    return upsample_argmax(scores.permute(1, 2, 0)[None], *size)[0].cpu().numpy()
+    found = torch.ops.binseg.upsample_argmax(scores.permute(1, 2, 0)[None], *size)
+    return found[0].cpu().numpy()
 
 
 def _fitted(logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,20 +1,19 @@
-"""Whether libbinseg computes on this machine what the definition says."""
+"""Whether executors compute on this machine what the definition says."""
+
+from collections.abc import Callable
 
 import numpy as np
 
 from binseg.errors import BinsegError
-from binseg.model_file import model_file_bytes
 from binseg.program.builder import ProgramBuilder
+from binseg.program.executor import Executor, create_executor
 from binseg.program.interpreter import Interpreter
 from binseg.program.program import Program
 from binseg.program.tensors import pack_bits
-from binseg.runtime.library import Network
-
-_PREPROCESSING = {"mean": [0.0] * 3, "std": [1.0] * 3, "short_side": None}
 
 
 def check_library(isa: str) -> None:
-    """Compare a small network with the reference, at sizes that are no multiple of anything.
+    """Compare libbinseg with the reference.
 
     Args:
         isa: one of `binseg.runtime.library.isas`.
@@ -22,15 +21,25 @@ def check_library(isa: str) -> None:
     Raises:
         BinsegError: the scores differ, or the network does not run.
     """
+    remedy = "set BINSEG_ISA to another instruction set"
+    check_executor(lambda program: create_executor(program, isa), isa, remedy)
+
+
+def check_executor(create: Callable[[Program], Executor], name: str, remedy: str) -> None:
+    """Compare a small network with the reference, at sizes that are no multiple of anything.
+
+    Args:
+        create: makes the executor.
+        name: what an error calls it.
+        remedy: what to do until the fault is found.
+
+    Raises:
+        BinsegError: the scores differ, or the network does not run.
+    """
     program = _network()
-    header = {"kind": "packed", "program": program.to_json(), "preprocessing": _PREPROCESSING}
-    content = model_file_bytes(header, program.tensors, program.bfloat16)
     image = np.random.default_rng(1).integers(0, 256, (29, 41, 3), dtype=np.uint8)
-    found = Network(bytes(content), isa=isa).scores(image)
-    if not np.array_equal(found, Interpreter(program).scores(image)):
-        raise BinsegError(
-            f"wrong scores on {isa}; set BINSEG_ISA to another instruction set and report this"
-        )
+    if not np.array_equal(create(program).scores(image), Interpreter(program).scores(image)):
+        raise BinsegError(f"wrong scores on {name}; {remedy} and report this")
 
 
 def _network() -> Program:

@@ -12,7 +12,6 @@ from binseg.data.labels import get_label_table
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
 from binseg.evaluation.protocols import Protocol, segment
-from binseg.kernels.ops import upsample_argmax
 from binseg.loaded import LoadedModel, save
 from binseg.nn.segmenter import Segmenter
 from binseg.predictor import Predictor, evaluate
@@ -49,31 +48,14 @@ def test_bf16_autocast(both):
 
 
 @pytest.mark.parametrize(
-    ("preprocessing", "size", "protocol", "by_kernel"),
-    [
-        (PLAIN, None, Protocol(), True),
-        (PLAIN, (45, 61), Protocol(), True),
-        (Preprocessing(short_side=45), None, Protocol(), True),
-        (PLAIN, (90, 122), Protocol(), True),
-        (Preprocessing(short_side=32), None, Protocol(), True),
-        (Preprocessing(short_side=32), (32, 43), Protocol(), True),
-        (PLAIN, None, Protocol("multi_scale", scales=(1.0,)), False),
-        (PLAIN, None, Protocol("sliding", window=64, stride=64), False),
-    ],
-)
-def test_when_a_kernel_upsamples_and_takes_the_largest(
-    monkeypatch, preprocessing, size, protocol, by_kernel
-):
-    network, calls = pack(trained(bases=2)), []
-
-    def watched(*arguments):
-        calls.append(arguments)
-        return upsample_argmax(*arguments)
-
-    monkeypatch.setattr("binseg.evaluation.protocols.upsample_argmax", watched)
-    found = segment(network, SCENE, preprocessing, protocol, size)
-    assert len(calls) == by_kernel
-    plain = segment(lambda x: network(x), SCENE, preprocessing, protocol, size)
+    ("preprocessing", "size"),
+    [(PLAIN, None), (Preprocessing(short_side=45), None), (PLAIN, (90, 122)),
+     (Preprocessing(short_side=32), None), (Preprocessing(short_side=32), (32, 43))],
+)  # fmt: skip
+def test_scores_on_the_networks_grid_are_upsampled_as_logits_are(preprocessing, size):
+    network = pack(trained(bases=2))
+    found = segment(network, SCENE, preprocessing, size=size)
+    plain = segment(lambda x: network(x), SCENE, preprocessing, size=size)
     assert found.shape == plain.shape
     assert (found == plain).mean() > 0.999
 
