@@ -11,7 +11,7 @@ from binseg.data.labels import LabelTable
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
 from binseg.model_file import read_header, read_model_file
-from binseg.nn.float_file import MisfitError, create_from_file, save_float
+from binseg.nn.float_file import create_from_file, damaged_header, save_float
 from binseg.nn.segmenter import Segmenter
 from binseg.program.file import read_program, write_program
 
@@ -107,7 +107,7 @@ def load(path: str | Path) -> LoadedModel:
             f"{path}: a classifier from `binseg pretrain`, no segmentation network; it starts one "
             f"with `binseg train --model.backbone_weights {path}`"
         )
-    try:
+    with damaged_header(path):
         preprocessing = Preprocessing.from_dict(header["preprocessing"])
         labels = LabelTable.from_dict(header["labels"])
         if header["kind"] == "packed":
@@ -121,15 +121,6 @@ def load(path: str | Path) -> LoadedModel:
             )
         else:
             model = create_from_file(read_model_file(path), path)
-    except MisfitError:
-        raise
-    except BinsegError as error:
-        message = str(error)
-        if message.startswith(f"{path}: "):
-            raise
-        raise BinsegError(f"{path}: {message}") from error
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise BinsegError(f"{path}: the header is damaged ({error}); get the file again") from error
     if labels.num_classes != model.num_classes:
         raise BinsegError(
             f"{path}: the header is damaged ({labels.num_classes} labels for "

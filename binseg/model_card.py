@@ -7,6 +7,7 @@ import yaml
 
 _FIGURES = {
     "val_miou": "mIoU on the validation images",
+    "start": "started from",
     "data": "trained on",
     "epochs": "epochs",
     "epoch": "epoch of these weights",
@@ -53,7 +54,8 @@ def model_card(header: Mapping[str, Any], size: int, name: str) -> str:
     table = "\n".join(f"| {key} | {_cell(value)} |" for key, value in rows.items())
     validation = _VALIDATION.get(str(training.get("data")), "") if "val_miou" in training else ""
     terms = training.get("terms") or (
-        "The author of these weights has stated no terms; those of the training data apply."
+        "The author of these weights has stated no terms; those of the training data apply"
+        + (", and those of what it started from." if "start" in training else ".")
     )
     return f"""---
 {yaml.safe_dump(front, sort_keys=False).strip()}

@@ -118,6 +118,8 @@ class Predictor:
         device: "cpu", "cuda", "cuda:1", …; "auto" is the CPU for files of packed networks; for
             others a CUDA GPU if there is one, else the CPU.
         protocol: how images are shown to the network.
+        threads: that work on an image where libbinseg runs the network (default: OMP_NUM_THREADS,
+            or one for each processor that this process may use); torch has its own number.
 
     Raises:
         BinsegError: the file is missing, foreign or damaged, or there is no such device.
@@ -133,6 +135,7 @@ class Predictor:
         preprocessing: Preprocessing | None = None,
         device: str = "auto",
         protocol: Protocol = WHOLE,
+        threads: int | None = None,
     ) -> None:
         self.source = "the model"
         self.header: Mapping[str, Any] = {}
@@ -142,7 +145,7 @@ class Predictor:
             self.source = os.fspath(model)
             on_cpu = device in ("auto", "cpu")
             if on_cpu and protocol.name == "whole" and is_program(read_header(self.source)):
-                self.packed = PackedNetwork(model)
+                self.packed = PackedNetwork(model, threads=threads)
                 self.header = self.packed.header
                 self.labels = labels or self.packed.labels
                 self.preprocessing = self.packed.preprocessing

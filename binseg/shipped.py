@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from binseg import hub
-from binseg.errors import unknown_name
+from binseg.errors import BinsegError, unknown_name
 
 FOLDER = Path(__file__).parent / "models"
+WEIGHTS = Path(__file__).parents[1] / "weights"
+"""Of a checkout: the float weights of the shipped networks."""
 _SUFFIX = ".safetensors"
 _TWIN = f".twin{_SUFFIX}"
 
@@ -44,6 +46,29 @@ def shipped_models() -> dict[str, ShippedModel]:
         name: ShippedModel(name, path, path.with_suffix(".md"), twin_of(path))
         for name, path in sorted(paths.items())
     }
+
+
+def trainable(name_or_path: str | os.PathLike[str]) -> Path:
+    """The file with the float weights that a name or a path means, to train on from.
+
+    A path and `hf:user/name` are what `resolve` makes of them. The shipped networks are packed;
+    what they were packed from lies in weights/ of binseg's repository and, for its size, not in
+    the package.
+
+    Raises:
+        BinsegError: a shipped network whose float weights are not on this machine.
+    """
+    path = resolve(name_or_path)
+    if path.parent != FOLDER:
+        return path
+    name = path.name.removesuffix(_SUFFIX)
+    float_file = WEIGHTS / f"{name.replace('-', '_')}{_SUFFIX}"
+    if float_file.is_file():
+        return float_file
+    raise BinsegError(
+        f"{name}: comes packed, and bits cannot be trained; get its float weights, "
+        f"weights/{float_file.name} in binseg's repository, and give their path (or hf:user/name)"
+    )
 
 
 def twin_of(path: Path) -> Path | None:

@@ -172,14 +172,17 @@ def test_the_time_of_operators_falls_to_their_layers():
 
 
 def test_the_share_of_real_time():
-    times = [OperatorTime("a", "conv_bits", True, 0.3), OperatorTime("b", "x", False, 0.1)]
+    times = [
+        OperatorTime("a", "conv_bits", True, 9, (1, 1, 1, 1), 0.3),
+        OperatorTime("b", "x", False, 9, (1, 1, 1, 1), 0.1),
+    ]
     assert real_time_share(times) == pytest.approx(0.25)
     assert real_time_share([]) == 0
 
 
 def test_tables_fit_the_screen():
     found = summary(binseg.create_model("groupnet50_star", num_classes=5), (480, 640))
-    times = [OperatorTime("backbone.stages.0.0.unit1.0", "conv_bits", True, 0.3)] * 20
+    times = [OperatorTime("backbone.stages.0.0.unit1.0", "conv_bits", True, 9, (1,) * 4, 0.3)] * 20
     for table in (summary_table(found, "a network"), time_table(times, 7.0, "time", rows=5)):
         console = Console(width=WIDTH, file=io.StringIO())
         console.print(table)

@@ -22,6 +22,8 @@ from binseg.shipped_configs import shipped_configs
 
 ROOT = Path(__file__).parents[1]
 LARGEST = 150e6
+SOURCES = ("binseg", "configs", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
+"""What a wheel is made of."""
 HEAVY = ("torch", "cv2", "gradio", "matplotlib", "lightning", "albumentations")
 
 
@@ -44,10 +46,11 @@ def run(*command, status=0, **options):
 def build_wheel(folder, **options):
     """The wheel of a copy of the sources, so that the checkout stays as it is."""
     source = folder / "source"
-    for name in ("binseg", "configs"):
+    folders, files = SOURCES[:2], SOURCES[2:]
+    for name in folders:
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, source / name, ignore=ignored)
-    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
+    for name in files:
         shutil.copy2(ROOT / name, source)
     if options.pop("with_library", True):  # not compiled again: it is what is tested elsewhere
         (source / "build" / "runtime").mkdir(parents=True)

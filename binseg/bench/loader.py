@@ -67,14 +67,14 @@ class LoaderOptions:
 def run_loader_bench(
     config: DataConfig,
     options: LoaderOptions,
-    progress: Callable[[str], None] = lambda what: None,
+    on_progress: Callable[[str], None] = lambda what: None,
 ) -> dict[str, Any]:
     """Time the loader and its parts.
 
     Args:
         config: the data of a training.
         options: see there.
-        progress: told what is being measured.
+        on_progress: receives what is being measured.
 
     Returns:
         JSON values: what it ran on; "loader": a row for each number of workers, without the cache
@@ -94,31 +94,31 @@ def run_loader_bench(
         "load_before": before.to_dict(),
     }
     with threads(1):
-        result["training"] = _training_parts(config, options, progress)
-        result["scoring"] = _scoring_parts(config, options, progress)
+        result["training"] = _training_parts(config, options, on_progress)
+        result["scoring"] = _scoring_parts(config, options, on_progress)
     uses_cache = SegmentationData(config).train_set.cache is not None
     result["loader"] = [
         {"workers": workers, "cache": cache, "pictures_per_second": speed}
         for cache in ([False, True] if uses_cache else [False])
-        for workers, speed in _loaders(replace(config, cache=cache), options, progress)
+        for workers, speed in _loaders(replace(config, cache=cache), options, on_progress)
     ]
     result["load_during"] = watch.load().to_dict()
     return result
 
 
 def _loaders(
-    config: DataConfig, options: LoaderOptions, progress: Callable[[str], None]
+    config: DataConfig, options: LoaderOptions, on_progress: Callable[[str], None]
 ) -> list[tuple[int, float]]:
     """(workers, pictures a second) of the training loader for each number of workers."""
     train_set = SegmentationData(config).train_set
     if train_set.cache is not None:
         for index in range(len(train_set)):
-            progress(f"filling the cache, {index + 1} of {len(train_set)}")
+            on_progress(f"filling the cache, {index + 1} of {len(train_set)}")
             train_set[index]
     speeds = []
     for workers in options.workers:
         cached = "cached" if config.cache else "from files"
-        progress(f"loader, {workers} workers, {cached}")
+        on_progress(f"loader, {workers} workers, {cached}")
         data = SegmentationData(replace(config, workers=workers))
         data.train_set = train_set
         speeds.append((workers, _speed(data, options.batches)))
@@ -138,7 +138,7 @@ def _speed(data: SegmentationData, batches: int) -> float:
 
 
 def _training_parts(
-    config: DataConfig, options: LoaderOptions, progress: Callable[[str], None]
+    config: DataConfig, options: LoaderOptions, on_progress: Callable[[str], None]
 ) -> dict[str, float]:
     data = SegmentationData(replace(config, workers=0, cache=False))
     chosen = evenly_spaced(len(data.train_set), options.pictures)
@@ -170,11 +170,11 @@ def _training_parts(
     parts["collate"] = lambda: collate(crops)
     batch: Any = collate(crops)
     parts["normalize"] = lambda: data.preprocessing.normalize(batch["image"])
-    return _per_picture(parts, len(chosen), options, progress)
+    return _per_picture(parts, len(chosen), options, on_progress)
 
 
 def _scoring_parts(
-    config: DataConfig, options: LoaderOptions, progress: Callable[[str], None]
+    config: DataConfig, options: LoaderOptions, on_progress: Callable[[str], None]
 ) -> dict[str, float]:
     data = SegmentationData(replace(config, workers=0, cache=False))
     chosen = evenly_spaced(len(data.val_set), options.pictures)
@@ -195,7 +195,7 @@ def _scoring_parts(
             contours.update(guess, truth)
 
     parts["Boundary IoU"] = boundaries
-    return _per_picture(parts, len(chosen), options, progress)
+    return _per_picture(parts, len(chosen), options, on_progress)
 
 
 def _reading_parts(prepared: PreparedDataset, chosen: list[int]) -> dict[str, Callable[[], object]]:
@@ -215,8 +215,8 @@ def _per_picture(
     parts: dict[str, Callable[[], object]],
     pictures: int,
     options: LoaderOptions,
-    progress: Callable[[str], None],
+    on_progress: Callable[[str], None],
 ) -> dict[str, float]:
     """Part → seconds a picture."""
-    found = measure(parts, rounds=options.rounds, seconds=options.seconds, progress=progress)
+    found = measure(parts, rounds=options.rounds, seconds=options.seconds, on_progress=on_progress)
     return {name: timing.seconds / pictures for name, timing in found.items()}

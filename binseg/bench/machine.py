@@ -5,7 +5,6 @@ import os
 import platform
 import subprocess
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,11 @@ import torch
 
 import binseg
 from binseg.errors import BinsegError
-from binseg.kernels import build, isa
-from binseg.kernels.dispatch import backend_of
+from binseg.kernels import isa
+from binseg.runtime.library import isas
 
-_PACKAGES = ("binseg", "onnxruntime", "onnx", "numpy")
+_PACKAGES = ("binseg", "openvino", "nncf", "onnxruntime", "onnx", "numpy")
+_LIMITS = ("BINSEG_ISA", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 
 
 def describe(device: str = "cpu") -> dict[str, Any]:
@@ -28,8 +28,8 @@ def describe(device: str = "cpu") -> dict[str, Any]:
             "cores": os.cpu_count(),
             "usable_cores": isa.cores(),
             "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-            "instructions": list(isa.supported()),
-            "in_use": backend_name("cpu"),
+            "instructions": _instructions(),
+            "limits": {name: os.environ[name] for name in _LIMITS if name in os.environ},
             "torch_instructions": torch.backends.cpu.get_cpu_capability(),
             "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
         },
@@ -37,37 +37,24 @@ def describe(device: str = "cpu") -> dict[str, Any]:
             "python": platform.python_version(),
             "torch": torch.__version__,
             **{name: _version(name) for name in _PACKAGES},
-            "compiler": _compiler(),
             "cuda": torch.version.cuda if device == "cuda" else None,
         },
         "commit": _commit(),
     }
 
 
-def backend_name(device: str) -> str:
-    """The backend that runs the operators on `device`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return str(getattr(backend_of(torch.device(device)), "NAME", device))
-
-
-def has_bf16() -> bool:
-    """Whether the processor multiplies bfloat16; without, torch is slower in it than in fp32."""
-    # torch has no public name for this question
-    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
+def _instructions() -> list[str]:
+    """Instruction sets of libbinseg on this processor, the best first; empty without it."""
+    try:
+        return list(isas())
+    except BinsegError:
+        return []
 
 
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _compiler() -> str | None:
-    try:
-        return build.find_compiler()[1]
-    except BinsegError:
         return None
 
 

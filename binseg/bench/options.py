@@ -5,10 +5,9 @@ from typing import get_args
 
 from binseg.errors import BinsegError, unknown_name
 from binseg.kernels import isa
-from binseg.kernels.dispatch import CPU_BACKENDS
 from binseg.nn.backbones.groupnet import Gates
 
-PARTS = ("layers", "block", "network", "size", "memory", "startup", "profile")
+PARTS = ("network", "operators", "size", "memory", "startup")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,20 +15,18 @@ class BenchOptions:
     """Numbers and switches of a benchmark.
 
     Attributes:
-        parts: which of `PARTS`: "layers" (3×3 convolutions), "block" (group block of 4 bases),
-            "network" (picture to class map), "size" (files), "memory" (peak of a forward),
-            "startup" (to the first prediction), "profile" (operators of the packed network).
+        parts: which of `PARTS`: "network" (image to class map), "operators" (of the packed
+            networks), "size" (files), "memory" (of a process that segments an image), "startup"
+            (of a process, to the first class map).
         threads: numbers of threads; each is measured by itself. No more than there are cores.
-        size: height and width of the picture, in pixels.
+        size: height and width of the image, in pixels.
         bases: K of the default networks.
-        gates: of the default networks: "per_branch", "shared", "none". The first is measured with
-            every arithmetic of the other layers, the others with int8 and more than one base.
+        gates: of the default networks with more than one base: "per_branch", "shared", "none".
         classes: of the default networks.
-        backends: of the layers part; empty for the fastest of this machine and AVX2.
         device: "cpu" or "cuda"; on a GPU only the network part runs.
-        rounds: times that all sides are measured in turn; the figure is the least of the rounds'
-            medians.
-        seconds: that a side runs in a round, at least.
+        rounds: times that all candidates are measured in turn; the figure is the minimum of the
+            per-round medians.
+        seconds: that a candidate runs in a round, at least.
         force: measure although other processes are at work.
 
     Raises:
@@ -42,7 +39,6 @@ class BenchOptions:
     bases: tuple[int, ...] = (1, 2, 4)
     gates: tuple[Gates, ...] = ("per_branch", "none")
     classes: int = 21
-    backends: tuple[str, ...] = ()
     device: str = "cpu"
     rounds: int = 7
     seconds: float = 0.15
@@ -52,9 +48,6 @@ class BenchOptions:
         for part in self.parts:
             if part not in PARTS:
                 raise unknown_name("part", part, PARTS)
-        for backend in self.backends:
-            if backend not in CPU_BACKENDS:
-                raise unknown_name("backend", backend, CPU_BACKENDS)
         for gates in self.gates:
             if gates not in get_args(Gates):
                 raise unknown_name("gates", gates, get_args(Gates))

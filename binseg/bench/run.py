@@ -8,26 +8,27 @@ from typing import Any
 
 import torch
 
-from binseg.bench.clock import WALL_MACS, measure_clock
-from binseg.bench.contest import Contest, contest_of, default_contest
-from binseg.bench.files import measure_files, write_files
-from binseg.bench.fresh import measure_memory, measure_startup
+from binseg.bench.candidates import (
+    Candidate,
+    Int8Twin,
+    int8_twin,
+    packed_candidates,
+    torch_candidates,
+)
 from binseg.bench.idle import Watch, check_idle
-from binseg.bench.layers import SHAPES, measure_blocks, measure_layers
 from binseg.bench.machine import describe
-from binseg.bench.network import measure_networks, onnx_files
 from binseg.bench.options import BenchOptions
-from binseg.bench.timing import threads
+from binseg.bench.processes import measure_memory, measure_startup
+from binseg.bench.subject import Subject, default_subject, subject_of
+from binseg.bench.timing import Timing, measure, threads
 from binseg.data.label_table import LabelTable
-from binseg.data.preprocess import Preprocessing
+from binseg.data.preprocess import Preprocessing, network_input
 from binseg.errors import BinsegError
 from binseg.nn.segmenter import Segmenter
-from binseg.summarize import time_operators
-from binseg.summarize.timing import real_time_share
+from binseg.summarize.timing import real_time_share, time_operators
 
-FORMAT = 1
-_NETWORK_PARTS = {"network", "size", "memory", "startup", "profile"}
-_PROFILE_PASSES = 10
+FORMAT = 2
+TWIN = "fp32 twin"
 
 
 def run_bench(
@@ -38,7 +39,7 @@ def run_bench(
     labels: LabelTable | None = None,
     preprocessing: Preprocessing | None = None,
     trained: bool = False,
-    progress: Callable[[str], None] = lambda what: None,
+    on_progress: Callable[[str], None] = lambda what: None,
 ) -> dict[str, Any]:
     """Measure what `options` asks for.
 
@@ -49,110 +50,148 @@ def run_bench(
         title: what tables call the model.
         labels, preprocessing: the model's, if it comes from a file.
         trained: whether the model's weights mean something; if not, its BatchNorms are changed.
-        progress: told what is being measured.
+        on_progress: receives what is being measured.
 
     Returns:
-        JSON values: what it ran on and a key for each part. Times are in seconds; a side's figure
-        is the least of its rounds' medians.
+        JSON values: what it ran on and a key for each part. Times are in seconds; a candidate's
+        figure is the minimum of its per-round medians.
 
     Raises:
         BinsegError: the machine is busy, has no such device, or the model cannot be packed.
     """
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise BinsegError("torch sees no CUDA device; leave --device cuda out")
-    if options.device == "cuda" and "network" not in options.parts:
-        raise BinsegError("on a GPU only the network part runs; add it to --parts")
+    parts = set(options.parts)
+    if options.device == "cuda":
+        if not torch.cuda.is_available():
+            raise BinsegError("torch sees no CUDA device; leave --device cuda out")
+        if "network" not in parts:
+            raise BinsegError("on a GPU only the network part runs; add it to --parts")
+        parts = {"network"}
     before = check_idle(force=options.force)
     watch = Watch()
-    notes: list[str] = []
+    on_progress("packing")
+    if model is None:
+        subject = default_subject(options)
+    else:
+        subject = subject_of(
+            title,
+            model,
+            options,
+            labels=labels,
+            preprocessing=preprocessing,
+            trained=trained,
+        )
     result: dict[str, Any] = {
         "format": FORMAT,
         **describe(options.device),
         "options": asdict(options),
         "load_before": before.to_dict(),
+        "subject": {"title": subject.title, "packed": list(subject.packed)},
+        "notes": [],
     }
-    parts = set(options.parts)
-    if options.device == "cuda":
-        parts &= {"network"}
-    clock = measure_clock()
-    result["clock_hertz"] = clock
-    if clock and "avx512" in result["machine"]["instructions"]:
-        # GMAC/s that one core could do if it did nothing else
-        result["wall_gmacs_per_second"] = clock * WALL_MACS / 1e9
-    contest = None
-    # before anything that takes minutes: a network that cannot be packed is refused here
-    if parts & _NETWORK_PARTS:
-        progress("packing")
-        if model is None:
-            contest = default_contest(options)
-        else:
-            contest = contest_of(
-                title,
-                model,
-                options,
-                labels=labels,
-                preprocessing=preprocessing,
-                trained=trained,
-            )
-    if "layers" in parts:
-        result["layers"] = list(measure_layers(options, notes, progress, SHAPES))
-    if "block" in parts:
-        result["block"] = list(measure_blocks(options, progress, SHAPES))
-    if contest is not None:
-        result["network"] = {"title": contest.title, "packed": list(contest.packed)}
-        result |= _network_parts(contest, parts, options, notes, progress)
+    with tempfile.TemporaryDirectory(prefix="binseg-bench-") as folder:
+        result |= _measured(subject, parts, options, Path(folder), result["notes"], on_progress)
     result["load_during"] = watch.load().to_dict()
-    result["notes"] = notes
     return result
 
 
-def _network_parts(
-    contest: Contest,
+def _measured(
+    subject: Subject,
     parts: set[str],
     options: BenchOptions,
+    folder: Path,
     notes: list[str],
-    progress: Callable[[str], None],
+    on_progress: Callable[[str], None],
 ) -> dict[str, Any]:
     result: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="binseg-bench-") as name:
-        folder = Path(name)
-        onnx: dict[str, Path] = {}
-        if parts & {"network", "size"} and options.device == "cpu":
-            progress("int8 calibration")
-            onnx = onnx_files(contest.twin, contest.pictures, folder, notes)
-        if "network" in parts:
-            result["networks"] = list(measure_networks(contest, onnx, options, progress))
-        if "profile" in parts:
-            result["profile"] = _profiles(contest, options, progress)
-        if parts & {"size", "memory", "startup"}:
-            progress("writing files")
-            files = write_files(contest, folder, onnx)
-            if "size" in parts:
-                result["size"] = measure_files(files)
-            if "memory" in parts:
-                result["memory"] = measure_memory(files, list(contest.packed), options, progress)
-            if "startup" in parts:
-                side = list(contest.packed)[-1]
-                result["startup"] = {
-                    "side": side,
-                    "processes": measure_startup(files[side], options, progress),
-                }
+    files = subject.write(folder)
+    int8 = Int8Twin(subject.preprocessing, {}, {}, ())
+    if parts & {"network", "size"} and options.device == "cpu":
+        on_progress("8-bit quantization of the twin")
+        int8 = int8_twin(
+            subject.twin, subject.labels, subject.preprocessing, subject.images, folder
+        )
+        notes.extend(int8.notes)
+    if "network" in parts:
+        result["networks"] = [
+            _timed(subject, files, int8, number, options, on_progress) for number in options.threads
+        ]
+    if "operators" in parts:
+        result["operators"] = _operators(subject, options, on_progress)
+    if "size" in parts:
+        sizes = {name: path.stat().st_size for name, path in files.items()} | int8.bytes
+        result["size"] = {
+            name: {"bytes": size, "times_smaller": sizes[TWIN] / size}
+            for name, size in sizes.items()
+        }
+    if "memory" in parts:
+        result["memory"] = measure_memory(files, options, on_progress)
+    if "startup" in parts:
+        result["startup"] = measure_startup(files, options, on_progress)
     return result
 
 
-def _profiles(
-    contest: Contest, options: BenchOptions, progress: Callable[[str], None]
+def _timed(
+    subject: Subject,
+    files: dict[str, Path],
+    int8: Int8Twin,
+    number: int,
+    options: BenchOptions,
+    on_progress: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Side → its operators' times on the first number of threads."""
+    """All candidates in turn, on `number` threads."""
+    device = options.device
+    with threads(number):
+        candidates = torch_candidates(subject.twin, subject.preprocessing, device)
+        candidates |= int8.candidates(number, options.size)
+        for name in subject.packed:
+            candidates |= packed_candidates(name, files[name], number, device)
+        image = subject.images[0]
+        timings = measure(
+            {name: _call(each, image) for name, each in candidates.items()},
+            rounds=options.rounds,
+            seconds=options.seconds,
+            on_progress=on_progress,
+        )
+    kinds = {name: each.kind for name, each in candidates.items()}
+    return {
+        "threads": number,
+        "device": device,
+        "image": list(options.size),
+        "network_sees": list(subject.preprocessing.target_size(*options.size)),
+        "candidates": {
+            name: {"kind": kinds[name], **timing.to_dict()} for name, timing in timings.items()
+        },
+        "times_faster": {kind: times_faster(timings, kinds, kind) for kind in ("fp32", "int8")},
+    }
+
+
+def _operators(
+    subject: Subject, options: BenchOptions, on_progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """Each packed network's operators, slowest first, on the first number of threads."""
     found = {}
-    for name, packed in contest.packed.items():
-        progress(f"profile, {name}")
-        with threads(options.threads[0]):
-            times, whole = time_operators(packed, contest.picture, passes=_PROFILE_PASSES)
-        found[name] = {
-            "threads": options.threads[0],
-            "seconds": whole,
-            "real_share": real_time_share(times),
-            "operators": [asdict(each) for each in times],
-        }
+    image = network_input(subject.images[0], subject.preprocessing)
+    with threads(options.threads[0]):
+        for name, packed in subject.packed.items():
+            on_progress(f"operators, {name}")
+            times, whole = time_operators(packed, image)
+            found[name] = {
+                "threads": options.threads[0],
+                "instruction_set": packed.executor.backend,
+                "seconds": whole,
+                "real_share": real_time_share(times),
+                "operators": [asdict(each) for each in times],
+            }
     return found
+
+
+def _call(candidate: Candidate, image: Any) -> Callable[[], object]:
+    return lambda: candidate.segment(image)
+
+
+def times_faster(timings: dict[str, Timing], kinds: dict[str, Any], kind: str) -> dict[str, float]:
+    """How many times faster each candidate is than the fastest of a kind; empty without one."""
+    baselines = [timing.seconds for name, timing in timings.items() if kinds[name] == kind]
+    if not baselines:
+        return {}
+    return {name: min(baselines) / timing.seconds for name, timing in timings.items()}

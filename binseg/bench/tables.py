@@ -12,36 +12,28 @@ if TYPE_CHECKING:
 
 def tables(result: dict[str, Any]) -> Iterator["Table"]:
     """One table for each thing that was measured."""
-    wall = result.get("wall_gmacs_per_second")
-    for part, title in (("layers", "3×3 convolution"), ("block", "group block, 8 convolutions")):
-        rows = result.get(part, [])
-        for number in dict.fromkeys(row["threads"] for row in rows):
-            chosen = [row for row in rows if row["threads"] == number]
-            yield _layers(chosen, f"{title}, {_threads(number)}, milliseconds", wall)
-            if part == "layers":
-                yield _ratios(chosen, number)
     for found in result.get("networks", []):
-        yield _network(found, result["network"]["title"])
+        yield _network(found, result["subject"]["title"])
     if "size" in result:
         yield _files(result["size"])
     if "memory" in result:
         yield _memory(result["memory"])
     if "startup" in result:
         yield _startup(result["startup"])
-    for side, found in result.get("profile", {}).items():
+    for name, found in result.get("operators", {}).items():
         times = [OperatorTime(**each) for each in found["operators"]]
-        title = f"{side}: operators, {_threads(found['threads'])}"
+        title = f"{name}: operators, {found['instruction_set']}, {_threads(found['threads'])}"
         yield time_table(times, found["seconds"], title, rows=12)
 
 
 def loader_tables(result: dict[str, Any]) -> Iterator["Table"]:
-    """Pictures a second by number of workers; milliseconds of each part of a picture."""
+    """Images a second by number of workers; milliseconds of each part of an image."""
     rows = result["loader"]
     speeds = {(row["workers"], row["cache"]): row["pictures_per_second"] for row in rows}
     caches = sorted({cache for _, cache in speeds})
     batch, crop = result["data"]["batch_size"], result["data"]["crop"]
     table = _table(
-        f"training loader, batches of {batch}, crops of {crop[0]} × {crop[1]}, pictures a second",
+        f"training loader, batches of {batch}, crops of {crop[0]} × {crop[1]}, images a second",
         "workers",
         *("from the cache" if cache else "from files" for cache in caches),
     )
@@ -50,7 +42,7 @@ def loader_tables(result: dict[str, Any]) -> Iterator["Table"]:
     yield table
     for kind in ("training", "scoring"):
         parts = result[kind]
-        title = f"{kind}, parts of a picture, one thread" + ", no network" * (kind == "scoring")
+        title = f"{kind}, parts of an image, one thread" + ", no network" * (kind == "scoring")
         table = _table(title, "part", "ms", "share")
         total = sum(parts.values())
         for name, seconds in parts.items():
@@ -59,86 +51,45 @@ def loader_tables(result: dict[str, Any]) -> Iterator["Table"]:
         yield table
 
 
-def _layers(rows: list[dict[str, Any]], title: str, wall: float | None) -> "Table":
-    """A column for each shape; binary sides also in GMAC/s, and as a share of the wall."""
-    table = _table(title, "side", *[row["shape"]["name"] for row in rows], "GMAC/s")
-    if wall:
-        table.add_column("of wall", justify="right")
-    for side in rows[0]["sides"]:
-        speeds = [row["sides"][side].get("gmacs_per_second") for row in rows]
-        cells = [f"{row['sides'][side]['seconds'] * 1e3:.3f}" for row in rows]
-        if None in speeds:
-            cells.append("")
-        else:
-            cells.append(f"{min(speeds):.0f} … {max(speeds):.0f}")
-            if wall and side.startswith("avx512"):
-                walls = wall * rows[0]["threads"]
-                cells.append(f"{min(speeds) / walls * 100:.0f} … {max(speeds) / walls:.0%}")
-        table.add_row(side, *cells)
-    return table
-
-
-def _ratios(rows: list[dict[str, Any]], number: int) -> "Table":
-    """Times faster than the best fp32, and than the best int8."""
-    table = _table(
-        f"times faster than the best fp32 (and int8), {_threads(number)}",
-        "side",
-        *[row["shape"]["name"] for row in rows],
-    )
-    for side in rows[0]["speedup_over_fp32"]:
-        cells = []
-        for row in rows:
-            eight = row["speedup_over_int8"].get(side)
-            text = f"{row['speedup_over_fp32'][side]:.1f}"
-            cells.append(f"{text} ({eight:.1f})" if eight else text)
-        table.add_row(side, *cells)
-    return table
-
-
 def _network(found: dict[str, Any], title: str) -> "Table":
-    height, width = found["picture"]
+    (height, width), seen = found["image"], found["network_sees"]
+    inside = "" if seen == found["image"] else f" (the network sees {seen[0]} × {seen[1]})"
     table = _table(
-        f"{title}\npicture {height} × {width} in, class map out, {found['device']}, "
-        f"{_threads(found['threads'])}",
-        *("side", "ms", "× torch fp32", "× int8", "upsampling + argmax"),
+        f"{title}\nfrom an image of {height} × {width}{inside} to its class map, "
+        f"{found['device']}, {_threads(found['threads'])}",
+        *("candidate", "ms", "× best fp32", "× best int8"),
     )
-    for side, timing in found["sides"].items():
+    ratios = found["times_faster"]
+    for name, timing in found["candidates"].items():
         table.add_row(
-            side,
+            name,
             f"{timing['seconds'] * 1e3:.2f}",
             *(
-                f"{found[name][side]:.2f}" if side in found[name] else ""
-                for name in ("speedup_over_fp32", "speedup_over_int8")
+                f"{ratios[kind][name]:.2f}" if name in ratios[kind] else ""
+                for kind in ("fp32", "int8")
             ),
-            timing["finish"],
         )
     return table
 
 
 def _files(found: dict[str, Any]) -> "Table":
-    table = _table("file", "side", "MB", "times smaller than fp32")
-    for side, figures in found.items():
-        table.add_row(side, f"{figures['bytes'] / 1e6:.3f}", f"{figures['times_smaller']:.1f}")
+    table = _table("model file", "candidate", "MB", "times smaller than fp32")
+    for name, figures in found.items():
+        table.add_row(name, f"{figures['bytes'] / 1e6:.3f}", f"{figures['times_smaller']:.1f}")
     return table
 
 
 def _memory(found: dict[str, Any]) -> "Table":
-    table = _table(
-        "memory of one forward, in MB", "side", "loaded", "peak", "growth", "growth / fp32 twin's"
-    )
-    for side, figures in found.items():
-        table.add_row(
-            side,
-            *(f"{figures[name] / 1e6:.1f}" for name in ("before", "peak", "growth")),
-            f"{figures['share_of_twin']:.2f}",
-        )
+    table = _table("memory of a process, MB", "model file", "opened", "peak in an image")
+    for name, figures in found.items():
+        table.add_row(name, *(f"{figures[key] / 1e6:.1f}" for key in ("before", "peak")))
     return table
 
 
 def _startup(found: dict[str, Any]) -> "Table":
-    table = _table(f"start-up of a process, {found['side']}", "until", "s", "s beyond torch")
-    for name, figures in found["processes"].items():
-        table.add_row(name, f"{figures['seconds']:.2f}", f"{figures['beyond_torch']:.2f}")
+    table = _table("a process from its start to the first class map", "model file", "ms")
+    for name, figures in found.items():
+        table.add_row(name, f"{figures['seconds'] * 1e3:.0f}")
     return table
 
 

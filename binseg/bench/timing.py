@@ -1,7 +1,7 @@
-"""All sides in turn, several rounds: the least of the rounds' medians is a side's time.
+"""All candidates in turn, several rounds: the minimum of the per-round medians is the time.
 
-A busy machine only ever makes things slower, so the least median comes nearest to the truth; and
-what goes on beside the measurement hits the sides of one round alike.
+A busy machine only ever makes things slower, so the minimum comes nearest to the truth; and what
+goes on beside the measurement hits the candidates of one round alike.
 """
 
 import math
@@ -16,12 +16,12 @@ import torch
 
 _FEWEST, _MOST = 3, 200
 _WARM_UP = 2
-_PAUSE = 0.02  # in which the thread pool of the side before stops spinning
+_PAUSE = 0.02  # in which the thread pool of the candidate before stops spinning
 
 
 @dataclass(frozen=True)
 class Timing:
-    """What was measured of one side.
+    """What was measured of one candidate.
 
     Attributes:
         rounds: median of each round, in seconds.
@@ -31,7 +31,7 @@ class Timing:
 
     @property
     def seconds(self) -> float:
-        """The least of the rounds' medians."""
+        """The minimum of the per-round medians."""
         return min(self.rounds)
 
     def to_dict(self) -> dict[str, Any]:
@@ -40,57 +40,45 @@ class Timing:
 
 
 def measure(
-    sides: Mapping[str, Callable[[], object]],
+    candidates: Mapping[str, Callable[[], object]],
     *,
     rounds: int,
     seconds: float,
     clock: Callable[[], float] = time.perf_counter,
     pause: float = _PAUSE,
-    progress: Callable[[str], None] = lambda side: None,
+    on_progress: Callable[[str], None] = lambda candidate: None,
 ) -> dict[str, Timing]:
-    """Time every side, in turn, `rounds` times.
+    """Time every candidate, in turn, `rounds` times.
 
     Args:
-        sides: what to call for each; a call is one repetition.
+        candidates: what to call for each; a call is one repetition.
         rounds: how many.
-        seconds: that a side runs in a round, in calls: at least 3 and at most 200.
+        seconds: that a candidate runs in a round, in calls: at least 3 and at most 200.
         clock: in seconds.
-        pause: seconds before each side.
-        progress: told each side's name before it runs.
+        pause: seconds before each candidate.
+        on_progress: receives each candidate's name before it runs.
     """
     calls = {}
-    for name, side in sides.items():
-        progress(name)
+    for name, run in candidates.items():
+        on_progress(name)
         for _ in range(_WARM_UP):
-            side()
+            run()
         began = clock()
-        side()
+        run()
         calls[name] = min(_MOST, max(_FEWEST, math.ceil(seconds / max(clock() - began, 1e-9))))
-    medians: dict[str, list[float]] = {name: [] for name in sides}
+    medians: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
-        for name, side in sides.items():
-            progress(name)
+        for name, run in candidates.items():
+            on_progress(name)
             time.sleep(pause)
-            side()  # the caches hold the side before
+            run()  # the caches hold the candidate before
             times = []
             for _ in range(calls[name]):
                 began = clock()
-                side()
+                run()
                 times.append(clock() - began)
             medians[name].append(statistics.median(times))
     return {name: Timing(tuple(values)) for name, values in medians.items()}
-
-
-def ratios(timings: Mapping[str, Timing], baselines: list[str]) -> dict[str, float]:
-    """How many times faster each side is than the fastest of `baselines` that was measured.
-
-    Returns:
-        Side → ratio; empty if no baseline was measured.
-    """
-    measured = [timings[name].seconds for name in baselines if name in timings]
-    if not measured:
-        return {}
-    return {name: min(measured) / timing.seconds for name, timing in timings.items()}
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`binseg bench`: the 1-bit engine beside what else the machine can do."""
+"""`binseg bench`: 1-bit networks beside what else the machine can do."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -18,35 +18,34 @@ def bench(
     bases: str = "1,2,4",
     gates: str = "per_branch,none",
     classes: int = 21,
-    backends: str = "auto",
+    isa: Literal["best", "avx512", "avx2", "portable"] = "best",
     device: Literal["cpu", "cuda"] = "cpu",
     rounds: int = 7,
     quick: bool = False,
     force: bool = False,
     out: Path | None = None,
 ) -> int:
-    """Measure the 1-bit engine beside fp32, bf16 and int8 on this machine, at batch 1.
+    """Time 1-bit networks beside their full-precision twin in fp32, bf16 and int8 on this machine.
 
-    All sides run in turn in one process; a figure is the least of the rounds' medians. Other
-    programs must rest meanwhile.
+    From an image's bytes to its class map, one image at a time. All candidates run in turn in one
+    process; a figure is the minimum of the per-round medians. Other programs must rest meanwhile.
 
     Args:
         network: model file, or one of `binseg models`, measured beside its full-precision twin;
             left out, groupnet18 with an FCN head at output stride 16 for each of --bases.
         model: options of a network given by name.
-        parts: what to measure, a list with commas: layers (3×3 convolutions), block (group block
-            of 4 bases), network (picture to class map), size (files), memory (peak of a forward),
-            startup (to the first prediction), profile (operators of the packed networks); or all.
+        parts: what to measure, a list with commas: network (image to class map), operators (of the
+            packed networks), size (files), memory (of a process that segments an image), startup
+            (of a process, to the first class map); or all.
         threads: numbers of threads, a list with commas; at most the cores of this machine.
-        size: height and width of the picture, in pixels.
+        size: height and width of the image, in pixels.
         bases: K of the default networks, a list with commas.
-        gates: of the default networks, a list with commas of per_branch, shared, none; the first is
-            measured in full, the others with int8 layers only.
+        gates: of the default networks, a list with commas of per_branch, shared, none.
         classes: of networks that come without a file.
-        backends: instruction sets for layers and block, a list with commas of portable, avx2,
-            avx512, neon, reference; auto is the fastest here, and AVX2 beside AVX-512.
+        isa: hold binseg and oneDNN (torch, OpenVINO) to an instruction set; avx512 is AVX-512 with
+            VNNI, without AMX. ONNX Runtime cannot be held.
         device: cuda measures the network part on the GPU.
-        rounds: times that all sides are measured in turn.
+        rounds: times that all candidates are measured in turn.
         quick: three short rounds, for a first look.
         force: measure although other programs are at work; the JSON says so.
         out: folder for bench.json and bench.png.
@@ -56,6 +55,7 @@ def bench(
 
     from rich.console import Console
 
+    _hold_to(isa)
     from binseg.atomic import atomic_path
     from binseg.bench.options import PARTS, BenchOptions
 
@@ -66,7 +66,6 @@ def bench(
         bases=numbers("bases", bases),
         gates=_names(gates),  # type: ignore[arg-type]  # checked there
         classes=classes,
-        backends=() if backends == "auto" else _names(backends),
         device=device,
         rounds=min(rounds, 3) if quick else rounds,
         seconds=0.05 if quick else BenchOptions.seconds,
@@ -92,8 +91,8 @@ def bench(
     with ExitStack() as stack:
         # before minutes of measuring: a folder that cannot be written is refused here
         file = None if out is None else stack.enter_context(atomic_path(out / RESULT))
-        with status() as say:
-            result = run_bench(options, **subject, progress=say)
+        with status() as on_progress:
+            result = run_bench(options, **subject, on_progress=on_progress)
         console = Console(width=WIDTH, highlight=False)
         for table in tables(result):
             console.print(table)
@@ -107,6 +106,18 @@ def bench(
     return 0
 
 
+def _hold_to(isa: str) -> None:
+    """Limit what libraries use that read the environment when they are loaded."""
+    import os
+
+    limits = {
+        "avx512": {"BINSEG_ISA": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"},
+        "avx2": {"BINSEG_ISA": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
+        "portable": {"BINSEG_ISA": "portable"},
+    }
+    os.environ.update(limits.get(isa, {}))
+
+
 def busy(result: dict[str, Any]) -> list[str]:
     """Warnings about other work on the machine."""
     from binseg.bench.idle import MOST_BUSY
@@ -115,9 +126,9 @@ def busy(result: dict[str, Any]) -> list[str]:
     took = {"before": before["others"] or 0, "meanwhile": during["others"] or 0}
     if max(took.values()) > MOST_BUSY:
         cores = ", ".join(f"{others:.2f} cores {when}" for when, others in took.items())
-        return [f"these figures are worth little: other programs took {cores}"]
+        return [f"warning: unreliable timings: other programs took {cores}"]
     if not before["idle"]:
-        return [f"these figures are worth little: the load average was {before['average']:.2f}"]
+        return [f"warning: unreliable timings: the load average was {before['average']:.2f}"]
     return []
 
 
@@ -129,7 +140,7 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
     try:
         return tuple(int(name) for name in _names(str(text).strip("[]")))
     except ValueError as error:
-        raise BinsegError(f"{option} must be whole numbers like 1,2, not {text}") from error
+        raise BinsegError(f"{option} must be integers like 1,2, not {text}") from error
 
 
 def status() -> Any:

@@ -43,8 +43,8 @@ def open_network(network: str | None, options: ModelConfig, classes: int) -> Sub
     from binseg.loaded import load
     from binseg.nn.segmenter import create_model, list_models
 
-    if options.weights is not None:
-        raise BinsegError("--model.weights is for training; give the file in place of the name")
+    if options.start is not None:
+        raise BinsegError("--model.start is for training; give the file in place of the name")
     if network is not None and network not in list_models():
         path = Path(network)
         known = [*list_models(), *shipped_models()]

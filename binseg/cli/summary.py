@@ -16,7 +16,6 @@ def summary(
     time: bool = False,
     other_layers: Literal["fp32", "bf16", "int8"] = "int8",
     rates: Path | None = None,
-    backend: str | None = None,
 ) -> int:
     """Parameters, bytes and operations of each layer, and what share of them is not 1 bit.
 
@@ -24,15 +23,14 @@ def summary(
         network: model file of any kind, or one of `binseg models`.
         model: options of a network given by name; --model.name is not needed.
         classes: of a network given by name.
-        size: height and width of the picture, in pixels.
+        size: height and width of the image, in pixels.
         json: write the figures here as JSON, too.
         time: run the packed network, on one thread of this machine, and show what its time goes
             into. A network that is not packed is packed first.
         other_layers: arithmetic of the layers that are not binary, for --time on a network that is
             not packed.
-        rates: bench.json of `binseg bench --parts layers`: estimate from its rates what each layer
-            of a trained network will cost on one thread, without running it.
-        backend: instruction set of these rates; null: the first that was measured.
+        rates: bench.json of `binseg bench --parts operators`: estimate from its rates what each
+            layer of a trained network will cost on one thread, without running it.
     """
     from dataclasses import asdict
     from json import dumps
@@ -51,7 +49,7 @@ def summary(
     console = Console(width=WIDTH)
     console.print(summary_table(found, subject.title))
     if rates is not None:
-        known = Rates.from_bench(rates, backend)
+        known = Rates.from_bench(rates)
         seconds = estimate(found.layers, known)
         names = [layer.name for layer in found.layers]
         result["estimate"] = {

@@ -1,14 +1,15 @@
 """val mIoU over what it costs: time, bytes, operations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from binseg.atomic import atomic_path
 from binseg.compare.rows import Row, pareto_front
 from binseg.fonts import drawable
 
-_BINARY, _REAL, _FRONT = "#d9772b", "#4878a8", "#9aa0a6"
+_BINARY, _REAL, _INT8, _FRONT = "#d9772b", "#4878a8", "#6a994e", "#9aa0a6"
+_KINDS = ("binary", "full precision", "8 bits")
 _SPOTS = [
     (dx * reach, dy * reach)
     for reach in (1, 2, 3.5, 5, 7)
@@ -27,8 +28,9 @@ _Box = tuple[float, float, float, float]
 def draw(rows: Sequence[Row], title: str, path: Path) -> None:
     """Write a PNG with three panels: val mIoU over milliseconds, megabytes and operations.
 
-    Binary networks are circles, full-precision ones squares. A line joins the networks that no
-    other one beats in both. A network without a figure is left out of that panel.
+    Binary networks are circles, full-precision ones squares, and triangles in 8 bits (whose file
+    has a byte a parameter). A line joins the networks that no other one beats in both. A network
+    without a figure is left out of that panel.
 
     Args:
         rows: one point each.
@@ -42,35 +44,50 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
     figure = Figure(figsize=(9, 15), dpi=110, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=9)
-    panels: list[tuple[str, Callable[[Row], float | None]]] = [
-        ("milliseconds", lambda row: row.milliseconds),
-        ("megabytes of the model file", lambda row: row.bytes and row.bytes / 1e6),
-        ("operations: real GMACs + 1-bit GMACs / 64", lambda row: row.operations / 1e9),
-    ]
+    labels = (
+        "milliseconds",
+        "megabytes of the model file",
+        "operations: real GMACs + 1-bit GMACs / 64",
+    )
     shown = []
-    for axis, (label, cost) in zip(figure.subplots(3, 1), panels, strict=True):
-        points = [(x, row) for row in rows if (x := cost(row)) is not None]
+    for panel, (axis, label) in enumerate(zip(figure.subplots(3, 1), labels, strict=True)):
+        points = [point for row in rows for point in _points(row, panel)]
         _scatter(axis, points)
         axis.set_xlabel(f"{label} (log)")
         shown.append((axis, points))
     canvas.draw()  # places the axes, so that pixels mean something
     for axis, points in shown:
-        _label(axis, [(x, row.miou) for x, row in points], [row.name for _, row in points])
+        _label(axis, [(each.cost, each.miou) for each in points], [each.name for each in points])
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
 
 
-def _scatter(axis: Any, points: Sequence[tuple[float, Row]]) -> None:
+class _Point(NamedTuple):
+    name: str
+    kind: str
+    cost: float
+    miou: float
+
+
+def _points(row: Row, panel: int) -> Iterator[_Point]:
+    """A network's points in a panel: its own, and in 8 bits where that was measured."""
+    cost = (row.milliseconds, row.bytes and row.bytes / 1e6, row.operations / 1e9)[panel]
+    if cost is not None:
+        yield _Point(row.name, _KINDS[0] if row.binary else _KINDS[1], cost, row.miou)
+    parameters = row.binary_parameters + row.real_parameters
+    cost = (row.int8_milliseconds, parameters / 1e6, None)[panel]
+    if cost is not None and row.int8_miou is not None:
+        yield _Point(f"{row.name} int8", _KINDS[2], cost, row.int8_miou.value)
+
+
+def _scatter(axis: Any, points: Sequence[_Point]) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    for binary, color, marker, name in (
-        (True, _BINARY, "o", "binary"),
-        (False, _REAL, "s", "full precision"),
-    ):
-        own = [(x, row.miou) for x, row in points if row.binary == binary]
+    for kind, color, marker in zip(_KINDS, (_BINARY, _REAL, _INT8), "os^", strict=True):
+        own = [(each.cost, each.miou) for each in points if each.kind == kind]
         if own:
-            axis.scatter(*zip(*own, strict=True), c=color, marker=marker, label=name, zorder=3)
-    places = [(x, row.miou) for x, row in points]
+            axis.scatter(*zip(*own, strict=True), c=color, marker=marker, label=kind, zorder=3)
+    places = [(each.cost, each.miou) for each in points]
     front = [places[index] for index in pareto_front(places)]
     if front:
         axis.plot(*zip(*front, strict=True), color=_FRONT, linewidth=1, label="Pareto front")

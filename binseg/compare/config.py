@@ -18,16 +18,17 @@ from binseg.training.config import Experiment, ModelConfig, to_plain
 
 @dataclass
 class LatencyConfig:
-    """How the time from a picture's tensor to its class map is measured, on the CPU.
+    """How the time from an image to its class map is measured, on the CPU.
 
     Args:
-        size: height and width of the picture, in pixels. A network sees it as its own pictures,
-            that is at the short side it was trained for, and ends in a class map of this size;
-            operations are counted for what it sees.
-        threads: of torch and of the kernels.
-        rounds: turns of each network; the least of the rounds' medians counts.
+        size: height and width of the image, in pixels. It is resized to the short side that a
+            network was trained for, and the class map has the image's size; operations are counted
+            for what the network sees.
+        threads: that work on an image.
+        rounds: turns of each network; the minimum of the per-round medians counts.
         seconds: that a network runs in a round.
-        int8: also time full-precision networks in 8 bits, by ONNX Runtime.
+        int8: also score and time full-precision networks in 8 bits, by OpenVINO (quantized by NNCF
+            on training images), or by ONNX Runtime where there is no OpenVINO.
     """
 
     size: tuple[int, int] = (480, 640)
@@ -173,7 +174,7 @@ def networks_of(
 
 def _topology(model: ModelConfig) -> ModelConfig:
     """Without the files that its weights come from."""
-    return replace(model, weights=None, backbone_weights=None)
+    return replace(model, start=None, backbone_weights=None)
 
 
 def check_buildable(networks: Mapping[str, Experiment], num_classes: int) -> None:
@@ -202,7 +203,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} as {"a.b": 1}."""
     leaves: dict[str, Any] = {}
     for key, value in tree.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and key != "class_weights":  # whose keys are classes
             leaves |= flat(value, f"{prefix}{key}.")
         else:
             leaves[f"{prefix}{key}"] = value

@@ -1,6 +1,6 @@
 """From trained run folders to the rows of the table."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from binseg.bench.candidates import ONNX_RUNTIME, OPENVINO, Int8Twin, int8_twin
 from binseg.bench.idle import Load, Watch
-from binseg.bench.network import INT8, onnx_files
 from binseg.bench.timing import Timing
 from binseg.compare.config import Comparison
 from binseg.compare.latency import Contender, Times, measure_latency
@@ -17,12 +17,12 @@ from binseg.compare.rows import Outcome, Row
 from binseg.compare.runs import Run
 from binseg.compiler.pack import pack
 from binseg.data.config import DataConfig
-from binseg.data.preprocess import network_input, resize_image
+from binseg.data.preprocess import network_input
 from binseg.errors import BinsegError
+from binseg.evaluation.evaluate import score
 from binseg.evaluation.result import Evaluation
 from binseg.evaluation.scores import without_nan
 from binseg.loaded import LoadedModel, load, save
-from binseg.nn.segmenter import BackboneSegmenter
 from binseg.predictor import Predictor
 from binseg.program.file import OtherLayers
 from binseg.summarize import Layer, measure_size, summary
@@ -41,14 +41,17 @@ class _Network:
         binary: whether anything of it is 1 bit.
         counts: parameters and products of the trained network.
         outcomes: of its seeds.
-        shipped: the first seed's network as it is shipped; None if it could not be packed.
+        shipped: the first seed's network as it is timed: a packed file or a float network; None if
+            it could not be packed.
+        int8: the first seed's full-precision network in 8 bits.
         not_packed: why it could not.
     """
 
     binary: bool
     counts: Layer
     outcomes: list[Outcome] = field(default_factory=list)
-    shipped: LoadedModel | None = None
+    shipped: Path | LoadedModel | None = None
+    int8: Int8Twin | None = None
     not_packed: str | None = None
 
 
@@ -72,17 +75,25 @@ def measure_rows(
         BinsegError: a model file is damaged, the data cannot be read, or the disk is full.
     """
     found: dict[str, _Network] = {}
-    for run in runs:
-        say(f"packing and scoring {run.title}")
-        trained = load(run.model)
-        if run.name not in found:
-            binary = measure_size(trained.model).binary > 0
-            seen = trained.preprocessing.target_size(*comparison.latency.size)
-            counts = summary(trained.model, seen).total
-            found[run.name] = _Network(binary, counts)
-        _take(found[run.name], run, trained, comparison.other_layers)
-    shipped = {name: each.shipped for name, each in found.items() if each.shipped is not None}
-    times, busy = _times(comparison, shipped, say)
+    with TemporaryDirectory(prefix="binseg-compare-") as folder:
+        for run in runs:
+            say(f"packing and scoring {run.title}")
+            trained = load(run.model)
+            if run.name not in found:
+                binary = measure_size(trained.model).binary > 0
+                seen = trained.preprocessing.target_size(*comparison.latency.size)
+                counts = summary(trained.model, seen).total
+                found[run.name] = _Network(binary, counts)
+            _take(found[run.name], run, trained, comparison, Path(folder), say)
+        contenders = {
+            name: Contender(each.shipped, each.int8)
+            for name, each in found.items()
+            if each.shipped is not None
+        }
+        say(f"measuring {len(contenders)} networks in turn; leave the machine alone meanwhile")
+        watch = Watch()
+        times = measure_latency(contenders, comparison.latency)
+        busy = watch.load()
     rows = []
     for name in comparison.networks:
         if name not in found:
@@ -113,45 +124,6 @@ def measure_rows(
     return rows, busy
 
 
-def _times(
-    comparison: Comparison, shipped: Mapping[str, LoadedModel], say: Callable[[str], None]
-) -> tuple[dict[str, Times], Load]:
-    """The times of the networks as they are shipped, and what else the machine did meanwhile."""
-    with TemporaryDirectory() as folder:
-        contenders = {}
-        for name, model in shipped.items():
-            int8 = None
-            if comparison.latency.int8 and isinstance(model.model, BackboneSegmenter):
-                own = Path(folder) / name
-                own.mkdir()
-                int8 = _int8_file(model, comparison, name, own, say)
-            contenders[name] = Contender(model.model, model.preprocessing, int8)
-        say(f"measuring {len(contenders)} networks in turn; leave the machine alone meanwhile")
-        watch = Watch()
-        return measure_latency(contenders, comparison.latency), watch.load()
-
-
-def _int8_file(
-    model: LoadedModel,
-    comparison: Comparison,
-    name: str,
-    folder: Path,
-    say: Callable[[str], None],
-) -> Path | None:
-    """A full-precision network in 8 bits, its ranges from training pictures of the timed size."""
-    assert isinstance(model.model, BackboneSegmenter)
-    data, size = comparison.networks[name].data, comparison.latency.size
-    pictures = [
-        network_input(resize_image(picture, size), model.preprocessing)
-        for picture in _pictures(data)
-    ]
-    notes: list[str] = []
-    files = onnx_files(model.model, pictures, folder, notes)
-    for note in notes:
-        say(f"{name}: {note}")
-    return files.get(INT8[0])
-
-
 def _milliseconds(timing: Timing | None) -> float | None:
     return None if timing is None else timing.seconds * 1e3
 
@@ -160,22 +132,39 @@ def _faster(own: Times | None, other: Timing | None) -> float | None:
     return None if own is None or other is None else other.seconds / own.own.seconds
 
 
-def _take(network: _Network, run: Run, trained: LoadedModel, other_layers: OtherLayers) -> None:
+def _take(
+    network: _Network,
+    run: Run,
+    trained: LoadedModel,
+    comparison: Comparison,
+    folder: Path,
+    say: Callable[[str], None],
+) -> None:
     """Enter the outcome of one run."""
-    shipped: LoadedModel | None = trained
+    data = run.experiment.data
+    shipped: Path | LoadedModel | None = trained
     path = run.model
     if network.binary:
-        path = run.folder / PACKED
+        shipped = path = run.folder / PACKED
         try:
-            shipped = _pack(trained, other_layers, run.experiment.data, path)
+            _pack(trained, comparison.other_layers, data, path)
         except BinsegError as error:
             network.not_packed, shipped = str(error), None
         except Exception as error:  # a family that packing does not know may raise anything
             network.not_packed, shipped = f"{type(error).__name__}: {error}", None
+    int8_miou = None
+    if not network.binary and comparison.latency.int8:
+        own = folder / f"{run.name}_{run.fold}_{run.seed}"
+        own.mkdir()
+        int8 = _int8(trained, data, own)
+        for note in int8.notes:
+            say(f"{run.name}: {note}")
+        network.int8 = network.int8 or int8
+        int8_miou = _int8_miou(int8, data)
     if network.shipped is None and shipped is not None:
         network.shipped = shipped
     best, epoch = run.best
-    evaluation = None if shipped is None else _evaluate(shipped, run.experiment.data)
+    evaluation = None if shipped is None else _evaluate(shipped, data)
     network.outcomes.append(
         Outcome(
             seed=run.seed,
@@ -187,17 +176,37 @@ def _take(network: _Network, run: Run, trained: LoadedModel, other_layers: Other
             bytes=None if shipped is None else path.stat().st_size,
             class_iou={} if evaluation is None else _class_iou(evaluation),
             counts=None if evaluation is None else evaluation.counts,
+            int8_miou=int8_miou,
         )
     )
 
 
-def _pack(
-    trained: LoadedModel, other_layers: OtherLayers, data: DataConfig, path: Path
-) -> LoadedModel:
-    """Write the packed network and open it again."""
+def _int8(trained: LoadedModel, data: DataConfig, folder: Path) -> Int8Twin:
+    """A full-precision network in 8 bits, for the faster runtime that is installed."""
+    images = list(_images(data))
+    arguments = (trained.model, trained.labels, trained.preprocessing, images, folder)
+    found = int8_twin(*arguments, runtimes=[OPENVINO])
+    return found if found.models else int8_twin(*arguments, runtimes=[ONNX_RUNTIME])
+
+
+def _int8_miou(int8: Int8Twin, data: DataConfig) -> float | None:
+    candidates = list(int8.candidates(threads=1).values())
+    if not candidates:
+        return None
+    run = candidates[0].segment
+    found = score(
+        lambda sample: run(sample.image, sample.labels.shape),
+        data.open("val"),
+        boundary_distance=None,
+    )
+    return found.scores.mean_iou
+
+
+def _pack(trained: LoadedModel, other_layers: OtherLayers, data: DataConfig, path: Path) -> None:
+    """Write the packed network."""
     calibration = None
     if other_layers == "int8":
-        calibration = (network_input(each, trained.preprocessing) for each in _pictures(data))
+        calibration = (network_input(each, trained.preprocessing) for each in _images(data))
     packed = pack(
         trained.model,
         other_layers=other_layers,
@@ -206,19 +215,18 @@ def _pack(
     )
     training = trained.header["training"]
     save(path, packed, trained.labels, trained.preprocessing, training=training)
-    return load(path)
 
 
-def _pictures(data: DataConfig) -> Iterator[np.ndarray]:
-    """Training pictures for the ranges of 8-bit numbers."""
-    pictures = data.open("train")
-    count = min(_CALIBRATION, len(pictures))
+def _images(data: DataConfig) -> Iterator[np.ndarray]:
+    """Training images for the ranges of 8-bit numbers."""
+    images = data.open("train")
+    count = min(_CALIBRATION, len(images))
     for place in range(count):
-        yield pictures[place * len(pictures) // count].image
+        yield images[place * len(images) // count].image
 
 
-def _evaluate(model: LoadedModel, data: DataConfig) -> Evaluation:
-    """The evaluation that `binseg evaluate` runs, of the val pictures."""
+def _evaluate(model: Path | LoadedModel, data: DataConfig) -> Evaluation:
+    """The evaluation that `binseg evaluate` runs, of the val images."""
     return Predictor(model, device="cpu").evaluate(data.open("val"), boundary_distance=None)
 
 

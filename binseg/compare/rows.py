@@ -1,7 +1,7 @@
 """The rows of the table: what the seeds of a network have in common, and how they spread."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -61,6 +61,7 @@ class Outcome:
             network could not be packed.
         counts: of that file, see `Evaluation.counts`; None if the network could not be packed.
         fold: whose data it was trained on; None without folds.
+        int8_miou: val mIoU of a full-precision network in 8 bits; None if it was not measured.
     """
 
     seed: int
@@ -72,6 +73,7 @@ class Outcome:
     class_iou: Mapping[str, float | None]
     counts: np.ndarray | None = field(default=None, repr=False, compare=False)
     fold: str | None = None
+    int8_miou: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,7 @@ class Row:
         model: the keys of `model:` that were set.
         binary: whether anything of it is 1 bit.
         outcomes: of its trainings.
-        milliseconds: from a picture's tensor to its class map; None if it could not be packed.
+        milliseconds: from an image to its class map; None if it could not be packed.
         rounds: medians of the rounds, in milliseconds.
         baseline: the row that its time is compared with; None for full-precision rows.
         faster: how many times faster it is than that row.
@@ -142,10 +144,19 @@ class Row:
         return Mean.of(list(self._shipped.values()))
 
     @property
+    def int8_miou(self) -> Mean | None:
+        """The same of a full-precision network in 8 bits."""
+        return Mean.of(list(self._by_seed(lambda outcome: outcome.int8_miou).values()))
+
+    @property
     def _shipped(self) -> dict[int, float]:
+        return self._by_seed(lambda outcome: outcome.shipped_miou)
+
+    def _by_seed(self, of: Callable[[Outcome], float | None]) -> dict[int, float]:
+        """Seed → the mean over its folds, where all of them have the figure."""
         found = {}
         for seed, outcomes in self.seeds.items():
-            values = [each.shipped_miou for each in outcomes if each.shipped_miou is not None]
+            values = [value for each in outcomes if (value := of(each)) is not None]
             if len(values) == len(outcomes):
                 found[seed] = statistics.fmean(values)
         return found

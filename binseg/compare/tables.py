@@ -21,8 +21,9 @@ _LEAST_NEEDED = "1-bit GMACs", "real GMACs", "params", "minutes"
 _FIGURES = (
     "network", "binary", "seeds", "trained_miou", "trained_deviation", "shipped_miou",
     "shipped_deviation", "difference", "difference_deviation", "difference_low", "difference_high",
-    "milliseconds", "baseline", "faster", "int8_milliseconds", "faster_than_int8", "bytes",
-    "binary_macs", "real_macs", "binary_parameters", "real_parameters", "minutes", "not_packed",
+    "milliseconds", "baseline", "faster", "int8_miou", "int8_milliseconds", "faster_than_int8",
+    "bytes", "binary_macs", "real_macs", "binary_parameters", "real_parameters", "minutes",
+    "not_packed",
 )  # fmt: skip
 
 
@@ -31,7 +32,7 @@ class Conditions:
     """What a reader of the table must know.
 
     Attributes:
-        size: height and width of the picture that is timed, in pixels.
+        size: height and width of the image that is timed, in pixels.
         threads: that it is timed on.
         other_layers: how binary networks are packed.
         int8: whether full-precision networks are timed in 8 bits, too.
@@ -63,8 +64,8 @@ class Conditions:
         lines = [
             "val mIoU: trained, by the run's own validation; shipped, of the file (packed with "
             f"non-binary layers in {self.other_layers}, or float)",
-            f"ms and MACs: from a picture of {height} × {width}, as the network sees it, to its "
-            f"class map, threads: {self.threads}",
+            f"ms and MACs: from an image of {height} × {width}, resized as the network sees it, to "
+            f"its class map, threads: {self.threads}",
             "× faster: than the full-precision twin",
         ]
         if self.folds:
@@ -78,7 +79,10 @@ class Conditions:
                 f"lies for other images (paired bootstrap over blocks of {BLOCK} neighbours)",
             )
         if self.int8:
-            lines.append("int8: the full-precision network in 8 bits, by ONNX Runtime")
+            lines.append(
+                "int8: the full-precision network in 8 bits, quantized after training, by OpenVINO "
+                "(or ONNX Runtime, where there is no OpenVINO)"
+            )
         return "\n".join(lines)
 
 
@@ -155,6 +159,7 @@ def csv_text(rows: Sequence[Row], conditions: Conditions) -> str:
                 row.milliseconds,
                 row.baseline,
                 row.faster,
+                row.int8_miou.value if row.int8_miou else None,
                 row.int8_milliseconds,
                 row.faster_than_int8,
                 row.bytes,
@@ -196,6 +201,7 @@ def _columns(rows: Sequence[Row], conditions: Conditions) -> dict[str, list[str]
         "× faster": [_figure(row.faster, mark) for row, mark in zip(rows, marks, strict=True)],
     }
     if any(row.int8_milliseconds is not None for row in rows):
+        columns["int8 mIoU"] = [str(row.int8_miou or "") for row in rows]
         columns["int8 ms"] = [_figure(row.int8_milliseconds) for row in rows]
         columns["× int8"] = [
             _figure(row.faster_than_int8, mark) for row, mark in zip(rows, marks, strict=True)

@@ -42,7 +42,10 @@ class DataConfig:
         sbd_root: folder with SBD's img/ and cls/ (voc's trainaug only); null: sbd/ beside
             VOCdevkit/.
         short_side: pixels of the shorter side that images are resized to before anything else,
-            also when scoring and predicting; null: native size.
+            also when scoring and predicting; null: native size, or that of model.start.
+        mean: of R, G, B on a scale from 0 to 1, which images are normalised with. null: ImageNet's,
+            or those of model.start.
+        std: standard deviation of R, G, B on that scale; null as for mean.
         crop: height and width of training crops, in pixels, after resizing.
         batch_size: training images a step, in each process.
         val_batch_size: images a step when scoring; above 1 only if all images have one size.
@@ -70,6 +73,8 @@ class DataConfig:
     annotations: Literal["fine", "coarse"] = "fine"
     sbd_root: str | None = None
     short_side: int | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
     crop: tuple[int, int] = (352, 480)
     batch_size: int = 8
     val_batch_size: int = 1

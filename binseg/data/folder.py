@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from binseg.data.files import MissingSplitError, Pair, PairedFiles, existing_root, hashed_val
 from binseg.data.folder_layout import Layout, find_layout, split_entries
 from binseg.data.image_files import LeftOut
+from binseg.data.imageio import ColorMaskError, read_color_mask
 from binseg.data.label_table import LabelTable
 from binseg.data.labels_yaml import read_labels_yaml
 from binseg.data.pairing import KeyedFile, Pairing, pair_up
@@ -27,8 +30,8 @@ class FolderDataset(PairedFiles):
     3. neither: an image belongs to val if a hash of its name says so (about one in five), so the
        split is the same on every machine and stays when images are added.
 
-    `labels.yaml` is described at `read_labels_yaml`. Masks are PNG, TIFF or BMP; images may
-    have any format that `read_image` reads.
+    `labels.yaml` is described at `read_labels_yaml`. Masks are PNG, TIFF or BMP of ids, or of the
+    colours that labels.yaml gives the classes; images may have any format that `read_image` reads.
 
     Args:
         root: the folder that holds images/, masks/ and labels.yaml.
@@ -84,6 +87,25 @@ class FolderDataset(PairedFiles):
             image.key.partition("/")[2] if layout.by_folders else image.key for image in found
         ]
         self._names = distinct_names([key.replace("/", "_") for key in self._keys])
+
+    def read_labels(self, index: int) -> np.ndarray:
+        """Train ids, uint8 (H, W); of a mask in colours by those of labels.yaml.
+
+        Raises:
+            BinsegError: see `read_mask`; a mask in colours where labels.yaml has none for each
+                class, or in others.
+        """
+        try:
+            return super().read_labels(index)
+        except ColorMaskError as error:
+            mask = self.pairs[index].mask
+            assert mask is not None
+            if not self.labels.colors:
+                raise ColorMaskError(
+                    f"{mask}: the mask holds colours, not class ids; give each class its `color:` "
+                    "in labels.yaml, or turn the masks into ids by `binseg data import`"
+                ) from error
+            return self.labels.encode_colors(read_color_mask(mask), mask)
 
     def sample_name(self, index: int) -> str:
         """The name below images/ without ending, folders joined by `_`."""

@@ -249,6 +249,29 @@ def read_mask(
     return mask
 
 
+def read_color_mask(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a mask that holds colours.
+
+    Args:
+        path: PNG, TIFF or BMP of 8-bit RGB or RGBA; how opaque a pixel is does not matter.
+        max_pixels: largest width × height; looked at before decoding.
+
+    Returns:
+        uint8 (H, W, 3), RGB. EXIF orientation is not applied.
+
+    Raises:
+        BinsegError: as `read_mask`; pixels of another kind.
+    """
+    path = Path(path)
+    with _opened(path, max_pixels, None) as (kind, image):
+        if kind in ("JPEG", "WebP"):
+            raise BinsegError(f"{path}: masks need exact colours; save as PNG, not as {kind}")
+        if image.mode not in ("RGB", "RGBA"):
+            raise BinsegError(f"{path}: the mask's pixels are {image.mode}; save it as 8-bit RGB")
+        image.load()
+        return np.ascontiguousarray(np.asarray(image)[..., :3])
+
+
 def image_size(
     path: str | Path, max_pixels: int = MAX_PIXELS, *, content: bytes | None = None
 ) -> tuple[int, int]:

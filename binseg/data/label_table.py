@@ -7,7 +7,7 @@ A mask file holds *raw ids*, whatever the people who drew it used. A network see
 import colorsys
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ _RAW_IDS = 1 << 16  # masks are 8- or 16-bit
 
 
 class UnknownIdsError(BinsegError):
-    """A mask holds raw ids that its label table does not know."""
+    """A mask holds raw ids, or colours, that its label table does not know."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class LabelTable:
         palette: one RGB colour (0 … 255 each) for each class.
         raw_to_train: raw id in a mask (0 … 65535) → train id (0 … C−1, or 255 for ignored).
             A raw id that is missing here is an error in the mask, not an ignored pixel.
+        colors: colour in masks that hold colours → train id; empty where none are expected.
 
     Raises:
         BinsegError: the parts do not fit each other.
@@ -49,6 +50,7 @@ class LabelTable:
     names: tuple[str, ...]
     palette: tuple[Color, ...]
     raw_to_train: Mapping[int, int]
+    colors: Mapping[Color, int] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         fault = self._fault()
@@ -116,6 +118,35 @@ class LabelTable:
             raise self._unknown_ids(raw[unknown], source)
         return train.astype(np.uint8)
 
+    def encode_colors(self, mask: np.ndarray, source: str | Path) -> np.ndarray:
+        """Colours of a mask as train ids.
+
+        Args:
+            mask: uint8 (H, W, 3) RGB.
+            source: the file the mask came from, for the error.
+
+        Returns:
+            uint8 (H, W): 0 … C−1 and 255.
+
+        Raises:
+            UnknownIdsError: a colour that no class has; names file, colours and remedy.
+        """
+        keys = mask.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+        found, places, counts = np.unique(keys, return_inverse=True, return_counts=True)
+        known = {(r << 16) + (g << 8) + b: train for (r, g, b), train in self.colors.items()}
+        foreign = [at for at, key in enumerate(found.tolist()) if key not in known]
+        if foreign:
+            foreign.sort(key=lambda at: -counts[at])
+            shown = ", ".join(f"#{found[at]:06x} ({counts[at]:,} pixels)" for at in foreign[:4])
+            more = f" and {len(foreign) - 4:,} more" if len(foreign) > 4 else ""
+            raise UnknownIdsError(
+                f"{source}: {len(foreign):,} colour{'s' if len(foreign) > 1 else ''} of no class, "
+                f"{shown}{more}; correct the mask (no smoothing, no JPEG), or give the colours to "
+                "classes, or to `ignore:`, in labels.yaml"
+            )
+        ids = np.array([known[key] for key in found.tolist()], np.uint8)
+        return ids[places].reshape(mask.shape[:2])
+
     def _unknown_ids(self, pixels: np.ndarray, source: str | Path) -> UnknownIdsError:
         ids, counts = np.unique(pixels, return_counts=True)
         shown = ", ".join(str(value) for value in ids[:8]) + (" …" if len(ids) > 8 else "")
@@ -153,7 +184,9 @@ class LabelTable:
         places = [self.names.index(name) for name in names]
         new = {old: place for place, old in enumerate(places)}
         ids = {raw: new.get(train, IGNORE) for raw, train in self.raw_to_train.items()}
-        return LabelTable(self.name, tuple(names), tuple(self.palette[p] for p in places), ids)
+        colors = {color: new.get(train, IGNORE) for color, train in self.colors.items()}
+        palette = tuple(self.palette[place] for place in places)
+        return LabelTable(self.name, tuple(names), palette, ids, colors)
 
     def to_dict(self) -> dict[str, Any]:
         """The table as plain JSON values, as it is written into model files."""

@@ -23,6 +23,9 @@ def read_labels_yaml(path: str | Path) -> LabelTable:
     ignore: [0, 255]              # raw ids that never count; [255] when missing
     ```
 
+    Masks may hold colours in place of ids if each class has a colour of its own here; colours that
+    never count stand in `ignore`, too, as "#000000".
+
     Missing colours are spread over the colour circle, light and dark in turns.
 
     Raises:
@@ -62,6 +65,7 @@ def _parse(data: Any, path: Path) -> LabelTable:
     names: list[str] = []
     palette: list[Color] = []
     mapping: dict[int, int] = {}
+    colors: dict[Color, int] = {}
     automatic = auto_palette(len(data["classes"]))
     for train, entry in enumerate(data["classes"]):
         entry = {"name": entry} if not isinstance(entry, dict) else entry
@@ -72,21 +76,41 @@ def _parse(data: Any, path: Path) -> LabelTable:
         name = _class_name(entry.get("name"), train + 1)
         names.append(name)
         palette.append(_color_of(entry["color"], name) if "color" in entry else automatic[train])
+        if "color" in entry:
+            colors.setdefault(palette[-1], train)
         for raw in _id_list(entry.get("id", train), f"class '{name}'"):
             if raw in mapping:
                 raise ValueError(
                     f"id {raw} belongs to both '{names[mapping[raw]]}' and '{names[-1]}'"
                 )
             mapping[raw] = train
-    for raw in _id_list(data.get("ignore", [IGNORE]), "ignore"):
+    ignored, ignored_colors = _ignored(data.get("ignore", []), "ignore" in data)
+    for color in ignored_colors:
+        if color in colors:
+            raise ValueError(f"colour {color} is both ignored and class '{names[colors[color]]}'")
+    # in colours that two classes share, or that one lacks, no mask can be read
+    if len(colors) < len(names):
+        colors = {}
+    elif colors:
+        colors |= dict.fromkeys(ignored_colors, IGNORE)
+    for raw in [IGNORE] if ignored is None else ignored:
         if raw in mapping:
             # only a default 255 may give way to a class that wants the id for itself
-            if "ignore" not in data:
+            if ignored is None:
                 continue
             raise ValueError(f"id {raw} is both ignored and class '{names[mapping[raw]]}'")
         mapping[raw] = IGNORE
     title = data.get("name", path.resolve().parent.name)
-    return LabelTable(str(title), tuple(names), tuple(palette), mapping)
+    return LabelTable(str(title), tuple(names), tuple(palette), mapping, colors)
+
+
+def _ignored(value: Any, given: bool) -> tuple[list[int] | None, list[Color]]:
+    """Ids and colours that never count; None where nothing is said of ids."""
+    entries = value if isinstance(value, list) else [value]
+    colors = [entry for entry in entries if isinstance(entry, str) and entry.startswith("#")]
+    ids = [entry for entry in entries if entry not in colors] if colors else value
+    silent = not given or (colors and not ids)
+    return None if silent else _id_list(ids, "ignore"), [as_color(color) for color in colors]
 
 
 def _class_name(value: Any, number: int) -> str:

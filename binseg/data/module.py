@@ -14,11 +14,17 @@ from binseg.data.loader import Batch, Loader, ResumableLoader
 from binseg.data.merge import Part, TrainingSet, prepared_part
 from binseg.data.position import ResumableData
 from binseg.data.prepare import PreparedDataset, evenly_spaced
-from binseg.data.preprocess import Preprocessing, resize_image, resize_labels
+from binseg.data.preprocess import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Preprocessing,
+    resize_image,
+    resize_labels,
+)
 from binseg.data.sampler import CalibrationBatches, Key, OrderedBatches
 from binseg.data.samples import Sample, size_in_words
 from binseg.data.window import Window
-from binseg.errors import printable
+from binseg.errors import BinsegError, printable
 
 __all__ = ["Batch", "ClassFrequencies", "CropGeometry", "DataConfig", "SegmentationData"]
 
@@ -70,7 +76,9 @@ class SegmentationData(ResumableData):
         super().__init__(config)
         self.config = config
         self.labels: LabelTable = config.label_table()
-        self.preprocessing = Preprocessing(short_side=config.short_side)
+        self.preprocessing = Preprocessing(
+            config.mean or IMAGENET_MEAN, config.std or IMAGENET_STD, config.short_side
+        )
         cv2.setNumThreads(0)  # images are small, torch wants the cores, and workers fork
 
     # --- data sets ----------------------------------------------------------------------------
@@ -163,7 +171,24 @@ class SegmentationData(ResumableData):
     @functools.cached_property
     def _transform(self) -> TrainTransform:
         config = self.config
-        return train_transform(config.augment, config.crop, self.preprocessing.mean)
+        pixels = self.class_frequencies().pixels if config.augment.rare_every else None
+        return train_transform(config.augment, config.crop, self.preprocessing.mean, pixels)
+
+    def check_augmentation(self, *, plain: bool = False) -> None:
+        """Refuse changes of training images that cannot be made; call before the first step.
+
+        Args:
+            plain: whether `crop_geometry` has to know where each crop comes from.
+
+        Raises:
+            BinsegError: a faulty pipeline, or, if `plain`, one that turns or moves the crops.
+        """
+        beyond = self._transform.beyond_geometry
+        if plain and beyond:
+            raise BinsegError(
+                f"distillation.sees pictures cannot follow data.augment.{beyond[0]}; set "
+                "distillation.sees to crops"
+            )
 
     @functools.cached_property
     def _draws(self) -> dict[str, int]:

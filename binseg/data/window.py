@@ -66,6 +66,18 @@ def _random_span(
     return int(generator.integers(length - part + 1)), part, wanted, 0
 
 
+def moved_to(
+    generator: np.random.Generator, window: Window, size: tuple[int, ...], pixel: tuple[int, int]
+) -> Window:
+    """The window at a random place of those where it shows `pixel`, (row, column) of a picture of
+    `size`."""
+    start = tuple(
+        int(generator.integers(max(0, at - part + 1), min(length - part, at), endpoint=True))
+        for at, part, length in zip(pixel, window.length, size, strict=True)
+    )
+    return window._replace(start=(start[0], start[1]))
+
+
 def cut(
     image: np.ndarray,
     labels: np.ndarray,

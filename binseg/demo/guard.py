@@ -33,6 +33,7 @@ from binseg.demo.inputs import (
 )
 from binseg.demo.page import Page
 from binseg.demo.receiving import Upload, read_all
+from binseg.demo.rest import Rest
 from binseg.demo.uploads import upload_folder
 from binseg.demo.waiting import Waiting
 
@@ -50,6 +51,7 @@ class Guard:
         self._app = app
         self._page = page
         self._names = names
+        self._rest = Rest(page.handlers.models)
         self._waiting = Waiting(page._queue, page.handlers.leave)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -142,6 +144,12 @@ class Guard:
         """How much of an upload has come."""
         check_session(query_of(scope).get("upload_id"))
         await self._app(scope, receive, answer)
+
+    async def _segment(
+        self, scope: Scope, receive: Receive, answer: Answer, parts: re.Match[str]
+    ) -> None:
+        """An image and its answer in one request, without gradio."""
+        await self._rest.segment(scope, receive, answer)
 
     async def _join(
         self, scope: Scope, receive: Receive, answer: Answer, parts: re.Match[str]

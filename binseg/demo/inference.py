@@ -20,6 +20,22 @@ class ClassShare:
     share: float
 
 
+def class_shares(class_map: np.ndarray, labels: LabelTable) -> list[ClassShare]:
+    """All classes, the one with the largest area first; those of equal area by id.
+
+    Args:
+        class_map: HW uint8 class ids.
+        labels: of the ids.
+    """
+    counts = np.bincount(class_map.ravel(), minlength=labels.num_classes)
+    classes = zip(labels.names, labels.palette, counts, strict=True)
+    found = [
+        ClassShare(index, name, _hex(color), float(count / class_map.size))
+        for index, (name, color, count) in enumerate(classes)
+    ]
+    return sorted(found, key=lambda each: (-each.share, each.id))
+
+
 def _hex(color: Color) -> str:
     red, green, blue = color
     return f"#{red:02x}{green:02x}{blue:02x}"
@@ -63,13 +79,7 @@ class DemoResult:
     @cached_property
     def shares(self) -> list[ClassShare]:
         """All classes, the one with the largest area first; those of equal area by id."""
-        counts = np.bincount(self.class_map.ravel(), minlength=self.labels.num_classes)
-        classes = zip(self.labels.names, self.labels.palette, counts, strict=True)
-        found = [
-            ClassShare(index, name, _hex(color), float(count / self.class_map.size))
-            for index, (name, color, count) in enumerate(classes)
-        ]
-        return sorted(found, key=lambda each: (-each.share, each.id))
+        return class_shares(self.class_map, self.labels)
 
 
 def segment_image(models: ModelList, key: str, backend: str, image: np.ndarray) -> DemoResult:

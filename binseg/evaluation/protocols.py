@@ -116,9 +116,9 @@ def _whole(
     if tuple(logits.shape[1:]) == grid:
         return upsampled_argmax(logits, size)
     if base == size:
-        return _by_kernel(logits, size)
+        return upsampled_by_kernel(logits, size)
     if 4 * len(logits) * base[0] * base[1] <= LARGEST_LOGITS:
-        return _by_kernel(_fitted(logits, base), size)
+        return upsampled_by_kernel(_fitted(logits, base), size)
     view, result = View(logits, grid, base), ArgmaxRows(base, size)
     for rows in strips(slice(0, base[0]), len(logits), base[1]):
         result.push(view.logits(rows))
@@ -191,7 +191,7 @@ def _starts(length: int, window: int, stride: int) -> list[int]:
     return [*range(0, length - window, stride), length - window]
 
 
-def _by_kernel(scores: Tensor, size: tuple[int, int]) -> np.ndarray:
+def upsampled_by_kernel(scores: Tensor, size: tuple[int, int]) -> np.ndarray:
     """`upsampled_argmax` of (C, h, w) by the packed networks' kernel, which decides most squares
     between four scores at once."""
     refuse_nan(scores)

@@ -67,14 +67,18 @@ class Normalized(nn.Module):
     Args:
         network: takes normalized images.
         preprocessing: mean and deviation.
+        upsampled: give logits at the image's size; else on the head's own grid.
     """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
+    def __init__(
+        self, network: Segmenter, preprocessing: Preprocessing, *, upsampled: bool = True
+    ) -> None:
         super().__init__()
         self.network = network
+        self.upsampled = upsampled
         scale = torch.tensor([1 / (255 * std) for std in preprocessing.std])
         shift = torch.tensor(
             [-m / std for m, std in zip(preprocessing.mean, preprocessing.std, strict=True)]
@@ -83,8 +87,9 @@ class Normalized(nn.Module):
         self.register_buffer("shift", shift.view(1, 3, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """float32 (N, 3, H, W), RGB in [0, 255], to logits (N, C, H, W)."""
-        return cast(Tensor, self.network(image * self.scale + self.shift))
+        """float32 (N, 3, H, W), RGB in [0, 255], to logits (N, C, H, W) or (N, C, h, w)."""
+        run = self.network if self.upsampled else self.network.scores
+        return cast(Tensor, run(image * self.scale + self.shift))
 
 
 def folded(network: Segmenter) -> Segmenter:

@@ -31,6 +31,7 @@ def write_onnx(
     preprocessing: Preprocessing,
     *,
     notes: dict[str, str] | None = None,
+    upsampled: bool = True,
 ) -> None:
     """Write a float network as ONNX.
 
@@ -42,6 +43,7 @@ def write_onnx(
         network: a trained network; packed ones have no float weights left.
         labels, preprocessing: the model file's.
         notes: more metadata, for example the terms of use.
+        upsampled: give logits at the image's size; else on the head's own grid.
 
     Raises:
         BinsegError: onnx or onnxscript is missing, or the exporter cannot take the network.
@@ -49,7 +51,7 @@ def write_onnx(
     require_onnx()
     import onnx
 
-    module = Normalized(folded(network), preprocessing).eval()
+    module = Normalized(folded(network), preprocessing, upsampled=upsampled).eval()
     example = torch.zeros((2, 3, *_EXAMPLE))
     sizes = {
         0: torch.export.Dim("batch"),

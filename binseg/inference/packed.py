@@ -37,6 +37,7 @@ class PackedNetwork:
         header: the file's whole JSON header.
         labels: names and colours of the classes.
         preprocessing: how the network sees images; it resizes and normalises by itself.
+        native: libbinseg's network; None where there is no libbinseg.
 
     Raises:
         BinsegError: a missing, damaged or foreign file, one of an earlier format, or no packed
@@ -46,14 +47,14 @@ class PackedNetwork:
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
         self.path = os.fspath(path)
         self.header = read_header(self.path)
-        self._native: Network | None = None
+        self.native: Network | None = None
         self._reference: Interpreter | None = None
         if has_library():
             if not is_program(self.header):
                 read_program(self.path)  # which says what the file is
             try:
                 content = resolve(path).read_bytes()
-                self._native = Network(content, threads=threads or default_threads())
+                self.native = Network(content, threads=threads or default_threads())
             except BinsegError as error:
                 raise BinsegError(f"{path}: {error}") from error
         else:
@@ -67,9 +68,9 @@ class PackedNetwork:
             raise BinsegError(
                 f"{path}: the header is damaged ({error} is missing); get the file again"
             ) from error
-        if self._native is not None and self._native.classes != self.labels.num_classes:
+        if self.native is not None and self.native.classes != self.labels.num_classes:
             raise BinsegError(
-                f"{path}: the network has {self._native.classes} classes, its label table "
+                f"{path}: the network has {self.native.classes} classes, its label table "
                 f"{self.labels.num_classes} names"
             )
 
@@ -92,12 +93,12 @@ class PackedNetwork:
         height, width = image.shape[:2]
         seen = input_size(self.preprocessing, height, width)
         try:
-            if self._native is None:
+            if self.native is None:
                 assert self._reference is not None
                 return self._reference.class_map(resize_image(image, seen), size or (height, width))
             if size is None or size == (height, width):
-                return self._native.segment(image)
-            return self._native.upsample_argmax(self._native.scores(image), size)
+                return self.native.segment(image)
+            return self.native.upsample_argmax(self.native.scores(image), size)
         except MemoryError as error:
             raise BinsegError(
                 f"not enough memory for an image of {width} x {height} pixels; make it smaller"

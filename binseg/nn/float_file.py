@@ -60,6 +60,23 @@ def save_float(
     write_tensors(path, header, model.state_dict(), dtype=dtype)
 
 
+@contextmanager
+def damaged_header(path: Path) -> Iterator[None]:
+    """Name the file in what is found wrong with its header.
+
+    Raises:
+        BinsegError: in place of what is raised inside.
+    """
+    try:
+        yield
+    except BinsegError as error:
+        if str(error).startswith(f"{path}: "):
+            raise
+        raise BinsegError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise BinsegError(f"{path}: the header is damaged ({error}); get the file again") from error
+
+
 def create_from_file(file: ModelFile, path: Path) -> Segmenter:
     """The trained network that a file holds.
 

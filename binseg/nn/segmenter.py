@@ -1,5 +1,7 @@
 """Backbone + head = `Segmenter`; `create_model` builds one from names and numbers."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -37,6 +39,11 @@ class Segmenter(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def scores(self, x: Tensor) -> Tensor:
+        """Logits on the head's own grid, (N, num_classes, h, w), before they are upsampled."""
+        logits: Tensor = self(x)
+        return logits
+
     def class_map(self, x: Tensor) -> Tensor:
         """The class of each pixel, uint8 (N, H, W); of equal logits the lowest id wins."""
         return self(x).argmax(dim=1).to(torch.uint8)
@@ -51,7 +58,11 @@ class BackboneSegmenter(Segmenter):
         self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
-        return resize_logits(self.head(self.backbone(x)), x.shape[-2:])
+        return resize_logits(self.scores(x), x.shape[-2:])
+
+    def scores(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.backbone(x))
+        return scores
 
 
 class SmpSegmenter(Segmenter):
@@ -84,9 +95,11 @@ def list_models() -> list[str]:
 
 
 def create_model(
-    name: str,
+    name: str | None = None,
     *,
-    num_classes: int,
+    num_classes: int | None = None,
+    start: str | Path | None = None,
+    classes: Sequence[str] | None = None,
     head: str | None = None,
     output_stride: int | None = None,
     head_options: dict[str, Any] | None = None,
@@ -99,6 +112,10 @@ def create_model(
             segmentation-models-pytorch, which take `encoder` and `encoder_weights`, and the
             backbone's options where the encoder is "binseg-" and a backbone's name.
         num_classes: channels of the logits.
+        start: in place of all others but `classes`: a trained network to begin at, the file of a
+            float model, `hf:user/name` or a shipped name such as "camvid-base".
+        classes: names of the classes of a network that begins at another; of those that the other
+            has by the same name, the outputs are taken over. None: the other's classes.
         head: "fcn" (dilated; the default), "fcn32s", "fcn16s", "fcn8s", "fcn4s",
             "unet" (binary decoder) or "deeplabv3".
         output_stride: 8, 16 or 32 input pixels to one of the last stage; None for what the head
@@ -111,6 +128,19 @@ def create_model(
     Raises:
         BinsegError: an unknown name or option (with the nearest one), or a value out of range.
     """
+    if start is not None:
+        others = (name, num_classes, head, output_stride, head_options, *options.values())
+        if any(value is not None for value in others):
+            raise BinsegError(
+                "start brings the whole architecture along; leave the network's other arguments "
+                "out, or start from a backbone alone (model.backbone_weights)"
+            )
+        from binseg.nn.start import begin_at, open_start  # which build on this module
+
+        trained = open_start(start)
+        return begin_at(trained, trained.labels.names if classes is None else classes)
+    if name is None or num_classes is None or classes is not None:
+        raise BinsegError("a network needs name and num_classes, or start and perhaps classes")
     if not 2 <= num_classes <= 255:
         raise BinsegError(f"a network separates 2 to 255 classes, not {num_classes}")
     if name in SMP_MODELS:

@@ -1,6 +1,6 @@
 """What a network will cost before anybody trains it: its layers' operations at measured rates.
 
-`binseg bench --parts layers --out DIR` measures the rates on a machine; `binseg summary NETWORK
+`binseg bench --parts operators --out DIR` measures the rates on a machine; `binseg summary NETWORK
 --rates DIR/bench.json` estimates each layer with them.
 """
 
@@ -10,7 +10,6 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from binseg.errors import BinsegError
 from binseg.summarize.layers import Layer
@@ -38,44 +37,52 @@ class Rates:
     map_bytes: float
 
     @classmethod
-    def from_bench(cls, path: Path, backend: str | None = None) -> "Rates":
-        """Medians over the 3×3 convolutions that `binseg bench` measured on one thread.
+    def from_bench(cls, path: Path) -> "Rates":
+        """Medians over the operators that `binseg bench` measured on one thread.
+
+        1-bit products: of convolutions that end in bits and fill whole tiles. Maps: what those that
+        end in reals (which also read a shortcut) take beyond their products.
 
         Args:
             path: its bench.json.
-            backend: instruction set; None for the first that was measured.
 
         Raises:
             BinsegError: no such file, or one without these measurements.
         """
         try:
-            layers = json.loads(path.read_text(encoding="utf-8"))["layers"]
-            single = [layer for layer in layers if layer["threads"] == 1]
-            sides = single[0]["sides"]
-            measured = [name for name in LANES if f"{name} bits" in sides]
-            chosen = backend or next(name for name in sides_order(sides) if name in measured)
-            if chosen not in measured:
-                raise BinsegError(f"{path}: measured {', '.join(measured)}, not {chosen}")
-            bits, int8, maps = [], [], []
-            for layer in single:
-                seconds = {name: side["seconds"] for name, side in layer["sides"].items()}
-                macs, shape = layer["macs"], layer["shape"]
-                bits.append(macs / seconds[f"{chosen} bits"])
-                int8.append(macs / min(v for k, v in seconds.items() if k.startswith("int8")))
-                # "real" also reads a shortcut and writes the sum, both float32
-                moved = 2 * 4 * shape["channels"] * shape["height"] * shape["width"]
-                maps.append(moved / (seconds[f"{chosen} real"] - seconds[f"{chosen} bits"]))
-        except (OSError, ValueError, KeyError, IndexError, TypeError, StopIteration) as error:
+            networks = json.loads(path.read_text(encoding="utf-8"))["operators"].values()
+            backend = next(iter(networks))["instruction_set"]
+            operators = [
+                each
+                for network in networks
+                for each in network["operators"]
+                if network["threads"] == 1 and each["macs"]
+            ]
+            bits = statistics.median(
+                each["macs"] / each["seconds"]
+                for each in operators
+                if each["operator"] == "conv_bits" and each["output"][3] % LANES[backend] == 0
+            )
+            int8 = statistics.median(
+                each["macs"] / each["seconds"]
+                for each in operators
+                if each["operator"].startswith("conv_int8")
+            )
+            maps = statistics.median(
+                8 * math.prod(each["output"]) / beyond
+                for each in operators
+                if each["operator"] in ("conv_real", "conv_merge")
+                and (beyond := each["seconds"] - each["macs"] / bits) > 0
+            )
+        except (
+            *(OSError, ValueError, KeyError, IndexError, TypeError, AttributeError),
+            *(StopIteration, ZeroDivisionError),
+        ) as error:
             raise BinsegError(
-                f"{path}: no rates of layers in it ({error}); make it by `binseg bench --parts "
-                "layers --out DIR`"
+                f"{path}: no rates of operators in it ({error}); make it by `binseg bench --parts "
+                "operators --out DIR`"
             ) from error
-        return cls(chosen, *(statistics.median(each) for each in (bits, int8, maps)))
-
-
-def sides_order(sides: dict[str, Any]) -> list[str]:
-    """Instruction sets in the order in which the sides were measured."""
-    return list(dict.fromkeys(name.split()[0] for name in sides))
+        return cls(backend, bits, int8, maps)
 
 
 def estimate(layers: Sequence[Layer], rates: Rates) -> list[float]:

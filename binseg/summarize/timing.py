@@ -1,91 +1,59 @@
-"""Time of each operator of a network, and what share of it is not binary."""
+"""Time of each operator of a packed network, and what share of it is not binary."""
 
 import statistics
 import time
-from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from binseg.compiler.packed import PackedSegmenter
-from binseg.summarize.layers import evaluating
-from binseg.summarize.operations import Layers, Recorder
-from binseg.summarize.programs import BIT_CONVOLUTIONS, operator_name
+from binseg.summarize.programs import operator_costs
 
 
 @dataclass(frozen=True)
 class OperatorTime:
-    """An operator of a layer, all its calls in one forward pass together.
+    """An operator of a packed network.
 
     Attributes:
-        layer: name of the module; empty for the network itself.
-        operator: e.g. "conv_bits" or "aten.convolution".
+        layer: name of the trained network's layer; or the operator's place.
+        operator: e.g. "conv_bits".
         binary: whether it computes with ±1.
+        macs: products that are added up.
+        output: (1, H, W, C) of what it makes.
         seconds: median over the passes.
     """
 
     layer: str
     operator: str
     binary: bool
+    macs: int
+    output: tuple[int, ...]
     seconds: float
 
 
 def time_operators(
-    model: nn.Module, picture: Tensor, *, passes: int = 10
+    model: PackedSegmenter, image: Tensor, *, passes: int = 10
 ) -> tuple[list[OperatorTime], float]:
-    """Run a network and time each operator; copies and views count where they are made.
+    """Run a packed network and time each operator.
 
     Args:
-        model: a trained or packed network; a packed one is timed up to its class map.
-        picture: float32 (N, 3, H, W), normalised, on the network's device; N = 1 for a packed one.
+        model: on the CPU; it runs on as many threads as torch.
+        image: float32 (1, 3, H, W), normalised, or uint8.
         passes: how many times; two more warm up.
 
     Returns:
-        The operators, slowest first, and the median time of a whole pass without the stop-watch
-        on: what their sum lacks or exceeds is calls from Python.
+        The operators, slowest first, and the median time of a whole pass to the class map without
+        the stop-watch on.
     """
-    if isinstance(model, PackedSegmenter):
-        return _time_program(model, picture, passes)
-    run: Callable[[Tensor], object] = getattr(model, "class_map", model)
-    wait = torch.cuda.synchronize if picture.is_cuda else lambda: None
-    layers = Layers(model)
-    found: dict[tuple[str, str, bool], list[float]] = defaultdict(list)
-    whole = []
-    with evaluating(model), torch.inference_mode():
-        for index in range(passes + 2):
-            began = time.perf_counter()
-            run(picture)
-            wait()
-            seconds = time.perf_counter() - began
-            recorder = Recorder(layers, clock=time.perf_counter, wait=wait)
-            with layers.watched(), recorder:
-                run(picture)
-            if index < 2:
-                continue
-            whole.append(seconds)
-            once: dict[tuple[str, str, bool], float] = defaultdict(float)
-            for each in recorder.operations:
-                once[each.layer, each.operator, each.binary] += each.seconds
-            for key, value in once.items():
-                found[key].append(value)
-    times = [OperatorTime(*key, statistics.median(values)) for key, values in found.items()]
-    return sorted(times, key=lambda each: -each.seconds), statistics.median(whole)
-
-
-def _time_program(
-    model: PackedSegmenter, picture: Tensor, passes: int
-) -> tuple[list[OperatorTime], float]:
-    operators = model.program.operators
-    (image,) = model.images(picture)
-    found: list[list[float]] = [[] for _ in operators]
+    costs = operator_costs(model.program, (image.shape[2], image.shape[3]))
+    (pixels,) = model.images(image)
+    found: list[list[float]] = [[] for _ in costs]
     whole = []
     for index in range(passes + 2):
         began = time.perf_counter()
-        model.class_map(picture)
+        model.class_map(image)
         seconds = time.perf_counter() - began
-        parts = model.executor.operator_seconds(image)
+        parts = model.executor.operator_seconds(pixels)
         if index < 2:
             continue
         whole.append(seconds)
@@ -93,12 +61,9 @@ def _time_program(
             own.append(part)
     times = [
         OperatorTime(
-            operator_name(model.program, index),
-            operator.kind,
-            operator.kind in BIT_CONVOLUTIONS,
-            statistics.median(found[index]),
+            cost.name, cost.kind, cost.binary, cost.macs, cost.output, statistics.median(own)
         )
-        for index, operator in enumerate(operators)
+        for cost, own in zip(costs, found, strict=True)
     ]
     return sorted(times, key=lambda each: -each.seconds), statistics.median(whole)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from binseg.atomic import atomic_path
+from binseg.data.labels import LabelTable
 from binseg.errors import BinsegError
 from binseg.loaded import read_header
 from binseg.training.checkpoints import BEST
@@ -17,7 +18,13 @@ CLASSES = "classes.json"
 
 ClassTable = dict[str, Any]
 """`names` by class id, and `raw_to_train`, which turns the ids of masks into class ids, if there
-are masks; plain values, as `LabelTable.to_dict` gives them."""
+are masks; plain values, as `LabelTable.to_dict` gives them. `colors` does so for colours."""
+
+
+def class_table(labels: LabelTable) -> ClassTable:
+    """The table of a data set of images and masks."""
+    colors = {"#{:02x}{:02x}{:02x}".format(*color): id_ for color, id_ in labels.colors.items()}
+    return labels.to_dict() | ({"colors": colors} if colors else {})
 
 
 def write_classes(table: ClassTable, folder: Path) -> None:
@@ -55,6 +62,13 @@ def check_classes(table: ClassTable, folder: Path, source: str) -> list[str]:
             f"{_class(new_ids.get(raw), table['names'])}"
             for raw, train in ids.items()
             if new_ids.get(raw) != train
+        ]
+        colors = table.get("colors", {})
+        changes += [
+            f"colour {color} was {_class(train, before['names'])} and is "
+            f"{_class(colors[color], table['names'])}"
+            for color, train in before.get("colors", {}).items()
+            if colors.get(color, train) != train  # unknown, a mask with it cannot be read
         ]
     if changes:
         more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""

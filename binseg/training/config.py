@@ -1,12 +1,13 @@
 """Everything an experiment is made of, as typed dataclasses that YAML and the command line fill."""
 
 import math
+import warnings
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
 
 from binseg.data.config import DataConfig
-from binseg.errors import BinsegError
+from binseg.errors import BinsegError, BinsegWarning
 from binseg.nn.activations import ActivationGradient, Threshold
 from binseg.nn.backbones.groupnet import Atrous, Downsample, Gates, Merge, Shortcut
 from binseg.nn.backbones.groupnet_options import Decomposition
@@ -26,7 +27,7 @@ def _check(name: str, value: float | None, low: float, high: float = math.inf) -
 
 _TINY = 1e-30  # stands for "above 0"
 
-_HEAD_OPTIONS = {
+HEAD_OPTIONS = {
     "head_kernel": "kernel_size",
     "dropout": "dropout",
     "aspp": "aspp",
@@ -41,7 +42,11 @@ class ModelConfig:
 
     Args:
         name: one of `binseg models`, e.g. groupnet18, groupnet18_star, smp_unet.
-        weights: model file to start from; the same architecture.
+        start: trained model to begin at: a float model file, hf:user/name, or a shipped name such
+            as camvid-base. It brings architecture, weights and preprocessing along; outputs of
+            classes that it does not have are new. Other keys of model must be left out or equal to
+            its own (in pretraining: a classifier of the same architecture and classes).
+        weights: old name of start; goes with the next release.
         backbone_weights: file of a pretrained backbone to start from, see `binseg pretrain`.
         precision: binary, or full for the full-precision twin.
         bases: K, 1 to 8.
@@ -76,6 +81,7 @@ class ModelConfig:
     """
 
     name: str = "groupnet18"
+    start: str | None = None
     weights: Path | None = None
     backbone_weights: Path | None = None
     precision: Literal["binary", "full"] | None = None
@@ -109,11 +115,29 @@ class ModelConfig:
     encoder: str | None = None
     encoder_weights: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.weights is not None:
+            if self.start not in (None, str(self.weights)):
+                raise BinsegError("model.weights is the old name of model.start; leave it out")
+            warnings.warn(
+                "model.weights is now called model.start; the old name goes with the next release",
+                BinsegWarning,
+                stacklevel=3,
+            )
+            self.start, self.weights = str(self.weights), None
+
+    @property
+    def start_name(self) -> str | None:
+        """What a model's card calls `start`: without folders."""
+        if self.start is None or self.start.startswith("hf:"):
+            return self.start
+        return Path(self.start).name
+
     def arguments(self, num_classes: int) -> dict[str, Any]:
         """Keyword arguments of `binseg.create_model`: only what was set."""
         given = {f.name: getattr(self, f.name) for f in fields(self)}
-        del given["weights"], given["backbone_weights"]
-        head_options = {theirs: given.pop(ours) for ours, theirs in _HEAD_OPTIONS.items()}
+        del given["weights"], given["start"], given["backbone_weights"]
+        head_options = {theirs: given.pop(ours) for ours, theirs in HEAD_OPTIONS.items()}
         given["head_options"] = {k: v for k, v in head_options.items() if v is not None} or None
         return {"num_classes": num_classes, **{k: v for k, v in given.items() if v is not None}}
 
@@ -159,24 +183,35 @@ class LossConfig:
     """The loss: a pixel-wise term, and region terms added to it.
 
     Args:
-        name: ce (cross-entropy) or ohem (cross-entropy over hard pixels).
-        class_weights: none, median_frequency, or log_frequency (milder: 1 / ln(1.02 + frequency),
-            between 1.4 and 50).
+        name: ce (cross-entropy), ohem (cross-entropy over hard pixels) or focal (each class against
+            the rest, easy pixels damped).
+        class_weights: of the pixel-wise term: none, median_frequency, log_frequency (milder:
+            1 / ln(1.02 + frequency), between 1.4 and 50), or weights by class name like
+            {pole: 3.0}; classes that are not named have 1.
         ohem_threshold: pixels whose true class has a lower probability count.
         ohem_keep: share of the pixels that count at least.
+        focal_gamma: how much focal damps easy pixels; 0: not at all.
         dice: weight of the Dice term.
+        tversky: weight of the Tversky term, which is Dice with weights of its own for the two kinds
+            of errors.
+        tversky_alpha: of pixels wrongly given to a class (false positives).
+        tversky_beta: of pixels of a class that it misses (false negatives).
         lovasz: weight of the Lovasz-softmax term.
         stride: all terms look at every n-th pixel in both directions; on a CPU the loss over all
             pixels can cost as much as the network, and neighbours say almost the same.
-        region_stride: of those, Dice and Lovasz look at every n-th; Lovasz sorts all pixels for
-            each class.
+        region_stride: of those, Dice, Tversky and Lovasz look at every n-th; Lovasz sorts all
+            pixels for each class.
     """
 
-    name: Literal["ce", "ohem"] = "ce"
-    class_weights: Literal["none", "median_frequency", "log_frequency"] = "none"
+    name: Literal["ce", "ohem", "focal"] = "ce"
+    class_weights: Literal["none", "median_frequency", "log_frequency"] | dict[str, float] = "none"
     ohem_threshold: float = 0.7
     ohem_keep: float = 0.1
+    focal_gamma: float = 2.0
     dice: float = 0.0
+    tversky: float = 0.0
+    tversky_alpha: float = 0.3
+    tversky_beta: float = 0.7
     lovasz: float = 0.0
     stride: int = 1
     region_stride: int = 1
@@ -184,7 +219,14 @@ class LossConfig:
     def __post_init__(self) -> None:
         _check("loss.ohem_threshold", self.ohem_threshold, 0, 1)
         _check("loss.ohem_keep", self.ohem_keep, 0, 1)
+        _check("loss.focal_gamma", self.focal_gamma, 0, 100)
         _check("loss.dice", self.dice, 0, 1e30)
+        _check("loss.tversky", self.tversky, 0, 1e30)
+        _check("loss.tversky_alpha", self.tversky_alpha, 0, 1e30)
+        _check("loss.tversky_beta", self.tversky_beta, 0, 1e30)
+        if isinstance(self.class_weights, dict):
+            for name, weight in self.class_weights.items():
+                _check(f"loss.class_weights: the weight of {name}", weight, 0, 1e30)
         _check("loss.lovasz", self.lovasz, 0, 1e30)
         _check("loss.stride", self.stride, 1)
         _check("loss.region_stride", self.region_stride, 1)

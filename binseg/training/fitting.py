@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from binseg.distributed.processes import Processes
 from binseg.errors import BinsegError
 from binseg.malloc import MMAP_THRESHOLD, TRIM_THRESHOLD, set_malloc
 from binseg.training.binary_module import BinaryModule, Recipe
-from binseg.training.checkpoints import BEST, AtomicCheckpointIO, Checkpoints
+from binseg.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from binseg.training.classes import ClassTable, check_classes, write_classes
 from binseg.training.config import TrainerConfig
 from binseg.training.reporting import Reporter
@@ -49,24 +49,6 @@ def check_teacher_pictures(path: Path, ours: Preprocessing, theirs: Preprocessin
     if (ours.mean, ours.std) != (theirs.mean, theirs.std):
         raise BinsegError(
             f"{path}: the teacher was trained with other means and deviations of the pictures"
-        )
-
-
-def refuse_packed(path: Path, header: Mapping[str, Any], option: str) -> None:
-    """Refuse to train on from bits.
-
-    Args:
-        path: of a model file.
-        header: of that file.
-        option: that named it.
-
-    Raises:
-        BinsegError: the file holds a packed network.
-    """
-    if header["kind"] == "packed":
-        raise BinsegError(
-            f"{path}: a packed network, whose weights are bits, cannot be trained; give {option} "
-            f"the trained one that it was packed from ({BEST} in its run's folder)"
         )
 
 

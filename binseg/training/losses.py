@@ -1,11 +1,13 @@
 """Losses over logits (N, C, H, W) and train ids (N, H, W), with label 255 left out."""
 
+from collections.abc import Mapping, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from binseg.data.labels import IGNORE
-from binseg.errors import BinsegError
+from binseg.errors import BinsegError, unknown_name
 from binseg.training.config import LossConfig
 
 _NOTHING_LABELLED = "the training split has no labelled pixel; see `binseg data check`"
@@ -32,13 +34,23 @@ class SegmentationLoss(nn.Module):
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.regions = nn.ModuleList()
         self.region_weights: list[float] = []
-        if config.dice or config.lovasz:
+        self.focal: nn.Module | None = None
+        if config.dice or config.lovasz or config.tversky or config.name == "focal":
             # smp takes seconds to import and not every machine that trains has it
             from segmentation_models_pytorch import losses
 
             if config.dice:
                 self.regions.append(losses.DiceLoss("multiclass", ignore_index=IGNORE))
                 self.region_weights.append(config.dice)
+            if config.tversky:
+                alpha, beta = config.tversky_alpha, config.tversky_beta
+                self.regions.append(
+                    losses.TverskyLoss("multiclass", ignore_index=IGNORE, alpha=alpha, beta=beta)
+                )
+                self.region_weights.append(config.tversky)
+            if config.name == "focal":
+                gamma = config.focal_gamma
+                self.focal = losses.FocalLoss("binary", gamma=gamma, ignore_index=IGNORE)
             if config.lovasz:
                 self.regions.append(losses.LovaszLoss("multiclass", ignore_index=IGNORE))
                 self.region_weights.append(config.lovasz)
@@ -54,6 +66,8 @@ class SegmentationLoss(nn.Module):
                 keep=self.config.ohem_keep,
                 class_weights=self.class_weights,
             )
+        elif self.focal is not None:
+            loss = focal_loss(self.focal, logits, labels, self.class_weights)
         else:
             loss = cross_entropy(logits, labels, self.class_weights)
         logits, labels = _every(self.config.region_stride, logits, labels)
@@ -84,6 +98,54 @@ def cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None =
         return total / counted.sum().clamp(min=1)
     weight = (class_weights[labels.where(counted, 0)] * counted).sum()
     return total / weight.clamp(min=torch.finfo(weight.dtype).tiny)
+
+
+def focal_loss(
+    binary: nn.Module, logits: Tensor, labels: Tensor, class_weights: Tensor | None = None
+) -> Tensor:
+    """Mean over the classes of the focal loss of each against the rest, weighted by class.
+
+    Source: Lin et al. 2017, "Focal Loss for Dense Object Detection" (arXiv 1708.02002), equation 4,
+    with a sigmoid for each class as in section 3.3.
+
+    Args:
+        binary: segmentation-models-pytorch's FocalLoss of mode "binary", which leaves 255 out. (Its
+            mode "multiclass" knows weights only from 0.6 on.)
+        logits: float32 (N, C, H, W).
+        labels: int64 (N, H, W), 0..C−1 or 255; without a labelled pixel the result is 0.
+        class_weights: float32 (C,), or None.
+    """
+    counted = labels != IGNORE
+    if not bool(counted.any()):
+        return (logits * 0).sum()
+    terms = [
+        binary(logits[:, one], torch.where(counted, (labels == one).long(), IGNORE))
+        for one in range(logits.shape[1])
+    ]
+    weights = logits.new_ones(len(terms)) if class_weights is None else class_weights
+    return (torch.stack(terms) * weights).sum() / weights.sum()
+
+
+def named_weights(weights: Mapping[str, float], names: Sequence[str]) -> Tensor:
+    """Weights given by hand; classes that are not named have 1.
+
+    Args:
+        weights: by class name.
+        names: of the C classes.
+
+    Returns:
+        float32 (C,).
+
+    Raises:
+        BinsegError: a name that no class has, or no class with a weight above 0.
+    """
+    for name in weights:
+        if name not in names:
+            raise unknown_name("class in loss.class_weights", name, names)
+    found = torch.tensor([float(weights.get(name, 1)) for name in names])
+    if not bool(found.any()):
+        raise BinsegError("loss.class_weights: all are 0; give some class a weight above 0")
+    return found
 
 
 def ohem_cross_entropy(

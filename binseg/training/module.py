@@ -123,5 +123,9 @@ class SegmentationModule(BinaryModule[Segmenter]):
             self.evaluated,
             self.labels,
             self.preprocessing,
-            training={"data": self.experiment.data.name, **training},
+            training={
+                "data": self.experiment.data.name,
+                **({"start": source} if (source := self.experiment.model.start_name) else {}),
+                **training,
+            },
         )

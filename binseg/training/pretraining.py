@@ -17,6 +17,7 @@ from binseg.nn.backbone_file import load_classifier, start_backbone
 from binseg.nn.classifier import Classifier, create_classifier
 from binseg.nn.float_file import load_tensors
 from binseg.nn.segmenter import SmpSegmenter
+from binseg.shipped import resolve
 from binseg.training.checkpoints import BEST
 from binseg.training.classes import ClassTable
 from binseg.training.classification_module import ClassificationModule
@@ -103,10 +104,11 @@ def _network(
     model = pretraining.model
     network = create_classifier(**classifier_arguments(model, len(data.classes)))
     if not from_checkpoint:
-        if model.weights is not None:
-            loaded = load_classifier(model.weights)
-            _check_classes(loaded.classes, data, model.weights)
-            load_tensors(network, loaded.model.state_dict(), source=model.weights)
+        if model.start is not None:
+            start = resolve(model.start)
+            loaded = load_classifier(start)
+            _check_classes(loaded.classes, data, start)
+            load_tensors(network, loaded.model.state_dict(), source=start)
         if model.backbone_weights is not None:
             seed = pretraining.trainer.seed
             start_backbone(network, model.backbone_weights, data.preprocessing, seed=seed)

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ HISTORY = "history.json"
 LOG = "train.log"
 CURVES = "curves.png"
 OVERLAYS = "overlays"
+
+_WARM, _STEADY = 5, 20
+"""Steps after which the pace counts, and after which it says how long a training takes."""
 
 
 class Reporter(Callback):
@@ -60,6 +64,9 @@ class Reporter(Callback):
         self._training_seconds = 0.0
         self._started = self._epoch_started = time.monotonic()
         self._progress: Progress | None = None
+        self._warm_since: float | None = None
+        self._estimated = False
+        self._epochs_ended = 0
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": self.history}
@@ -99,6 +106,7 @@ class Reporter(Callback):
     ) -> None:
         self._pictures += len(batch["image"])
         self._training_seconds = time.monotonic() - self._epoch_started
+        self._estimate(trainer)
         if self._progress is not None:
             self._progress.update(
                 self._progress.task_ids[0],
@@ -114,6 +122,27 @@ class Reporter(Callback):
             return math.nan
         pace = (time.monotonic() - self._started) / done
         return pace * max(0, int(trainer.estimated_stepping_batches) - trainer.global_step)
+
+    def _estimate(self, trainer: L.Trainer) -> None:
+        """After the first steps, a line on how long all of it takes, before anyone waits hours."""
+        steps = trainer.global_step - self._first_step
+        if steps == _WARM and self._warm_since is None:
+            self._warm_since = time.monotonic()
+        if steps < _STEADY or self._warm_since is None or self._estimated:
+            return
+        self._estimated = True
+        if self._epochs_ended:
+            return  # its line has said it
+        pace = (time.monotonic() - self._warm_since) / (steps - _WARM)
+        total = int(trainer.estimated_stepping_batches)
+        left = pace * (total - trainer.global_step)
+        epoch = pace * total / max(1, trainer.max_epochs or 1)
+        if trainer.is_global_zero and left > 0:
+            self.say(
+                f"an epoch takes about {duration(epoch)}, the training {duration(left)}, until "
+                f"{at_time(datetime.now(), left)} (by the pace of the first {steps} steps; "
+                "validations come on top)"
+            )
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if self._progress is not None:
@@ -171,6 +200,7 @@ class Reporter(Callback):
         if self._validated:
             entry |= pl_module.figures
         self.history.append(entry)
+        self._epochs_ended += 1
         if trainer.is_global_zero:
             self._write(trainer, entry, pl_module.figure_names)
 
@@ -234,6 +264,14 @@ def draw_curves(history: list[dict[str, Any]], path: Path, key: str, name: str) 
             left.axvline(entry["epoch"] + 0.5, color="tab:red", linestyle=":")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
+
+
+def at_time(now: datetime, seconds: float) -> str:
+    """When `seconds` have passed: "14:05", or with the day if it is not today: "Tue 14:05"."""
+    then = now + timedelta(seconds=seconds)
+    if then.date() == now.date():
+        return f"{then:%H:%M}"
+    return f"{then:%a %H:%M}" if then - now < timedelta(days=6) else f"{then:%Y-%m-%d %H:%M}"
 
 
 def duration(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """`train`: one experiment from its configuration to a run folder."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,22 @@ from binseg.data.module import SegmentationData
 from binseg.distributed.processes import Processes, digest, joined
 from binseg.evaluation.confusion import Scores
 from binseg.evaluation.evaluate import check_same_classes
-from binseg.loaded import load, read_header
+from binseg.loaded import load
 from binseg.nn.backbone_file import start_backbone
-from binseg.nn.float_file import load_tensors
 from binseg.nn.segmenter import Segmenter, create_model
+from binseg.nn.start import StartModel, begin_at
 from binseg.training.checkpoints import BEST
-from binseg.training.classes import ClassTable
+from binseg.training.classes import ClassTable, class_table
 from binseg.training.config import Experiment, LossConfig
-from binseg.training.fitting import check_teacher_pictures, fit, prepare_process, refuse_packed
-from binseg.training.losses import log_frequency_weights, median_frequency_weights
+from binseg.training.fitting import check_teacher_pictures, fit, prepare_process
+from binseg.training.losses import (
+    log_frequency_weights,
+    median_frequency_weights,
+    named_weights,
+)
 from binseg.training.module import SegmentationModule
 from binseg.training.run_folder import opened_run
+from binseg.training.start import in_words, with_start
 
 
 @dataclass(frozen=True)
@@ -58,15 +64,21 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
         BinsegError: bad data or settings, an existing run without `resume`, no space left.
         StopRequestedError: Ctrl-C or SIGTERM; the message says how to go on.
     """
-    with (
-        joined(experiment.trainer.devices) as processes,
-        opened_run(folder, experiment, resume=resume, processes=processes) as start,
-    ):
+    with ExitStack() as stack:
+        processes = stack.enter_context(joined(experiment.trainer.devices))
+        experiment, begin = with_start(experiment, folder, resume=resume, processes=processes)
+        start = stack.enter_context(
+            opened_run(folder, experiment, resume=resume, processes=processes)
+        )
         prepare_process(experiment.trainer)
         data = SegmentationData(experiment.data)
-        table = data.labels.to_dict()
-        network = _network(experiment, data, from_checkpoint=start.checkpoint is not None)
+        table = class_table(data.labels)
+        network = _network(experiment, data, begin, from_checkpoint=start.checkpoint is not None)
         data.require_labels()  # reads every mask, so it comes after what is quick to refuse
+        distillation = experiment.distillation
+        data.check_augmentation(
+            plain=distillation.teacher is not None and distillation.sees == "pictures"
+        )
         agree_on_data(processes, data, table)
         module = SegmentationModule(
             network,
@@ -77,6 +89,8 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
             teacher=_teacher(experiment, data),
         )
         start.notes.append(data.in_words())
+        if begin is not None:
+            start.notes.append(in_words(begin, list(data.labels.names)))
         best = fit(module, data, folder, start, processes, classes=table, command="train")
         return TrainingResult(folder, folder / BEST, best.best, best.best_epoch, module.scores)
 
@@ -95,21 +109,24 @@ def agree_on_data(processes: Processes, data: SegmentationData, table: ClassTabl
     processes.agree("data", facts)
 
 
-def _network(experiment: Experiment, data: SegmentationData, *, from_checkpoint: bool) -> Segmenter:
+def _network(
+    experiment: Experiment,
+    data: SegmentationData,
+    begin: StartModel | None,
+    *,
+    from_checkpoint: bool,
+) -> Segmenter:
     labels, model = data.labels, experiment.model
     arguments = model.arguments(labels.num_classes)
-    start, backbone_start = model.weights, model.backbone_weights
+    backbone_start = model.backbone_weights
     if from_checkpoint:
         # the weights are in the checkpoint: nothing to download, no first file to need again
         arguments.pop("encoder_weights", None)
-        start = backbone_start = None
+        backbone_start = None
     network = create_model(**arguments)
-    if start is not None:
-        refuse_packed(start, read_header(start), "model.weights")
-        loaded = load(start)
-        remedy = f"--model.backbone_weights {start} starts from its backbone alone"
-        check_same_classes(loaded.labels, labels, str(start), remedy)
-        load_tensors(network, loaded.model.state_dict(), source=start)
+    if begin is not None:
+        # keys of how it is trained, such as the dropout, are the configuration's
+        network.load_state_dict(begin_at(begin, labels.names).state_dict())
     if backbone_start is not None:
         seed = experiment.trainer.seed
         start_backbone(network, backbone_start, data.preprocessing, seed=seed)
@@ -119,6 +136,8 @@ def _network(experiment: Experiment, data: SegmentationData, *, from_checkpoint:
 def _class_weights(loss: LossConfig, data: SegmentationData) -> Tensor | None:
     if loss.class_weights == "none":
         return None
+    if isinstance(loss.class_weights, dict):
+        return named_weights(loss.class_weights, data.labels.names)
     pixels, present = map(torch.from_numpy, data.class_frequencies())
     if loss.class_weights == "log_frequency":
         return log_frequency_weights(pixels)

@@ -27,7 +27,7 @@ _OF_THE_MACHINE = (
     "data.sbd_root",
     "data.workers",
     "data.cache",
-    "model.weights",
+    "model.start",
     "model.backbone_weights",
     "distillation.teacher",
     "trainer.threads",
@@ -127,7 +127,7 @@ def _must_stay(key: str, before: Any, now: Any) -> bool:
     """Whether a checkpoint means nothing to a run with another value of `key`."""
     if key == "trainer.ema":
         return 0 in (before, now)  # another decay is fine; there being an average is not
-    if key in ("model.weights", "model.backbone_weights", "model.encoder_weights"):
+    if key in ("model.weights", "model.start", "model.backbone_weights", "model.encoder_weights"):
         return False
     steady = (
         "data.name",

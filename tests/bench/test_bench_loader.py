@@ -87,4 +87,4 @@ def test_impossible_options(change: dict) -> None:
 def test_words_for_workers(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["data", "bench", "--data.name", "scenes", "--workers", "two"]
     assert main(command) == 1
-    assert "workers must be whole numbers like 1,2" in capsys.readouterr().err
+    assert "workers must be integers like 1,2" in capsys.readouterr().err

@@ -5,8 +5,6 @@ import json
 import pytest
 from PIL import Image
 
-from binseg.bench import run
-from binseg.bench.layers import LayerShape
 from binseg.cli import main
 
 TINY = ["groupnet18", "--model.width", "8", "--model.bases", "2", "--classes", "5"]
@@ -17,46 +15,44 @@ def lines(capsys):
     return captured.out.splitlines(), captured.err.splitlines()
 
 
-@pytest.fixture
-def small_layers(monkeypatch):
-    monkeypatch.setattr(run, "SHAPES", (LayerShape(32, 6, 5), LayerShape(64, 4, 4, 2)))
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("small_layers")
 def test_every_part_of_the_benchmark(tmp_path, capsys):
     out = tmp_path / "bench"
     arguments = ["--size", "[32,48]", "--quick", "--rounds", "1", "--force", "--out", str(out)]
-    assert main(["bench", *TINY, "--backends", "reference", *arguments]) == 0
+    assert main(["bench", *TINY, *arguments]) == 0
     printed, _ = lines(capsys)
     assert max(map(len, printed)) <= 100
     found = json.loads((out / "bench.json").read_text())
     assert {"date", "machine", "versions", "commit", "load_before", "load_during"} <= set(found)
     assert found["options"]["force"] is True
-    assert [row["shape"]["name"] for row in found["layers"]] == ["C32 6×5", "C64 4×4 d2"]
-    assert len(found["block"]) == 2
     (network,) = found["networks"]
     sides = [f"1-bit, other layers {kind}" for kind in ("fp32", "bf16", "int8")]
-    assert set(sides) <= set(network["sides"])
-    assert all(len(side["rounds"]) == 1 for side in network["sides"].values())
+    candidates = network["candidates"]
+    assert {*sides, "int8 OpenVINO", "int8 ONNX Runtime", "fp32 torch NCHW"} <= set(candidates)
+    assert all(len(each["rounds"]) == 1 for each in candidates.values())
+    best = min(each["seconds"] for each in candidates.values() if each["kind"] == "int8")
+    ratio = network["times_faster"]["int8"][sides[2]]
+    assert ratio == pytest.approx(best / candidates[sides[2]]["seconds"])
     sizes = found["size"]
     assert sizes["fp32 twin"]["times_smaller"] == 1
     assert sizes["1-bit, other layers int8"]["bytes"] < sizes["fp32 twin"]["bytes"]
-    assert {*sides, "fp32 twin, torch", "fp32 twin, fused"} == set(found["memory"])
+    assert {*sides, "fp32 twin"} == set(found["memory"])
     assert all(row["peak"] >= row["before"] for row in found["memory"].values())
-    assert set(found["startup"]["processes"]) == {"import torch", "load", "first prediction"}
-    assert 0 < found["profile"]["1-bit, other layers int8"]["real_share"] < 1
+    assert found["memory"][sides[2]]["peak"] < found["memory"]["fp32 twin"]["peak"]
+    assert {*sides, "fp32 twin"} <= set(found["startup"])
+    operators = found["operators"][sides[2]]
+    assert 0 < operators["real_share"] < 1
+    assert sum(each["macs"] for each in operators["operators"]) > 0
     with Image.open(out / "bench.png") as chart:
         assert min(chart.size) > 500
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(["--parts", "layer"], "unknown part 'layer'; did you mean 'layers'"),
-     (["--threads", "two"], "threads must be whole numbers"),
+    [(["--parts", "operator"], "unknown part 'operator'; did you mean 'operators'"),
+     (["--threads", "two"], "threads must be integers"),
      (["--threads", "0"], "threads must lie in"),
      (["--threads", "100000"], "the cores that this process may use"),
-     (["--backends", "sse"], "unknown backend"),
      (["--gates", "own"], "unknown gates 'own'"),
      (["--out", "/dev/null/bench"], "cannot be written"),
      (["nowhere.safetensors", "--force"], "there is no such model file"),

@@ -211,15 +211,24 @@ def test_intervals_are_of_the_mean_over_folds():
 
 
 def test_int8_has_columns_where_it_was_measured():
-    twin = row("twin", binary=False, baseline=None, faster=None, int8_milliseconds=6.06)
+    scored = replace(outcome(), int8_miou=0.478)
+    twin = row(
+        "twin",
+        binary=False,
+        baseline=None,
+        faster=None,
+        int8_milliseconds=6.06,
+        outcomes=(scored,),
+    )
     rows = [row(faster_than_int8=1.57), twin]
     conditions = replace(CONDITIONS, int8=True)
     lines = markdown(rows, conditions).splitlines()
-    assert "| ms | × faster | int8 ms | × int8 | MB |" in lines[0]
-    assert "| 12.3 | 3.2* |  | 1.6* | 1.25 |" in lines[2]
-    assert "| 12.3 |  | 6.1 |  | 1.25 |" in lines[3]
-    assert "by ONNX Runtime" in lines[-1]
+    assert "| ms | × faster | int8 mIoU | int8 ms | × int8 | MB |" in lines[0]
+    assert "| 12.3 | 3.2* |  |  | 1.6* | 1.25 |" in lines[2]
+    assert "| 12.3 |  | 0.478 | 6.1 |  | 1.25 |" in lines[3]
+    assert "by OpenVINO" in lines[-1]
     found = list(csv.DictReader(io.StringIO(csv_text(rows, CONDITIONS))))
+    assert [each["int8_miou"] for each in found] == ["", "0.478"]
     assert [each["int8_milliseconds"] for each in found] == ["", "6.06"]
     assert [each["faster_than_int8"] for each in found] == ["1.57", ""]
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from binseg.data.augment import AugmentConfig, train_transform
+from binseg.data.turns import quarter_turned, rotated, with_hole
 from binseg.errors import BinsegError
 
 
@@ -53,6 +54,81 @@ def test_picture_and_labels_move_together() -> None:
         expected = out_labels[inside].astype(int) * 40 + 20
         agreement.append(np.mean(np.abs(out_image[..., 0][inside] - expected) < 20))
     assert min(agreement) > 0.85  # all but blended edges
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"flip_vertical": 1}, {"rotate90": 1}, {"rotate": 10}, {"rare_every": 1}, {"cutout": 1}],
+    ids=lambda change: next(iter(change)),
+)
+def test_picture_and_labels_turn_together(change) -> None:
+    image, labels = striped()
+    still = {"brightness": 0, "contrast": 0, "saturation": 0, "scale_min": 1, "scale_max": 1}
+    plain = train_transform(AugmentConfig(**still), (40, 30))
+    transform = train_transform(
+        AugmentConfig(**still, **change), (40, 30), pixels=np.array([1] * 6)
+    )
+    agreement, changed = [], 0
+    for index in range(20):
+        out_image, out_labels = transform(image, labels, (0, 0, index))
+        assert out_image.shape == (40, 30, 3)
+        assert out_labels.shape == (40, 30)
+        inside = out_labels != 255
+        expected = out_labels[inside].astype(int) * 40 + 20
+        agreement.append(np.mean(np.abs(out_image[..., 0][inside] - expected) < 20))
+        changed += not np.array_equal(out_labels, plain(image, labels, (0, 0, index))[1])
+    assert min(agreement) > 0.85
+    assert changed > 10
+
+
+def test_turns_are_those_of_numpy_and_corners_do_not_count() -> None:
+    image, labels = striped()
+    one, other = rotated(image[:, :60], labels[:, :60], 90.0, (0, 0, 0))
+    np.testing.assert_array_equal(one, np.rot90(image[:, :60]))
+    np.testing.assert_array_equal(other, np.rot90(labels[:, :60]))
+    for turns in range(4):
+        np.testing.assert_array_equal(
+            quarter_turned(image, labels, turns)[1], np.rot90(labels, turns)
+        )
+    _, tilted = rotated(image, labels, 30.0, (1, 2, 3))
+    assert tilted[0, 0] == tilted[-1, -1] == 255
+    assert set(np.unique(tilted)) <= {*range(6), 255}
+
+
+def test_a_hole_covers_image_and_label() -> None:
+    image, labels = striped()
+    sides = set()
+    for seed in range(40):
+        generator = np.random.default_rng(seed)
+        cut_image, cut_labels = with_hole(image, labels, generator, 0.5, (1, 2, 3))
+        hole = cut_labels == 255
+        assert (cut_image[hole] == (1, 2, 3)).all()
+        assert (cut_image[~hole] == image[~hole]).all()
+        rows, columns = hole.any(axis=1).sum(), hole.any(axis=0).sum()
+        assert hole.sum() == rows * columns
+        sides |= {int(rows), int(columns)}
+    assert min(sides) >= 3
+    assert max(sides) <= 40
+    assert len(sides) > 15
+    assert (labels != 255).all()
+
+
+def test_every_nth_crop_shows_a_rare_class() -> None:
+    """One pixel of class 1 in a large image of class 0: crops show it when they are asked to."""
+    image = np.zeros((200, 300, 3), np.uint8)
+    labels = np.zeros((200, 300), np.uint8)
+    labels[150, 290] = 1
+    config = AugmentConfig(rare_every=3, scale_min=1, scale_max=1)
+    transform = train_transform(config, (20, 20), pixels=np.array([10**9, 1]))
+    shown = [(transform(image, labels, (0, 4, index))[1] == 1).any() for index in range(60)]
+    assert all(shown[2::3])
+    assert sum(shown) < 25
+    places = {
+        int(np.argmax(transform(image, labels, (0, 4, index))[1])) for index in range(2, 60, 3)
+    }
+    assert len(places) > 10  # and not always in the same place
+    ignored = np.full_like(labels, 255)
+    assert (transform(image, ignored, (0, 0, 0))[1] == 255).all()
 
 
 def test_padding_has_the_mean_colour_and_is_ignored() -> None:

@@ -378,3 +378,74 @@ def test_spelling_of_labels_yaml(four: Path) -> None:
     listed(four, "p0")
     assert opened(four) == {"p0": 0}
     assert DataConfig("folder", str(four)).label_table().names == ("a", "b")
+
+
+# --- masks in colours -----------------------------------------------------------------------------
+
+COLORED = """
+classes:
+  - {name: road, color: [128, 64, 128]}
+  - {name: car, color: '#00008e'}
+ignore: ['#000000']
+"""
+
+
+def colored_set(root: Path, labels: str, **save: object) -> np.ndarray:
+    """One image and a mask in colours; the train ids that it means."""
+    (root / "labels.yaml").write_text(labels)
+    ids = np.array([[0, 1, 255], [1, 1, 0]], np.uint8).repeat(4, 0).repeat(4, 1)
+    colors = np.zeros((256, 3), np.uint8)
+    colors[0], colors[1] = (128, 64, 128), (0, 0, 142)
+    for split in ("train", "val"):
+        image = np.random.default_rng(len(split)).integers(0, 255, (*ids.shape, 3), np.uint8)
+        for folder, pixels in (("images", image), ("masks", colors[ids])):
+            path = root / folder / split / f"{split}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path, **save)
+    return ids
+
+
+def test_masks_in_the_colours_of_labels_yaml_are_read(tmp_path, capsys):
+    ids = colored_set(tmp_path, COLORED)
+    dataset = FolderDataset(tmp_path, "train")
+    np.testing.assert_array_equal(dataset[0].labels, ids)
+    mask = dataset.pairs[0].mask
+    Image.open(mask).convert("RGBA").save(mask)
+    np.testing.assert_array_equal(dataset.read_labels(0), ids)
+    assert data_check(DataConfig(name="folder", root=str(tmp_path))) == 0, capsys.readouterr()
+    only = DataConfig(name="folder", root=str(tmp_path), classes=["car"]).open("train")
+    np.testing.assert_array_equal(only.read_labels(0), np.where(ids == 1, 0, 255))
+
+
+def test_colours_of_no_class_are_counted_and_named(tmp_path, capsys):
+    colored_set(tmp_path, COLORED)
+    mask = tmp_path / "masks" / "train" / "train.png"
+    pixels = np.array(Image.open(mask))
+    pixels[0, :3], pixels[1, 0] = (1, 2, 3), (255, 0, 255)
+    Image.fromarray(pixels).save(mask)
+    with pytest.raises(BinsegError, match=r"2 colours of no class, #010203 \(3 pixels\), #ff00ff"):
+        FolderDataset(tmp_path, "train").read_labels(0)
+    assert data_check(DataConfig(name="folder", root=str(tmp_path))) == 1
+    said = capsys.readouterr().out
+    assert f"{mask}: 2 colours of no class" in said
+    assert "labels.yaml" in said
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("classes: [road, {name: car, color: '#00008e'}]", "give each class its `color:`.*import"),
+        (
+            "classes: [{name: a, color: '#00008e'}, {name: b, color: '#00008e'}]",
+            "give each class its `color:`",
+        ),
+        (
+            COLORED.replace("'#000000'", "'#00008e'"),
+            r"colour \(0, 0, 142\) is both ignored and class 'car'",
+        ),
+    ],
+)
+def test_colours_that_say_no_class_are_refused(tmp_path, labels, message):
+    colored_set(tmp_path, labels)
+    with pytest.raises(BinsegError, match=message):
+        FolderDataset(tmp_path, "train").read_labels(0)

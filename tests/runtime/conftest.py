@@ -5,7 +5,7 @@ import pytest
 from binseg.runtime.library import isas
 
 
-@pytest.fixture(params=["portable", "avx2", "avx512", "neon"])
+@pytest.fixture(params=["portable", "avx2", "avx512", "amx", "neon"])
 def isa(request: pytest.FixtureRequest) -> str:
     """Each instruction set that this processor has."""
     if request.param not in isas():

@@ -11,8 +11,12 @@ _SOURCES = Path(__file__).parents[2] / "binseg" / "runtime" / "csrc"
 _TEST = Path(__file__).parent / "kernels_test.cpp"
 # without contraction a·b + c is rounded twice everywhere, so that all instruction sets agree
 _FLAGS = ("-std=c++20", "-O1", "-ffp-contract=off", "-Wno-psabi")
-_AVX512 = tuple(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl", "vpopcntdq", "vnni"))
-_ISA_FLAGS = {"avx2": ("-mavx2", "-mfma"), "avx512": (*_AVX512, "-mfma")}
+_AVX512 = (*(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl", "vpopcntdq", "vnni")), "-mfma")
+_ISA_FLAGS = {
+    "amx": (*_AVX512, "-mamx-tile", "-mamx-int8"),
+    "avx2": ("-mavx2", "-mfma"),
+    "avx512": _AVX512,
+}
 _CASES, _SEED = "40", "1"
 _NO_SUCH_ISA = 77
 _RUN_WASM = """
@@ -55,7 +59,7 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     _need("g++")
     machine = _run(["g++", "-dumpmachine"]).stdout
     if machine.startswith("x86_64"):
-        isas = ["avx512", "avx2", "portable"]
+        isas = ["amx", "avx512", "avx2", "portable"]
     elif machine.startswith("aarch64"):
         isas = ["neon", "portable"]
     else:
@@ -63,7 +67,7 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
     return _build(["g++"], isas, tmp_path_factory.mktemp("native") / "kernels_test"), isas
 
 
-@pytest.mark.parametrize("isa", ["avx512", "avx2", "neon", "portable"])
+@pytest.mark.parametrize("isa", ["amx", "avx512", "avx2", "neon", "portable"])
 def test_native(native: tuple[Path, list[str]], isa: str) -> None:
     program, isas = native
     if isa not in isas:

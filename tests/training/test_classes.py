@@ -5,12 +5,13 @@ import json
 import pytest
 
 from binseg.data.labels import LabelTable
+from binseg.data.labels_yaml import read_labels_yaml
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
 from binseg.loaded import save
 from binseg.nn.segmenter import create_model
 from binseg.training.checkpoints import BEST
-from binseg.training.classes import CLASSES, check_classes, write_classes
+from binseg.training.classes import CLASSES, check_classes, class_table, write_classes
 
 BEFORE = LabelTable(
     "mine", ("road", "car", "道路"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)), {0: 0, 7: 1, 8: 2, 255: 255}
@@ -70,3 +71,16 @@ def test_a_damaged_table_is_named(tmp_path, text):
     (tmp_path / CLASSES).write_text(text)
     with pytest.raises(BinsegError, match=rf"{CLASSES}: cannot be read"):
         check_classes(BEFORE.to_dict(), tmp_path, "x")
+
+
+def test_colours_of_masks_that_are_another_class_by_now_are_refused(tmp_path):
+    def colored(first: str, second: str) -> LabelTable:
+        (tmp_path / "labels.yaml").write_text(
+            f"classes: [{{name: a, color: '{first}'}}, {{name: b, color: '{second}'}}]"
+        )
+        return read_labels_yaml(tmp_path / "labels.yaml")
+
+    write_classes(class_table(colored("#000000", "#0a0b0c")), tmp_path)
+    assert check_classes(class_table(colored("#ff0000", "#0a0b0c")), tmp_path, "x") == []
+    with pytest.raises(BinsegError, match="colour #000000 was 'a' and is 'b'; colour #0a0b0c"):
+        check_classes(class_table(colored("#0a0b0c", "#000000")), tmp_path, "x")

@@ -5,12 +5,14 @@ import math
 import pytest
 import torch
 
+from binseg.errors import BinsegError
 from binseg.training.config import LossConfig
 from binseg.training.losses import (
     SegmentationLoss,
     distillation_loss,
     log_frequency_weights,
     median_frequency_weights,
+    named_weights,
     ohem_cross_entropy,
 )
 
@@ -33,6 +35,47 @@ def test_cross_entropy_leaves_255_out():
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_focal_loss_by_hand():
+    """−(1 − p_t)^γ · ln p_t of each class's sigmoid, mean over labelled pixels, then classes."""
+    logits = torch.tensor([[[[1.0, -2.0, 3.0]], [[0.5, 0.0, -1.0]]]])
+    truth = labels(0, 1, 255)
+
+    def term(logit, positive):
+        p = 1 / (1 + math.exp(-logit))
+        p = p if positive else 1 - p
+        return -((1 - p) ** 1.5) * math.log(p)
+
+    first = (term(1.0, True) + term(-2.0, False)) / 2
+    second = (term(0.5, False) + term(0.0, True)) / 2
+    config = LossConfig(name="focal", focal_gamma=1.5)
+    assert SegmentationLoss(config)(logits, truth).item() == pytest.approx((first + second) / 2)
+    weighted = SegmentationLoss(config, torch.tensor([1.0, 3.0]))(logits, truth)
+    assert weighted.item() == pytest.approx((first + 3 * second) / 4)
+
+
+def test_tversky_by_hand():
+    """1 − TP / (TP + α·FP + β·FN) over the classes that occur."""
+    p = [0.9, 0.5, 0.2]
+    truth = labels(0, 1, 255)
+    config = LossConfig(tversky=2.0, tversky_alpha=0.2, tversky_beta=0.8)
+    logits = two_class_logits(p)
+    # of class 0: TP .9, FP .5, FN .1; of class 1: TP .5, FP .1, FN .5
+    scores = [0.9 / (0.9 + 0.2 * 0.5 + 0.8 * 0.1), 0.5 / (0.5 + 0.2 * 0.1 + 0.8 * 0.5)]
+    ce = SegmentationLoss(LossConfig())(logits, truth).item()
+    whole = SegmentationLoss(config)(logits, truth).item()
+    assert whole - ce == pytest.approx(2 * (1 - sum(scores) / 2), rel=1e-4)
+
+
+def test_weights_by_name():
+    assert named_weights({"pole": 3, "sky": 0.5}, ["sky", "road", "pole"]).tolist() == [0.5, 1, 3]
+    with pytest.raises(BinsegError, match=r"unknown class in loss\.class_weights 'poel'.*pole"):
+        named_weights({"poel": 3}, ["sky", "road", "pole"])
+    with pytest.raises(BinsegError, match="all are 0"):
+        named_weights({"sky": 0, "road": 0}, ["sky", "road"])
+    with pytest.raises(BinsegError, match="the weight of pole must be at least 0"):
+        LossConfig(class_weights={"pole": -1.0})
+
+
 def test_class_weights_weigh_the_mean():
     weighted = SegmentationLoss(LossConfig(), torch.tensor([1.0, 4.0]))
     loss = weighted(two_class_logits(), labels(0, 1, 255, 0))
@@ -40,8 +83,8 @@ def test_class_weights_weigh_the_mean():
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("config", [LossConfig(), LossConfig(name="ohem"),
-                                    LossConfig(dice=1.0, lovasz=1.0)])  # fmt: skip
+@pytest.mark.parametrize("config", [LossConfig(), LossConfig(name="ohem"), LossConfig(name="focal"),
+                                    LossConfig(dice=1.0, lovasz=1.0, tversky=1.0)])  # fmt: skip
 def test_a_batch_without_labels_gives_a_zero_that_can_be_derived(config):
     logits = two_class_logits().requires_grad_()
     loss = SegmentationLoss(config)(logits, labels(255, 255, 255, 255))

@@ -259,7 +259,7 @@ def test_weights_go_on_with_the_whole_classifier(finished, tree, tmp_path):
     run = replace(tiny(tree, epochs=1), binarization=BinarizationConfig())
     run = replace(
         run,
-        model=replace(run.model, weights=finished.model),
+        model=replace(run.model, start=str(finished.model)),
         optimizer=OptimizerConfig(lr=1e-20),
     )
     result = pretrain(run, tmp_path / "run")

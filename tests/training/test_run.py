@@ -15,12 +15,11 @@ import pytest
 import torch
 
 from binseg.cli import main
-from binseg.compiler.pack import pack
 from binseg.data.config import DataConfig
 from binseg.data.imageio import write_image, write_mask
 from binseg.data.module import SegmentationData
 from binseg.errors import BinsegError
-from binseg.loaded import load, read_header, save
+from binseg.loaded import load, read_header
 from binseg.lock import LOCK, locked
 from binseg.predictor import evaluate
 from binseg.training import checkpoints
@@ -330,16 +329,6 @@ def test_a_killed_loader_process_is_one_line(tmp_path, monkeypatch):
         train(tiny(workers=1), tmp_path / "run")
 
 
-def test_a_packed_network_is_refused_as_a_start(finished, tmp_path):
-    packed = tmp_path / "packed.safetensors"
-    loaded = load(finished.model)
-    save(packed, pack(loaded.model), loaded.labels, loaded.preprocessing)
-    experiment = tiny()
-    experiment = replace(experiment, model=replace(experiment.model, weights=packed))
-    with pytest.raises(BinsegError, match=r"packed network.*give model\.weights the trained one"):
-        train(experiment, tmp_path / "run")
-
-
 def harm_by_cutting(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -365,7 +354,7 @@ def test_training_starts_from_a_file_and_learns_from_a_teacher(finished, tmp_pat
     experiment = tiny(epochs=1)
     experiment = replace(
         experiment,
-        model=replace(experiment.model, weights=finished.model),
+        model=replace(experiment.model, start=str(finished.model)),
         optimizer=OptimizerConfig(lr=1e-12),
         binarization=BinarizationConfig(),
         distillation=DistillationConfig(teacher=finished.model),
@@ -375,30 +364,6 @@ def test_training_starts_from_a_file_and_learns_from_a_teacher(finished, tmp_pat
     before, after = load(finished.model).model, load(result.model).model
     for (name, one), other in zip(before.named_parameters(), after.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6, msg=name)
-
-
-def test_a_resumed_run_does_not_need_its_first_weights_again(finished, tmp_path):
-    first = tmp_path / "first.safetensors"
-    shutil.copy(finished.model, first)
-    experiment = tiny(epochs=2)
-    experiment = replace(experiment, model=replace(experiment.model, weights=first))
-    train(experiment, tmp_path / "run")
-    first.unlink()
-    train(experiment, tmp_path / "run", resume=True)
-
-
-def test_a_start_from_other_classes_is_refused(finished, tmp_path):
-    (tmp_path / "data" / "images").mkdir(parents=True)
-    (tmp_path / "data" / "masks").mkdir()
-    (tmp_path / "data" / "labels.yaml").write_text("classes: [{name: a}, {name: b}]\n")
-    experiment = tiny()
-    experiment = replace(
-        experiment,
-        data=replace(experiment.data, name="folder", root=str(tmp_path / "data")),
-        model=replace(experiment.model, weights=finished.model),
-    )
-    with pytest.raises(BinsegError, match=r"other classes .*--model\.backbone_weights .* starts"):
-        train(experiment, tmp_path / "run")
 
 
 def test_a_val_split_without_labels_is_said(tmp_path):

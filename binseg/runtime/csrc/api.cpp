@@ -140,7 +140,7 @@ void upsample_argmax(Network& network, const float* scores, int64_t in_height, i
   });
 }
 
-constexpr const char* kNames[] = {"avx512", "avx2", "neon", "wasm", "portable"};
+constexpr const char* kNames[] = {"amx", "avx512", "avx2", "neon", "wasm", "portable"};
 
 }  // namespace
 }  // namespace binseg
@@ -151,8 +151,12 @@ int binseg_version(void) { return BINSEG_VERSION; }
 
 const char* binseg_isas(void) {
   // one of few constants: what a processor can run is a beginning or an end of these
-  static constexpr const char* kLists[] = {"avx512 avx2 portable", "avx2 portable", "neon portable",
-                                           "wasm portable", "portable"};
+  static constexpr const char* kLists[] = {"amx avx512 avx2 portable",
+                                           "avx512 avx2 portable",
+                                           "avx2 portable",
+                                           "neon portable",
+                                           "wasm portable",
+                                           "portable"};
   for (const char* list : kLists) {
     const std::string_view first(list, std::strcspn(list, " "));
     const Kernels* kernels = nullptr;

@@ -35,7 +35,7 @@ enum {
 BINSEG_API int binseg_version(void);
 
 /* Names of the instruction sets that this processor can run, the best first, separated by spaces:
- * some of avx512, avx2, neon, wasm, and portable. */
+ * some of amx, avx512, avx2, neon, wasm, and portable. */
 BINSEG_API const char* binseg_isas(void);
 
 /* Opens a model file that lies in memory; the memory is not needed afterwards. `isa` chooses the

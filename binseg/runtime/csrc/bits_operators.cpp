@@ -94,7 +94,7 @@ class ConvOperator : public Operator {
   }
 
   void size(Planner& plan) override {
-    if (!layer_) make_layer(plan.kernels);
+    if (!layer_) make_layer(kernels_of(plan));
     const Value& in = plan.value(inputs[0]);
     const int64_t height = window_ ? window_->count(in.height, 0)
                                    : divide_up(in.height, shape_.stride_h),
@@ -140,11 +140,12 @@ class ConvOperator : public Operator {
     }
     if (merged_ >= 0) args.merged = plan.value(merged_).real(0);
     if (merged_bytes_ >= 0) args.merged_bytes = plan.value(merged_bytes_).bytes();
-    kernel_ = kind_ == Kind::kBits    ? plan.kernels.conv_bits
-              : kind_ == Kind::kReal  ? plan.kernels.conv_real
-              : kind_ == Kind::kMerge ? plan.kernels.conv_merge
-              : kind_ == Kind::kInt8  ? plan.kernels.conv_int8
-                                      : plan.kernels.conv_int8_pool;
+    const Kernels& kernels = kernels_of(plan);
+    kernel_ = kind_ == Kind::kBits    ? kernels.conv_bits
+              : kind_ == Kind::kReal  ? kernels.conv_real
+              : kind_ == Kind::kMerge ? kernels.conv_merge
+              : kind_ == Kind::kInt8  ? kernels.conv_int8
+                                      : kernels.conv_int8_pool;
   }
 
   void run(Pool& pool) override {
@@ -317,6 +318,11 @@ class ConvOperator : public Operator {
       }
     }
     return values;
+  }
+
+  // The stem has few channels, but taps that lie side by side.
+  const Kernels& kernels_of(const Planner& plan) const {
+    return kind_ == Kind::kInt8Pool ? plan.kernels : plan.kernels.for_channels(shape_.in_channels);
   }
 
   void make_layer(const Kernels& kernels) {

@@ -79,7 +79,7 @@ class UnpackedRows {
 struct Avx2 {
   using Int = __m256i;
   using Float = __m256;
-  static constexpr bool kUnpacks = true;
+  static constexpr Arrangement kArrangement = Arrangement::kUnpacked;
   static constexpr int kLanes = 8;
   static constexpr int kBitVectors = 8, kByteVectors = 2;
   static constexpr int kPoolVectors = 2, kPoolPixels = 4;

@@ -55,6 +55,7 @@ inline void tile(const ConvArgs& a, const uint8_t* const* taps, int64_t base, in
                  int64_t first, int64_t y, int64_t x, Epilogue& epilogue) {
   const char* weight =
       static_cast<const char*>(a.weight) + base * a.weight_base + block * a.weight_block;
+  epilogue.prefetch(base, block * kBlock + first, y, x, P, V);
   if constexpr (Bytes) {
     typename Isa::Int sums[P][V];
     Isa::template multiply<P, V>(sums, a, weight + first * Isa::kByteWeight, taps, x);

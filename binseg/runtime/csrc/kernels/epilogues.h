@@ -39,6 +39,20 @@ inline BINSEG_INLINE void to_memory(const typename Isa::Float (&values)[P][V], f
   });
 }
 
+// Asks for what will be added to `vectors` vectors of P pixels, before their sums are made: the
+// caches answer meanwhile.
+template <class Isa>
+inline BINSEG_INLINE void prefetch_residual(const RealMap& map, int64_t base, int64_t channel,
+                                            int64_t y, int64_t x, int64_t pixels, int64_t vectors) {
+  const int64_t size = map.bfloat16 ? 2 : 4, of_pixel = map.pixel * size;
+  const char* from =
+      static_cast<const char*>(map.data) +
+      (y * map.row + x * map.pixel + base * map.base_step + channel) * size;
+  const int64_t bytes = vectors * Isa::kLanes * size;
+  for (int64_t p = 0; p < pixels; ++p, from += of_pixel)
+    for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i);
+}
+
 // What is written here stands in every kernel, and only for groups all of whose channels exist; the
 // rest goes through memory, below.
 template <class Isa, int P, int V>
@@ -313,6 +327,8 @@ struct Threshold {
 
   Threshold(const ConvArgs& args, Scratch&) : a(args) {}
 
+  void prefetch(int64_t, int64_t, int64_t, int64_t, int64_t, int64_t) {}
+
   template <int P, int V>
   BINSEG_INLINE void take(int64_t base, int64_t block, int64_t first, int64_t y, int64_t x,
                           typename Isa::Int (&sums)[P][V]) {
@@ -338,6 +354,12 @@ struct Real {
 
   Real(const ConvArgs& args, Scratch&) : a(args) {}
 
+  BINSEG_INLINE void prefetch(int64_t base, int64_t channel, int64_t y, int64_t x, int64_t pixels,
+                              int64_t vectors) {
+    if (a.finish.residual.data)
+      prefetch_residual<Isa>(a.finish.residual, base, channel, y, x, pixels, vectors);
+  }
+
   template <int P, int V>
   BINSEG_INLINE void take(int64_t base, int64_t block, int64_t first, int64_t y, int64_t x,
                           typename Isa::Int (&sums)[P][V]) {
@@ -359,6 +381,12 @@ struct Merge {
 
   Merge(const ConvArgs& args, Scratch& scratch)
       : a(args), space(scratch.take<float>(args.bases * kLargestTile * kBlock)) {}
+
+  BINSEG_INLINE void prefetch(int64_t base, int64_t channel, int64_t y, int64_t x, int64_t pixels,
+                              int64_t vectors) {
+    if (a.merge_residual.data)
+      prefetch_residual<Isa>(a.merge_residual, base, channel, y, x, pixels, vectors);
+  }
 
   template <int P, int V>
   BINSEG_INLINE void take(int64_t base, int64_t block, int64_t first, int64_t y, int64_t x,

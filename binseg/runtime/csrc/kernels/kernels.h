@@ -50,8 +50,10 @@ struct ConvArgs {
 
   const Tap* taps;  // [bases][tap_count]
   int64_t tap_count;
+  int64_t tap_from, tap_to;           // rows of the taps lie in [tap_from, tap_to]
   int64_t run;                        // words of one tap that lie side by side in image and weights
   const void* weight;                 // [bases][blocks][tap_count][run], arranged by `layer.cpp`
+  const uint64_t* run_masks;          // of tiles: [run][16], which bytes of a row have weights
   int64_t weight_base, weight_block;  // bytes
 
   int64_t out_height, out_width, out_channels, blocks, bases;
@@ -98,17 +100,31 @@ struct UpsampleArgs {
 // Calls do rows [begin, end) of the result; upsample: of the source.
 using ConvKernel = void (*)(const ConvArgs&, int64_t begin, int64_t end, void* scratch);
 
+// How weights lie.
+enum class Arrangement : int32_t {
+  // [word][64 channels]: bits as words of 32 input channels, bytes as four input channels
+  kWords,
+  // bits as [word][8][64 channels] bytes, each with 4 input channels, and bytes as
+  // [word][2][64 channels] pairs of 16 bits; rows of the input are unpacked alike, see `avx2.cpp`
+  kUnpacked,
+  // [2][run][2][16][16 channels][4 input channels], numbers of one bit or of one byte, where a run
+  // is of 64 input channels; see `tiles.h`
+  kTiles,
+};
+
 struct Kernels {
   const char* name;
-  // How words of weights lie, [word][64 channels]: bits as words of 32 input channels, bytes as
-  // four input channels side by side. Or where rows are unpacked, bits as [word][8][64 channels]
-  // bytes, each with 4 input channels, and bytes as [word][2][64 channels] pairs of 16 bits; see
-  // `avx2.cpp`.
-  bool unpacks;
+  Arrangement arrangement;
   ConvKernel conv_bits, conv_real, conv_merge, conv_int8, conv_int8_pool;
   void (*upsample)(const UpsampleArgs&, int64_t begin, int64_t end);
   RowKernels rows;
   ShrinkKernels shrink;
+  // For convolutions that read fewer channels than fill a tile; null: these are for all.
+  const Kernels* for_few_channels;
+
+  const Kernels& for_channels(int64_t count) const {
+    return for_few_channels && count < 64 ? *for_few_channels : *this;
+  }
 };
 
 // Memory of instruction sets that unpack rows of the input (`unpacks`) to two bytes for each byte:
@@ -119,7 +135,7 @@ inline int64_t unpacked_row_bytes(const ConvArgs& a) {
 }
 inline int64_t most_unpacked_rows(const ConvArgs& a) { return kRowsAtOnce * a.bases * a.tap_count; }
 
-// Those of an instruction set by its name (avx512, avx2, neon, wasm, portable), or without a name
+// Those of an instruction set by its name (amx, avx512, avx2, neon, wasm, portable), or without a name
 // the best that the processor has; null where it does not have them.
 const Kernels* find_kernels(const char* name);
 

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <map>
 
+#include "tiles.h"
+
 namespace binseg {
 namespace {
 
@@ -37,14 +39,18 @@ ConvLayer::ConvLayer(const Kernels& kernels, const ConvShape& shape, const void*
   args_.channel_base = shape.shared_weight ? 0 : args_.blocks * kBlock;
   weight_bases_ = shape.shared_weight ? 1 : shape.bases;
   const int64_t terms = shape.kernel_h * shape.kernel_w * shape.in_channels;
-  if (!shape.bytes) {
+  const bool tiles = kernels.arrangement == Arrangement::kTiles;
+  if (!shape.bytes && tiles) {
+    args_.doubled = true;  // sums are -s at once
+  } else if (!shape.bytes) {
     // so that halves of sums are integers, also of those that zero padding shortens
     args_.doubled = terms % 2 != 0 || (shape.padding == 0 && shape.in_channels % 2 != 0);
     args_.start = args_.doubled ? 0 : static_cast<int32_t>(-(terms / 2));
     args_.doubled_plus = args_.doubled ? static_cast<int32_t>(-terms) : 0;
     args_.wide = terms > 32767;  // also where `start` alone would not fit
   }
-  joined_ = shape.kernel_w > 1 && shape.in_bases == 1 &&
+  // where rows are unpacked, no other bases lie between the pixels of one
+  joined_ = shape.kernel_w > 1 && (shape.in_bases == 1 || (tiles && !shape.bytes)) &&
             std::all_of(shape.dilation_w, shape.dilation_w + shape.bases,
                         [](int64_t d) { return d == 1; });
   if (joined_) {
@@ -55,7 +61,9 @@ ConvLayer::ConvLayer(const Kernels& kernels, const ConvShape& shape, const void*
   }
   args_.run = words_;
   args_.tap_count = shape.kernel_h * (joined_ ? 1 : shape.kernel_w);
-  if (shape.bytes) {
+  if (tiles) {
+    arrange_tiles(static_cast<const uint8_t*>(weight));
+  } else if (shape.bytes) {
     arrange_bytes(static_cast<const int8_t*>(weight));
   } else {
     arrange_bits(static_cast<const uint8_t*>(weight));
@@ -63,7 +71,7 @@ ConvLayer::ConvLayer(const Kernels& kernels, const ConvShape& shape, const void*
 }
 
 void ConvLayer::arrange_bits(const uint8_t* weight) {
-  const bool nibbles = kernels_.unpacks;
+  const bool nibbles = kernels_.arrangement == Arrangement::kUnpacked;
   const int64_t taps = shape_.kernel_h * shape_.kernel_w, words = shape_.base_bytes / 4;
   const int64_t of_word = nibbles ? kBlock * 8 : kBlock * 4;  // bytes
   args_.weight_block = taps * words * of_word;
@@ -100,7 +108,8 @@ void ConvLayer::arrange_bits(const uint8_t* weight) {
 }
 
 void ConvLayer::arrange_bytes(const int8_t* weight) {
-  const int64_t of_word = kernels_.unpacks ? kBlock * 8 : kBlock * 4;
+  const bool pairs = kernels_.arrangement == Arrangement::kUnpacked;
+  const int64_t of_word = pairs ? kBlock * 8 : kBlock * 4;
   args_.weight_block = args_.tap_count * words_ * of_word;
   args_.weight_base = shape_.shared_weight ? 0 : args_.blocks * args_.weight_block;
   weight_.assign(static_cast<size_t>(weight_bases_ * args_.blocks * args_.weight_block / 8), 0);
@@ -114,7 +123,7 @@ void ConvLayer::arrange_bytes(const int8_t* weight) {
             const int64_t tap = joined_ ? y : y * shape_.kernel_w + x;
             const int64_t byte = (joined_ ? x * shape_.pixel_bytes : 0) + c;
             uint8_t* const word = block + (tap * words_ + byte / 4) * of_word;
-            if (kernels_.unpacks) {  // channels 0 and 1 of each four, then 2 and 3, of 16 bits
+            if (pairs) {  // channels 0 and 1 of each four, then 2 and 3, of 16 bits
               const auto half = static_cast<uint16_t>(static_cast<int16_t>(*weight));
               uint8_t* const at = word + byte % 4 / 2 * kBlock * 4 + o % kBlock * 4 + byte % 2 * 2;
               at[0] = static_cast<uint8_t>(half);
@@ -128,6 +137,53 @@ void ConvLayer::arrange_bytes(const int8_t* weight) {
     }
   }
   args_.weight = weight_.data();
+}
+
+void ConvLayer::arrange_tiles(const uint8_t* weight) {
+  const bool bits = !shape_.bytes;
+  const int64_t pixel = bits ? shape_.base_bytes * 8 : shape_.pixel_bytes;
+  const int64_t taps = shape_.kernel_h * shape_.kernel_w;
+  const int64_t of_tap = joined_ ? shape_.kernel_w * pixel : bits ? pixel : shape_.base_bytes;
+  args_.run = ceil_div(of_tap, kTileBytes);
+  const int64_t slice = args_.tap_count * args_.run * kTileWeights;  // 32 channels
+  args_.weight_block = (bits ? slice / 8 : slice) * (kBlock / kTileChannels);
+  args_.weight_base = shape_.shared_weight ? 0 : args_.blocks * args_.weight_block;
+  weight_.assign(static_cast<size_t>(weight_bases_ * args_.blocks * args_.weight_block / 8), 0);
+  run_masks_.assign(static_cast<size_t>(args_.run * kTilePixels), 0);
+  const int64_t length = args_.blocks * kBlock;
+  if (bits && shape_.padding == 0)
+    weight_sums_.assign(static_cast<size_t>(weight_bases_ * taps * length), 0);
+  auto* const to = reinterpret_cast<uint8_t*>(weight_.data());
+  int64_t from = 0;
+  for (int64_t k = 0; k < weight_bases_; ++k) {
+    for (int64_t o = 0; o < shape_.out_channels; ++o) {
+      uint8_t* const block = to + (k * args_.blocks + o / kBlock) * args_.weight_block;
+      for (int64_t t = 0; t < taps; ++t) {
+        int32_t sum = 0;
+        for (int64_t c = 0; c < shape_.in_channels; ++c, ++from) {
+          const int64_t byte = (joined_ ? t % shape_.kernel_w * pixel : 0) + c;
+          const int64_t step = (joined_ ? t / shape_.kernel_w : t) * args_.run + byte / kTileBytes;
+          const int64_t row = byte % kTileBytes / 4, lane = o % 16 * 4 + byte % 4;
+          const int64_t at = o % kBlock / kTileChannels * slice + step * kTileWeights +
+                             o % kTileChannels / 16 * (kTileWeights / 2) + row * kTileBytes + lane;
+          // the same for all channels and taps
+          run_masks_[static_cast<size_t>(byte / kTileBytes * kTilePixels + row)] |=
+              0x1111111111111111u << (byte % 4);
+          if (!bits) {
+            block[at] = weight[from];
+          } else if (weight[from / 8] >> (from % 8) & 1) {
+            block[at / 8] |= static_cast<uint8_t>(1u << (at % 8));
+            sum += 2;
+          }
+        }
+        if (!weight_sums_.empty())
+          weight_sums_[static_cast<size_t>((k * taps + t) * length + o)] =
+              sum - static_cast<int32_t>(shape_.in_channels);
+      }
+    }
+  }
+  args_.weight = weight_.data();
+  args_.run_masks = run_masks_.data();
 }
 
 void ConvLayer::set_curve(const float* curve, bool tanh) {
@@ -222,6 +278,10 @@ void ConvLayer::place_taps(int64_t width, int64_t out_width) {
     }
   }
   args_.taps = taps_.data();
+  const auto [first, last] = std::minmax_element(
+      taps_.begin(), taps_.end(), [](const Tap& a, const Tap& b) { return a.row < b.row; });
+  args_.tap_from = first->row;
+  args_.tap_to = last->row;
 }
 
 // The kernels count a tap outside the image as -1 in every channel. Which taps those are depends
@@ -313,8 +373,25 @@ int64_t ConvLayer::scratch_bytes(bool pool) const {
   int64_t bytes = kRowsAtOnce * a.bases * a.tap_count * 8 + kLine;
   bytes += a.bases * kLargestTile * kBlock * 4 + kLine;
   if (pool) bytes += 2 * ((a.out_width + 1) / 2 + 1) * kBlock * 4 + 4 * kLine + kBlock * 4;
-  if (kernels_.unpacks) bytes += most_unpacked_rows(a) * (unpacked_row_bytes(a) + 8) + 2 * kLine;
+  if (kernels_.arrangement == Arrangement::kUnpacked)
+    bytes += most_unpacked_rows(a) * (unpacked_row_bytes(a) + 8) + 2 * kLine;
+  if (kernels_.arrangement == Arrangement::kTiles) bytes += tile_scratch_bytes(pool);
   return bytes + kLine;
+}
+
+// The larger of what a kernel that merges needs and one that does not.
+int64_t ConvLayer::tile_scratch_bytes(bool pool) const {
+  constexpr int64_t kLine = 64;
+  int64_t most = 0;
+  for (const bool merges : {false, true}) {
+    const TilePlan plan(args_, shape_.bytes, merges, pool);
+    int64_t bytes = plan.rows * plan.together * args_.tap_count * 8 + kLine;
+    bytes += plan.together * ((args_.height + 1) * 8 + plan.kept * plan.row_bytes) + 2 * kLine;
+    if (!shape_.bytes) bytes += plan.together * plan.slice + kLine;
+    bytes += plan.together * plan.sums * 2 * kTilePixels * kTileChannels * 4 + kLine;
+    most = std::max(most, bytes);
+  }
+  return most;
 }
 
 }  // namespace binseg

@@ -57,7 +57,7 @@ class ConvLayer {
   bool joined_ = false;  // the taps of a row lie side by side
   int64_t words_ = 0;    // of one tap, or joined of one row of taps
   int64_t weight_bases_ = 1;
-  std::vector<uint64_t> weight_;
+  std::vector<uint64_t> weight_, run_masks_;
   std::vector<int32_t> weight_sums_;  // [weight bases][taps][blocks * 64], for zero padding
   std::vector<float> curve_[3];
   std::vector<uint32_t> low_, span_;
@@ -67,8 +67,10 @@ class ConvLayer {
 
   void arrange_bits(const uint8_t* weight);
   void arrange_bytes(const int8_t* weight);
+  void arrange_tiles(const uint8_t* weight);
   void place_taps(int64_t width, int64_t out_width);
   void place_starts(int64_t height, int64_t width);
+  int64_t tile_scratch_bytes(bool pool) const;
   std::vector<std::vector<int64_t>> outside_classes(int64_t kernel, int64_t stride,
                                                     int64_t dilation, int64_t before, int64_t size,
                                                     int64_t out_size, int32_t* of) const;

@@ -9,7 +9,7 @@ namespace {
 struct Neon {
   using Int = int32x4_t;
   using Float = float32x4_t;
-  static constexpr bool kUnpacks = false;
+  static constexpr Arrangement kArrangement = Arrangement::kWords;
   static constexpr int kLanes = 4;
   static constexpr int kBitVectors = 4, kByteVectors = 4;
   static constexpr int kPoolVectors = 4, kPoolPixels = 4;

@@ -8,7 +8,7 @@ struct Portable {
   typedef int32_t Int __attribute__((vector_size(16)));
   typedef uint32_t Unsigned __attribute__((vector_size(16)));
   typedef float Float __attribute__((vector_size(16)));
-  static constexpr bool kUnpacks = false;
+  static constexpr Arrangement kArrangement = Arrangement::kWords;
   static constexpr int kLanes = 4;
   static constexpr int kBitVectors = 2, kByteVectors = 2;
   static constexpr int kPoolVectors = 2, kPoolPixels = 2;

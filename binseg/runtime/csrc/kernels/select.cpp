@@ -1,13 +1,19 @@
 // Which kernels this processor can run.
 #include <cstring>
 
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "kernels.h"
 
 namespace binseg {
 
 extern const Kernels kPortable;
 #if defined(__x86_64__)
-extern const Kernels kAvx2, kAvx512;
+extern const Kernels kAvx2, kAvx512, kAmx;
 #elif defined(__aarch64__)
 extern const Kernels kNeon;
 #elif defined(__wasm_simd128__)
@@ -19,6 +25,7 @@ namespace {
 // From the best to what always works.
 const Kernels* const kAll[] = {
 #if defined(__x86_64__)
+    &kAmx,
     &kAvx512,
     &kAvx2,
 #elif defined(__aarch64__)
@@ -29,8 +36,26 @@ const Kernels* const kAll[] = {
     &kPortable,
 };
 
+#if defined(__x86_64__)
+// Whether the processor has tiles, and the operating system keeps them for this process, which must
+// ask for it.
+bool has_tiles() {
+#if defined(__linux__)
+  constexpr unsigned kTile = 1u << 24, kInt8 = 1u << 25;
+  unsigned a, b, c, d;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & kTile) || !(d & kInt8)) return false;
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // of arch_prctl
+  static const bool permitted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return permitted;
+#else
+  return false;
+#endif
+}
+#endif
+
 bool supported(const char* name) {
 #if defined(__x86_64__)
+  if (std::strcmp(name, "amx") == 0) return supported("avx512") && has_tiles();
   // these ask the operating system, too, whether it keeps the registers
   if (std::strcmp(name, "avx512") == 0)
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

@@ -16,7 +16,7 @@ template <class Isa>
 constexpr Kernels make_kernels(const char* name) {
   return {
       name,
-      Isa::kUnpacks,
+      Isa::kArrangement,
       convolve<Isa, false, Threshold<Isa>>,
       convolve<Isa, false, Real<Isa>>,
       convolve<Isa, false, Merge<Isa>>,
@@ -25,6 +25,7 @@ constexpr Kernels make_kernels(const char* name) {
       upsample<Isa>,
       make_row_kernels<Isa>(),
       make_shrink_kernels<Isa>(),
+      nullptr,
   };
 }
 

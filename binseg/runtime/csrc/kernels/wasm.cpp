@@ -10,7 +10,7 @@ namespace {
 struct Wasm {
   using Int = v128_t;
   using Float = v128_t;
-  static constexpr bool kUnpacks = false;
+  static constexpr Arrangement kArrangement = Arrangement::kWords;
   static constexpr int kLanes = 4;
   static constexpr int kBitVectors = 2, kByteVectors = 2;
   static constexpr int kPoolVectors = 2, kPoolPixels = 4;

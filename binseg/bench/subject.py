@@ -1,10 +1,12 @@
-"""The networks that are compared: packed ones, and the full-precision twin of their topology."""
+"""What is measured: packed networks, and the full-precision twin of their topology."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,33 +14,33 @@ from binseg.bench.options import BenchOptions
 from binseg.compiler.pack import pack
 from binseg.compiler.packed import PackedSegmenter
 from binseg.data.label_table import LabelTable, auto_palette
-from binseg.data.preprocess import Preprocessing
+from binseg.data.preprocess import Preprocessing, network_input
 from binseg.data.scenes import draw_scene
 from binseg.errors import BinsegError
+from binseg.loaded import save
 from binseg.nn.backbones.groupnet import Gates
 from binseg.nn.segmenter import BackboneSegmenter, Segmenter, create_model
 from binseg.program.file import OtherLayers
 
 CALIBRATION = 4
-"""Pictures that activations are measured on for 8 bits."""
-
+"""Images that activations are measured on for 8 bits."""
 OTHER_LAYERS: tuple[OtherLayers, ...] = get_args(OtherLayers)
 
 _BATCHNORM_SIZE = (96, 128)
 _GATES: dict[Gates, str] = {"per_branch": "", "shared": " shared gates", "none": " no gates"}
-"""What the name of a side says of them; a gate for each branch is the paper's own."""
+"""What a candidate's name says of them; a gate for each branch is the paper's own."""
 
 
 @dataclass
-class Contest:
-    """What is compared.
+class Subject:
+    """What is measured.
 
     Attributes:
         title: what a table calls it.
         twin: the same topology in full precision, in eval mode.
-        packed: name of a side → packed network.
+        packed: name of a candidate → packed network.
         labels, preprocessing: for files.
-        pictures: CALIBRATION normalised pictures, float32 (1, 3, H, W); the first one is measured.
+        images: CALIBRATION images, uint8 (H, W, 3); the first one is measured.
     """
 
     title: str
@@ -46,15 +48,19 @@ class Contest:
     packed: dict[str, PackedSegmenter]
     labels: LabelTable
     preprocessing: Preprocessing
-    pictures: list[Tensor] = field(repr=False)
+    images: list[np.ndarray] = field(repr=False)
 
-    @property
-    def picture(self) -> Tensor:
-        """The one that is measured."""
-        return self.pictures[0]
+    def write(self, folder: Path) -> dict[str, Path]:
+        """Write all networks as model files: name → file, the twin's as "fp32 twin"."""
+        files = {"fp32 twin": folder / "twin.safetensors"}
+        save(files["fp32 twin"], self.twin, self.labels, self.preprocessing)
+        for index, (name, packed) in enumerate(self.packed.items()):
+            files[name] = folder / f"packed_{index}.safetensors"
+            save(files[name], packed, self.labels, self.preprocessing)
+        return files
 
 
-def default_contest(options: BenchOptions) -> Contest:
+def default_subject(options: BenchOptions) -> Subject:
     """Group-Net/ResNet-18 with the dilated FCN head at output stride 16, for each K, and its twin.
 
     With gates every branch carries a real map of its own through memory; without, all share one.
@@ -62,7 +68,7 @@ def default_contest(options: BenchOptions) -> Contest:
     The weights are random: a network's time does not depend on them.
     """
     preprocessing = Preprocessing()
-    pictures = _pictures(options.size, preprocessing)
+    images = _images(options.size)
     arguments: dict[str, Any] = {
         "name": "groupnet18",
         "num_classes": options.classes,
@@ -72,23 +78,22 @@ def default_contest(options: BenchOptions) -> Contest:
     packed: dict[str, PackedSegmenter] = {}
     for bases in options.bases:
         for gates in options.gates if bases > 1 else options.gates[:1]:
-            first = gates == options.gates[0]
             network = create_model(**arguments, bases=bases, gates=gates)
             settle(network)
             name = f"1-bit K={bases}{_GATES[gates] if bases > 1 else ''}"
-            kinds = OTHER_LAYERS if first else OTHER_LAYERS[-1:]
-            packed.update(_packed(network, name, pictures, preprocessing, kinds))
-    return Contest(
+            kinds = OTHER_LAYERS[-1:]
+            packed.update(_packed(network, name, images, preprocessing, kinds))
+    return Subject(
         "groupnet18, FCN head, output stride 16, random weights",
         _twin(arguments),
         packed,
         _labels(options.classes),
         preprocessing,
-        pictures,
+        images,
     )
 
 
-def contest_of(
+def subject_of(
     title: str,
     model: Segmenter,
     options: BenchOptions,
@@ -96,13 +101,13 @@ def contest_of(
     labels: LabelTable | None = None,
     preprocessing: Preprocessing | None = None,
     trained: bool = False,
-) -> Contest:
+) -> Subject:
     """A network and its twin, whose weights are random.
 
     Args:
         title: what a table calls it.
         model: a trained network, which is packed in all three ways, or a packed one.
-        options: the picture's size.
+        options: the image's size.
         labels, preprocessing: the file's, if there is one.
         trained: whether its weights and BatchNorms mean something; if not, it is changed.
 
@@ -110,27 +115,27 @@ def contest_of(
         BinsegError: the network cannot be packed.
     """
     preprocessing = preprocessing or Preprocessing()
-    pictures = _pictures(options.size, preprocessing)
+    images = _images(options.size)
     if isinstance(model, PackedSegmenter):
         packed = {f"1-bit, other layers {model.other_layers}": model}
     else:
         if not trained:
             settle(model)
-        packed = _packed(model, "1-bit", pictures, preprocessing)
-    return Contest(
+        packed = _packed(model, "1-bit", images, preprocessing, OTHER_LAYERS)
+    return Subject(
         title,
         _twin(model.architecture),
         packed,
         labels or _labels(model.num_classes),
         preprocessing,
-        pictures,
+        images,
     )
 
 
 def settle(network: nn.Module) -> None:
     """Give a network that was never trained BatchNorms as training leaves them, and eval mode.
 
-    Mean and variance are those of two pictures; scale and shift are random. Without it thresholds
+    Mean and variance are those of two images; scale and shift are random. Without it thresholds
     would all be alike and 8-bit maps would have no range.
     """
     generator = torch.Generator().manual_seed(0)
@@ -165,22 +170,27 @@ def _twin(architecture: dict[str, Any]) -> BackboneSegmenter:
 def _packed(
     network: Segmenter,
     name: str,
-    pictures: list[Tensor],
+    images: list[np.ndarray],
     preprocessing: Preprocessing,
-    kinds: Sequence[OtherLayers] = OTHER_LAYERS,
+    kinds: Sequence[OtherLayers],
 ) -> dict[str, PackedSegmenter]:
     return {
         f"{name}, other layers {kind}": pack(
-            network, other_layers=kind, calibration=pictures, preprocessing=preprocessing
+            network,
+            other_layers=kind,
+            calibration=_normalized(images, preprocessing),
+            preprocessing=preprocessing,
         )
         for kind in kinds
     }
 
 
-def _pictures(size: tuple[int, int], preprocessing: Preprocessing) -> list[Tensor]:
-    scenes = [torch.from_numpy(draw_scene(0, index, size).image) for index in range(CALIBRATION)]
-    stacked = torch.stack(scenes).permute(0, 3, 1, 2).contiguous()
-    return list(preprocessing.normalize(stacked).split(1))
+def _normalized(images: list[np.ndarray], preprocessing: Preprocessing) -> list[Tensor]:
+    return [network_input(image, preprocessing) for image in images]
+
+
+def _images(size: tuple[int, int]) -> list[np.ndarray]:
+    return [draw_scene(0, index, size).image for index in range(CALIBRATION)]
 
 
 def _labels(classes: int) -> LabelTable:
