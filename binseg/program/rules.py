@@ -94,6 +94,8 @@ def _conv_merge(rule: Rule) -> None:
     _curve(rule, rows)
     if count == 2:
         rule.residual(1, bases * channels, bases)
+    if rule.has("branch_act"):
+        rule.activation(bases * channels, "branch_")
     rule.tensor("lambdas", (bases,), "F32")
     if not rule.given("gates"):
         rule.finish(channels, fixed=True)

@@ -54,6 +54,8 @@ OPTIONS = [
     ({"group_blocks": 2}, 8, 4),
     ({"group_blocks": 0, "head": "fcn8s"}, 8, 1),
     ({"decomposition": "layer"}, 0, 19),
+    ({"nonlinearity": "rprelu"}, 8, 8),
+    ({"nonlinearity": "rprelu", "gates": "none"}, 8, 8),
     ({"bases": 1}, 8, 0),
     ({"head": "deeplabv3", "head_options": {"bases": 2}}, 8, 13),
     ({"head": "deeplabv3", "head_options": {"aspp": "real"}}, 8, 8),

@@ -213,6 +213,8 @@ FAULTS = [
     (swap_tensor("conv_bits.low", np.zeros(6, np.int8)), "dtype I8, not I32 or I16"),
     (swap_tensor("conv_merge.slope", np.zeros(2, F32)), r"\(2,\), not \(3,\) or a part"),
     (swap_tensor("conv_merge.slope", np.zeros(0, F32)), r"\(0,\), not \(3,\) or a part"),
+    (change(5, branch_act="swish"), "'branch_act' = 'swish', which is not"),
+    (change(5, branch_act="prelu"), "lacks the tensor 'branch_slope'"),
     (swap_tensor("conv_int8.curve", np.zeros((3, 3), F32)), r"\(3, 3\), not \(2, 3\)"),
     (part(5, "tensors", gates="conv_merge.lambdas"), "no use for|no output"),
     # residuals

@@ -131,6 +131,7 @@ class ConvOperator : public Operator {
     ConvArgs& args = layer_->args();
     input_.place(plan, scratch.of_all, args);
     args.finish = finish_.place(plan, scratch.of_all + copy_bytes_);
+    args.branch = branch_.place(plan, nullptr);
     if (merge_residual_ >= 0)
       args.merge_residual =
           plan.value(merge_residual_).real(merge_residual_serves_all_ ? 0 : shape_.out_channels);
@@ -161,7 +162,7 @@ class ConvOperator : public Operator {
   ConvShape shape_;
   std::optional<WindowShape> window_;
   Input input_;
-  FinishPart finish_;
+  FinishPart finish_, branch_;  // branch_: of each base before a merge
   std::vector<uint8_t> border_pixel_;
   std::vector<float> curve_, lambdas_, gates_;
   bool tanh_ = false;
@@ -224,6 +225,7 @@ class ConvOperator : public Operator {
       return;
     }
     lambdas_ = reader.floats("lambdas", {shape_.bases});
+    branch_.read_branch(reader, shape_.bases, shape_.out_channels);
     if (reader.inputs.size() > 1) {
       const int64_t channels = reader.real(1).channels;
       merge_residual_serves_all_ = channels != shape_.bases * shape_.out_channels;

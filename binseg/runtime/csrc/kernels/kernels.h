@@ -81,6 +81,7 @@ struct ConvArgs {
   // Merge: m = sum of lambda_k * out_k. `finish` is of m, or with gates of b (all bases).
   const float *lambdas, *gates;
   RealMap merge_residual;  // added to out_k
+  Finish branch;           // of out_k after that: the activation alone
   RealMap merged;          // with gates
   ByteMap merged_bytes;    // with gates
 
