@@ -9,12 +9,14 @@ import torch
 from trained_networks import looks_trained
 
 from binseg.cli.main import main
+from binseg.compiler.pack import pack
 from binseg.data.imageio import write_image
 from binseg.data.labels import get_label_table
 from binseg.data.preprocess import Preprocessing
 from binseg.data.scenes import draw_scene
 from binseg.export.folded import FoldedConv, folded
-from binseg.loaded import save
+from binseg.export.pt2_file import ABOUT
+from binseg.loaded import load, save
 from binseg.nn.layers import BinaryConv2d
 from binseg.nn.segmenter import create_model
 
@@ -110,3 +112,26 @@ def test_what_cannot_be_exported_is_said(files: Path, tmp_path: Path, capsys, ar
 def test_a_packed_network_is_not_exported(tmp_path: Path, capsys):
     assert main(["export", "camvid-small", "--out", str(tmp_path / "x.onnx")]) == 1
     assert "give the float file that it was packed from" in capsys.readouterr().err
+
+
+def test_a_packed_network_is_a_program_of_torch_for_any_batch(files, tmp_path, capsys):
+    packed, out = tmp_path / "packed.safetensors", tmp_path / "packed.pt2"
+    loaded = load(files / "binary.safetensors")
+    save(packed, pack(loaded.model), loaded.labels, loaded.preprocessing)
+    command = ["export", str(packed), "--out", str(out), "--format", "pt2"]
+    assert main([*command, "--size", "[64,96]"]) == 0
+    said = capsys.readouterr().out
+    assert "(1 × 64 × 96, 2 × 64 × 96): 100.000% of the pixels" in said
+    assert "uint8 (N, 3, 64, 96)" in said
+    about = {ABOUT: ""}
+    module = torch.export.load(out, extra_files=about).module()
+    assert json.loads(about[ABOUT])["labels"]["names"] == list(loaded.labels.names)
+    images = torch.randint(0, 256, (5, 3, 64, 96), dtype=torch.uint8)
+    wanted = load(packed).model(images)
+    assert torch.equal(module(images).argmax(1), wanted.argmax(1))
+
+    float_file = str(files / "binary.safetensors")
+    assert main(["export", float_file, "--out", str(out), "--format", "pt2"]) == 1
+    assert "run `binseg pack" in capsys.readouterr().err
+    assert main(["export", float_file, "--out", "a.onnx", "--size", "[64,96]"]) == 1
+    assert "any size" in capsys.readouterr().err

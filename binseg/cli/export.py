@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from binseg.errors import BinsegError
+from binseg.shipped import resolve
 
 if TYPE_CHECKING:
     import numpy as np
 
     from binseg.data.preprocess import Preprocessing
     from binseg.export.compare import Difference, Logits
+    from binseg.loaded import LoadedModel
 
 _SMALL = (97, 131)
 _ENOUGH = 0.999
@@ -21,17 +23,22 @@ def export(
     model: Path,
     *,
     out: Path,
-    format: Literal["onnx", "onnx-int8", "openvino-int8"] = "onnx",
+    format: Literal["onnx", "onnx-int8", "openvino-int8", "pt2"] = "onnx",
+    size: tuple[int, int] | None = None,
     calibration: list[Path] | None = None,
     limit: int = 40,
 ) -> int:
     """Write a trained network for another runtime, run the file again and compare.
 
     Args:
-        model: float model file (.safetensors), or a run folder, whose best.safetensors is taken.
-        out: the file to write (.onnx, or .xml for OpenVINO).
+        model: float model file (.safetensors), or a run folder, whose best.safetensors is taken;
+            for pt2 a packed file or a shipped name.
+        out: the file to write (.onnx, .xml for OpenVINO, or .pt2).
         format: onnx (float32, any size and batch), onnx-int8 or openvino-int8 (8 bits, of
-            full-precision networks).
+            full-precision networks), or pt2 (a packed network for torch.export.load, of one size
+            and any batch).
+        size: height and width in pixels that a pt2 file takes; without it, those of a 640×480 image
+            at the model's short side.
         calibration: images, folders and globs on which 8 bits find the ranges of their numbers.
         limit: images to calibrate on, at most.
     """
@@ -42,10 +49,14 @@ def export(
     from binseg.loaded import load
 
     source = model / "best.safetensors" if model.is_dir() else model
-    suffix = ".xml" if format == "openvino-int8" else ".onnx"
+    suffix = {"openvino-int8": ".xml", "pt2": ".pt2"}.get(format, ".onnx")
     if out.suffix != suffix:
         raise BinsegError(f"{out}: {format} files end in {suffix}; rename --out")
+    if size is not None and format != "pt2":
+        raise BinsegError(f"{format} files take images of any size; leave --size out")
     loaded = load(source)
+    if format == "pt2":
+        return _pt2(loaded, source, out, size)
     if isinstance(loaded.model, PackedSegmenter):
         raise BinsegError(
             f"{source}: a packed network has no float weights left; give the float file that it "
@@ -84,10 +95,46 @@ def export(
     return 0
 
 
+def _pt2(loaded: "LoadedModel", source: Path, out: Path, size: tuple[int, int] | None) -> int:
+    """A packed network as torch's exported program."""
+    from binseg.compiler.packed import PackedSegmenter
+    from binseg.data.scenes import draw_scene
+    from binseg.export.compare import compare
+    from binseg.export.pt2_file import read_pt2, write_pt2
+
+    network, preprocessing = loaded.model, loaded.preprocessing
+    if not isinstance(network, PackedSegmenter):
+        raise BinsegError(
+            f"{source}: a float network; pt2 files hold packed ones: run `binseg pack {source}` "
+            "first (torch.export takes the float network as any other)"
+        )
+    size = size or preprocessing.target_size(480, 640)
+    if not all(32 <= side <= 4096 for side in size):
+        raise BinsegError(f"--size {size[0]} × {size[1]}: give 32 to 4096 pixels a side")
+    write_pt2(out, network, loaded.labels, preprocessing, size)
+    drawn = [draw_scene(0, index, size).image for index in range(3)]
+    found = compare(network, preprocessing, read_pt2(out), [drawn[:1], drawn[1:]])
+    if found.equal < _ENOUGH:
+        out.unlink()
+        raise BinsegError(
+            f"{out}: gives another class on {1 - found.equal:.2%} of the pixels; it was removed: "
+            "please report this"
+        )
+    _print(out, source, found)
+    print(
+        f"it takes uint8 (N, 3, {size[0]}, {size[1]}) for any N, and needs binseg's operators: "
+        "`import binseg.program.cuda.network`, then torch.export.load. On a CPU these are slow "
+        "references; there `binseg predict` runs the packed file itself."
+    )
+    return 0
+
+
 def _print(out: Path, source: Path, found: "Difference") -> None:
     files = [out, out.with_suffix(".bin")] if out.suffix == ".xml" else [out]
     size = sum(path.stat().st_size for path in files)
-    print(f"wrote {out}: {size / 1e6:.2f} MB (float file: {source.stat().st_size / 1e6:.2f} MB)")
+    source_size = resolve(source).stat().st_size
+    kind = "packed" if out.suffix == ".pt2" else "float"
+    print(f"wrote {out}: {size / 1e6:.2f} MB ({kind} file: {source_size / 1e6:.2f} MB)")
     print(
         f"run again ({', '.join(found.runs)}): {found.equal:.3%} of the pixels have the same "
         f"class, logits differ by {found.largest:.2g} at most (they reach {found.scale:.2g})"
