@@ -258,6 +258,19 @@ def test_bfloat16_is_checked():
             check(program)
 
 
+@pytest.mark.parametrize("kind", ["conv_real", "conv_merge"])
+def test_slopes_that_executors_could_not_double_are_refused(kind):
+    data, tensors = small()
+    curve = tensors[f"{kind}.curve"]
+    curve[0, 5], curve[1, 0], curve[2, 0] = 2.0**126, -(2.0**126), 3e38
+    assert check(Program.from_json(data, tensors))
+    for row, slope in ((0, 2.0**126 + 2.0**103), (1, -3e38)):
+        changed = curve.copy()
+        changed[row, 2] = slope
+        with pytest.raises(ProgramError, match="slopes beyond"):
+            check(Program.from_json(data, tensors | {f"{kind}.curve": changed}))
+
+
 def test_sums_beyond_31_bits_are_refused():
     builder = ProgramBuilder()
     builder.tensor("weight", np.zeros((1, 64, 64, 17), np.int8))

@@ -151,9 +151,10 @@ class ConvOperator : public Operator {
 
   void run(Pool& pool) override {
     input_.prepare(pool);
-    pool.run(rows_, [this](int64_t begin, int64_t end, int thread) {
+    auto rows = [this](int64_t begin, int64_t end, int thread) {
       kernel_(layer_->args(), begin, end, scratch_.of(thread));
-    });
+    };
+    pool.run(rows_, rows, kRowsAtOnce);
     finish_.run_rest(pool, *rows_kernels_, scratch_);
   }
 
@@ -219,6 +220,9 @@ class ConvOperator : public Operator {
       return;
     }
     curve_ = reader.floats("curve", {3, rows});
+    for (int64_t i = 0; i < 2 * rows; ++i)  // kernels multiply them by -2
+      if (!(std::fabs(curve_[static_cast<size_t>(i)]) <= 0x1p126f))
+        reader.bad("has a tensor 'curve' with slopes beyond 2^126");
     tanh_ = reader.flag("tanh");
     if (kind_ == Kind::kReal) {
       finish_.read(reader, shape_.bases, shape_.out_channels, 1);

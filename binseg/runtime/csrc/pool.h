@@ -23,9 +23,10 @@ class Pool {
   int threads() const { return threads_; }
 
   // f(begin, end, thread) until [0, count) is done; `thread` is below `threads()`, and no two calls
-  // with one run at once. f must not throw.
+  // with one run at once. f must not throw. A call gets `least` at once where that leaves something
+  // for all threads.
   template <class F>
-  void run(int64_t count, F&& f) {
+  void run(int64_t count, F&& f, int64_t least = 1) {
     if (threads_ == 1 || count <= 1) {
       if (count > 0) f(int64_t(0), count, 0);
       return;
@@ -35,13 +36,13 @@ class Pool {
         [](void* function, int64_t begin, int64_t end, int thread) {
           (*static_cast<std::remove_reference_t<F>*>(function))(begin, end, thread);
         },
-        &f);
+        &f, least);
   }
 
  private:
   using Call = void (*)(void* function, int64_t begin, int64_t end, int thread);
 
-  void share(int64_t count, Call call, void* function);
+  void share(int64_t count, Call call, void* function, int64_t least);
   void take_pieces(int thread);
   void work(int thread);
   void stop();

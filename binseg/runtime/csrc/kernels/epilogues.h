@@ -45,9 +45,8 @@ template <class Isa>
 inline BINSEG_INLINE void prefetch_residual(const RealMap& map, int64_t base, int64_t channel,
                                             int64_t y, int64_t x, int64_t pixels, int64_t vectors) {
   const int64_t size = map.bfloat16 ? 2 : 4, of_pixel = map.pixel * size;
-  const char* from =
-      static_cast<const char*>(map.data) +
-      (y * map.row + x * map.pixel + base * map.base_step + channel) * size;
+  const char* from = static_cast<const char*>(map.data) +
+                     (y * map.row + x * map.pixel + base * map.base_step + channel) * size;
   const int64_t bytes = vectors * Isa::kLanes * size;
   for (int64_t p = 0; p < pixels; ++p, from += of_pixel)
     for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i);
