@@ -1,4 +1,4 @@
-"""The demo under load: `python -m binseg.bench.demo_load --clients 32 --seconds 60`.
+"""The demo under load: `python tools/demo_load.py --clients 32 --seconds 60`.
 
 Starts `binseg demo` as a process of its own. Each client uploads a street scene of its own, asks
 `/segment` for it, fetches the class ids, and begins anew. Counted are the answers, those that say
