@@ -33,7 +33,7 @@ FAMILIES = {
     "groupnet34_star": (0, 16),
     "groupnet50": (32, 16),
     "groupnet50_star": (0, 16),
-    "groupnet_s8": (0, 0),
+    "groupnet_s8": (0, 6),
     "lbd18": (0, 19),
     "lbd34": (0, 35),
     "reactnet18": (0, 0),
