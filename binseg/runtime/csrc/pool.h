@@ -1,16 +1,31 @@
 // Threads that share loops and sleep when there is nothing to do.
 #pragma once
 
+#include <cstdint>
+
+#ifndef __wasm__
 #include <atomic>
 #include <condition_variable>
-#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
+#endif
 
 namespace binseg {
 
+#ifdef __wasm__
+// WebAssembly has no threads here: a page gives each image to a worker of its own.
+class Pool {
+ public:
+  void set_threads(int) {}
+  int threads() const { return 1; }
+  template <class F>
+  void run(int64_t count, F&& f) {
+    if (count > 0) f(int64_t(0), count, 0);
+  }
+};
+#else
 class Pool {
  public:
   Pool() = default;
@@ -61,5 +76,6 @@ class Pool {
   bool open_ = false;               // workers may still join
   bool stopping_ = false;
 };
+#endif
 
 }  // namespace binseg

@@ -35,7 +35,9 @@ const Kernels* const kAll[] = {
 #elif defined(__wasm_simd128__)
     &kWasm,
 #endif
+#ifndef BINSEG_NO_PORTABLE  // a page is to be small
     &kPortable,
+#endif
 };
 
 #if defined(__x86_64__)
