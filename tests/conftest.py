@@ -1,10 +1,12 @@
 """What holds for every test: one thread, torch as it was found."""
 
 import os
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -18,15 +20,14 @@ with suppress(ValueError):  # not in the main thread
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def temporary_folder(tmp_path_factory) -> Iterator[None]:
+def pytest_configure(config: pytest.Config) -> None:
     """Temporary files of tests, of processes that they start and of libraries that forget theirs
-    (gradio's client does) lie where pytest deletes them."""
-    folder = tmp_path_factory.mktemp("temporary")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(folder))
-        patch.setattr(tempfile, "tempdir", str(folder))
-        yield
+    (gradio's client does) lie in a folder that is deleted; the tests' own stay where pytest keeps
+    them. Before anything is imported: some libraries look for the place only once."""
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    folder = tempfile.mkdtemp(prefix="binseg-tests-")
+    config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
 
 
 @pytest.fixture(autouse=True)

@@ -288,6 +288,10 @@ class _Maker:
         if self.chance(0.3):
             attributes["tanh"] = True
         if self.chance():
+            act = attributes["branch_act"] = str(self.one_of(("rprelu", *ACTIVATIONS)))
+            roles = {"prelu": ("slope",), "rprelu": ("before", "slope", "after")}.get(act, ())
+            tensors |= {f"branch_{role}": self.each(channels, 0.4) for role in roles}
+        if self.chance():
             return self.finish("conv_merge", inputs, outputs, size, tensors, attributes, fixed=True)
         tensors["gates"] = self.tensor(self.numbers(bases))
         made = {}

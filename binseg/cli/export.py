@@ -20,28 +20,52 @@ _ENOUGH = 0.999
 
 
 def export(
-    model: Path,
+    model: list[Path],
     *,
     out: Path,
-    format: Literal["onnx", "onnx-int8", "openvino-int8", "pt2"] = "onnx",
+    format: Literal["onnx", "onnx-int8", "openvino-int8", "pt2", "page"] = "onnx",
     size: tuple[int, int] | None = None,
     calibration: list[Path] | None = None,
     limit: int = 40,
+    examples: list[Path] | None = None,
 ) -> int:
     """Write a trained network for another runtime, run the file again and compare.
 
     Args:
-        model: float model file (.safetensors), or a run folder, whose best.safetensors is taken;
-            for pt2 a packed file or a shipped name.
-        out: the file to write (.onnx, .xml for OpenVINO, or .pt2).
+        model: float model file (.safetensors), or a run folder, whose best.safetensors is taken.
+            For pt2 and pages: packed files or shipped names; a page offers as many as are given.
+        out: the file to write (.onnx, .xml for OpenVINO, or .pt2). For a page: a folder for a
+            static host, or a file ending in .html that holds everything.
         format: onnx (float32, any size and batch), onnx-int8 or openvino-int8 (8 bits, of
-            full-precision networks), or pt2 (a packed network for torch.export.load, of one size
-            and any batch).
+            full-precision networks), pt2 (a packed network for torch.export.load, of one size and
+            any batch), or page (a web page that runs packed networks in the browser).
         size: height and width in pixels that a pt2 file takes; without it, those of a 640×480 image
             at the model's short side.
         calibration: images, folders and globs on which 8 bits find the ranges of their numbers.
         limit: images to calibrate on, at most.
+        examples: images that a page offers; it begins with the first.
     """
+    if format == "page":
+        from binseg.export.page import write_page
+
+        written = write_page(model, out, examples or ())
+        print(f"wrote {out}: {written / 1e6:.2f} MB")
+        return 0
+    if len(model) > 1 or examples:
+        raise BinsegError(
+            f"{format} takes one model and no --examples; those are for --format page"
+        )
+    return _export_one(model[0], out, format, size, calibration, limit)
+
+
+def _export_one(
+    model: Path,
+    out: Path,
+    format: Literal["onnx", "onnx-int8", "openvino-int8", "pt2"],
+    size: tuple[int, int] | None,
+    calibration: list[Path] | None,
+    limit: int,
+) -> int:
     from tempfile import TemporaryDirectory
 
     from binseg.compiler.packed import PackedSegmenter

@@ -64,7 +64,9 @@ COMMANDS = {
     "predict": _Command("predict:predict", "segment images", {"model": None, "images": "+"}),
     "pack": _Command("pack:pack", "write a trained network as bits", {"model": None}),
     "export": _Command(
-        "export:export", "write a trained network as ONNX or for OpenVINO", {"model": None}
+        "export:export",
+        "write a trained network as ONNX, for OpenVINO, or as a web page",
+        {"model": "+"},
     ),
     "push": _Command(
         "push:push", "upload a model to the Hugging Face Hub", {"model": None, "name": None}

@@ -100,6 +100,7 @@ def compile_network(
         low_precision.to_bfloat16(graph, scores)
 
     residuals.take_residuals(graph)
+    finish.take_activations(graph)
     merges.merge_bases(graph)
     merges.lower_sums_and_gates(graph)
     finish.take_activations(graph)

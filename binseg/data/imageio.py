@@ -29,7 +29,7 @@ from binseg.data.jpeg_scans import MAX_SCANS, count_scans
 from binseg.data.labels import IGNORE, IGNORE_COLOR, Color
 from binseg.data.stored_values import BmpFile, bits_of, stored_grey
 from binseg.data.unsupported import unsupported_kind, unsupported_values
-from binseg.errors import BinsegError
+from binseg.errors import BinsegError, BinsegWarning
 
 MAX_PIXELS = 100_000_000
 """The largest image read, in pixels (width × height): 300 MB as RGB."""
@@ -97,7 +97,7 @@ def _opened(
                 if width < 1 or height < 1:
                     raise BinsegError(f"{path}: an image without pixels; replace the file")
                 yield name, image
-    except BinsegError:
+    except (BinsegError, BinsegWarning):  # the latter where warnings are made errors
         raise
     except PermissionError as error:
         raise BinsegError(f"{path}: no permission to read; change the file's mode") from error

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import pairwise
 from threading import RLock
@@ -61,11 +60,11 @@ class BackendPredictor(Predictor):
         self.wait: Callable[[], None] = torch.cuda.synchronize if backend == CUDA else _no_wait
         self.network = self._clock = _Clock(self.network, self.wait)
 
-    def in_use(self) -> AbstractContextManager[None]:
-        """The backend runs the network inside the `with`."""
+    def select_backend(self) -> None:
+        """Let the backend run the network, which predictors of several backends share; for the
+        holder of `turn`."""
         if isinstance(self.model, PackedSegmenter) and self.model.executor.backend != self.backend:
             self.model.run_on(self.backend)
-        return nullcontext()
 
     def __call__(self, image: Any) -> Any:
         return self.timed(image)[0]
@@ -84,7 +83,8 @@ class BackendPredictor(Predictor):
         Raises:
             BinsegError: see `Predictor.__call__`.
         """
-        with self.turn, self.in_use():
+        with self.turn:
+            self.select_backend()
             began = time.perf_counter()
             found = super().__call__(image)
             ended = time.perf_counter()

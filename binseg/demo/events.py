@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from binseg.demo import viewer
-from binseg.demo.drawing import draw, result_json, write_downloads
+from binseg.demo.drawing import result_json, write_downloads
 from binseg.demo.explain import explain
 from binseg.demo.explanation import layer_table
 from binseg.demo.images import OpenedImage, open_upload
@@ -18,6 +18,7 @@ from binseg.demo.models import ModelList
 from binseg.demo.uploads import find_upload, work_folder
 from binseg.demo.video import plan_video, segment_video
 from binseg.errors import BinsegError
+from binseg.visualize import overlay
 
 OPACITY = 0.6
 
@@ -72,12 +73,12 @@ class Events:
             _, found = self._segment(path, model, backend)
         except BinsegError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        shown = range(found.labels.num_classes)
-        drawn = draw(found.image, found.class_map, found.labels, opacity=OPACITY, shown=shown)
         # gradio copies the files while the generator waits
         with TemporaryDirectory(dir=work_folder()) as folder:
-            ids, overlay, _ = write_downloads(Path(folder), found, drawn, stem=Path(name).stem)
-            yield str(ids), str(overlay), result_json(found)
+            ids, drawing = write_downloads(
+                Path(folder), found, opacity=OPACITY, stem=Path(name).stem
+            )
+            yield str(ids), str(drawing), result_json(found)
 
     def video(
         self,
@@ -147,15 +148,14 @@ class Events:
 
     def _segment(self, path: Path, model: str, backend: str) -> tuple[OpenedImage, DemoResult]:
         opened = open_upload(path)
-        found = segment_image(self.models, model, backend, opened.image, with_twin=False)
+        found = segment_image(self.models, model, backend, opened.image)
         return opened, found
 
     def _compared(self, found: DemoResult) -> tuple[Any, Any]:
         """Overlays of the 1-bit network and of its full-precision twin."""
         twin = self.models.predictor(found.key, found.backend, "full")(found.image)
-        shown = range(found.labels.num_classes)
         left, right = (
-            draw(found.image, class_map, found.labels, opacity=OPACITY, shown=shown)
+            overlay(found.image, class_map, found.labels, OPACITY)
             for class_map in (found.class_map, twin.class_map)
         )
         return left, right

@@ -50,7 +50,6 @@ class DemoResult:
         backend: that it ran on.
         image: HWC uint8 RGB.
         class_map: HW uint8 class ids, of the image's size.
-        twin_class_map: the full-precision twin's, if it was asked for and there is one.
         labels: names and colours of the ids.
         milliseconds: of "pre-processing", "network" and "upsampling", see
             `BackendPredictor.timed`; who draws adds "drawing".
@@ -65,7 +64,6 @@ class DemoResult:
     backend: str
     image: np.ndarray
     class_map: np.ndarray
-    twin_class_map: np.ndarray | None
     labels: LabelTable
     milliseconds: dict[str, float]
     model_bytes: int
@@ -84,9 +82,7 @@ class DemoResult:
         return class_shares(self.class_map, self.labels)
 
 
-def segment_image(
-    models: ModelList, key: str, backend: str, image: np.ndarray, *, with_twin: bool
-) -> DemoResult:
+def segment_image(models: ModelList, key: str, backend: str, image: np.ndarray) -> DemoResult:
     """Segment an image, one at a time on each device; others wait.
 
     Args:
@@ -94,16 +90,12 @@ def segment_image(
         key: of the model.
         backend: one of `binseg.demo.models.backends()`.
         image: HWC uint8 RGB.
-        with_twin: run the full-precision twin, too, where there is one.
 
     Raises:
         BinsegError: there is no such model or backend, or the image does not go through.
     """
     predictor = models.predictor(key, backend)
     found, milliseconds = predictor.timed(image)
-    twin_class_map = None
-    if with_twin and models.get(key).twin is not None:
-        twin_class_map = models.predictor(key, backend, "full")(image).class_map
     seconds = (milliseconds["network"] + milliseconds["upsampling"]) / 1e3
     faster, note = times_faster(models, key, backend, (image.shape[0], image.shape[1]), seconds)
     return DemoResult(
@@ -111,7 +103,6 @@ def segment_image(
         backend=backend,
         image=found.image,
         class_map=found.class_map,
-        twin_class_map=twin_class_map,
         labels=found.labels,
         milliseconds=milliseconds,
         model_bytes=models.get(key).bytes,

@@ -110,8 +110,8 @@ class Comparison:
         generator = torch.Generator().manual_seed(0)
         image = torch.randn((1, 3, *self._size), generator=generator).to(predictor.device)
         with predictor.turn, torch.inference_mode():
-            with predictor.in_use():
-                own = _seconds(partial(predictor.model.class_map, image), predictor.wait)
+            predictor.select_backend()
+            own = _seconds(partial(predictor.model.class_map, image), predictor.wait)
             theirs = []
             for layout in (torch.contiguous_format, torch.channels_last):
                 twin.to(memory_format=layout)

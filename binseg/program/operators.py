@@ -49,13 +49,15 @@ def _repeated(values: Array, channels: int) -> Array:
     return np.tile(values, channels // values.shape[2])
 
 
-def _activate(step: Step, v: Array) -> Array:
-    kind, count = step["act"], v.shape[2]
+def _activate(step: Step, v: Array, prefix: str = "") -> Array:
+    kind, count = step[f"{prefix}act"], v.shape[2]
     if kind == "prelu":
-        return prelu(v, step.channels("slope", count))
+        return prelu(v, step.channels(f"{prefix}slope", count))
     if kind == "rprelu":
-        moved = prelu(v + step.channels("before", count), step.channels("slope", count))
-        return moved + step.channels("after", count)
+        before, slope, after = (
+            step.channels(f"{prefix}{role}", count) for role in ("before", "slope", "after")
+        )
+        return prelu(v + before, slope) + after
     return PLAIN[kind](v)
 
 
@@ -143,6 +145,8 @@ def _conv_merge(step: Step, size: Size, bits: Array, residual: Array | None = No
     out = _curve(step, _bit_sums(step, size, bits))
     if residual is not None:
         out = out + _repeated(residual, out[0, 0].size).reshape(out.shape)
+    if "branch_act" in step.operator.attributes:
+        out = _activate(step, out.reshape(*size, -1), "branch_").reshape(out.shape)
     merged = np.zeros_like(out[:, :, 0])
     for k, factor in enumerate(step.tensors["lambdas"]):
         merged = fma(factor, out[:, :, k], merged)

@@ -249,14 +249,14 @@ class Rule:
         if found not in (channels, channels // bases):
             raise self.error(f"has a residual of {found} channels, not {channels}")
 
-    def activation(self, channels: int) -> None:
-        """The attribute `act` and its tensors."""
-        kind = self.choice("act", ACTIVATIONS)
+    def activation(self, channels: int, prefix: str = "") -> None:
+        """The attribute `act` and its tensors; all their names begin with `prefix`."""
+        kind = self.choice(f"{prefix}act", ACTIVATIONS)
         if kind in ("prelu", "rprelu"):
-            self.channel_tensor("slope", channels)
+            self.channel_tensor(f"{prefix}slope", channels)
         if kind == "rprelu":
-            self.channel_tensor("before", channels)
-            self.channel_tensor("after", channels)
+            self.channel_tensor(f"{prefix}before", channels)
+            self.channel_tensor(f"{prefix}after", channels)
 
     def real(self, **channels: int) -> None:
         """Real outputs, role by role; all are stored as the attribute `dtype` says."""

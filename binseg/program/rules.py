@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import numpy as np
+
 from binseg.program.program import is_integer, is_number
 from binseg.program.rule import Rule
 from binseg.program.types import (
@@ -10,6 +12,7 @@ from binseg.program.types import (
     MAX_DILATION,
     MAX_KERNEL,
     MAX_SIDE,
+    MAX_SLOPE,
     MAX_STRIDE,
     MAX_SUM,
     ValueType,
@@ -75,7 +78,9 @@ def _conv_bits(rule: Rule) -> None:
 
 
 def _curve(rule: Rule, rows: int) -> None:
-    rule.tensor("curve", (3, rows), "F32")
+    curve = rule.tensor("curve", (3, rows), "F32")
+    if np.abs(curve[:2]).max() > MAX_SLOPE:
+        raise rule.error("has a tensor 'curve' with slopes beyond 2^126")
     rule.flag("tanh")
 
 
@@ -94,6 +99,8 @@ def _conv_merge(rule: Rule) -> None:
     _curve(rule, rows)
     if count == 2:
         rule.residual(1, bases * channels, bases)
+    if rule.has("branch_act"):
+        rule.activation(bases * channels, "branch_")
     rule.tensor("lambdas", (bases,), "F32")
     if not rule.given("gates"):
         rule.finish(channels, fixed=True)

@@ -17,6 +17,8 @@ MAX_SIDE = 65_535
 MAX_PIXELS = 1 << 28
 MAX_SUM = (1 << 31) - 1
 """Largest absolute value of a sum of products of integers."""
+MAX_SLOPE = 2.0**126
+"""Largest absolute slope of a curve of bits: executors multiply them by -2."""
 
 ACTIVATIONS = (
     "relu",

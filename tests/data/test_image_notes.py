@@ -131,6 +131,14 @@ def test_a_folder_is_warned_of_once(tmp_path: Path) -> None:
     assert not any("\n" in each for each in said)
 
 
+def test_a_warning_that_is_made_an_error_is_no_damage(tmp_path: Path) -> None:
+    path = sixteen_bit(tmp_path / "a.png", 900)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(BinsegWarning, match="16-bit values of 10 bits"):
+            read_image(path)
+
+
 def test_pages_of_a_mask(tmp_path: Path) -> None:
     first, *others = greys(2)
     first.save(tmp_path / "m.tif", save_all=True, append_images=others)

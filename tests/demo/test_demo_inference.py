@@ -22,10 +22,10 @@ def models(tmp_path) -> ModelList:
 
 
 def test_a_result(models):
-    found = segment_image(models, "tiny", REFERENCE, IMAGE, with_twin=True)
+    found = segment_image(models, "tiny", REFERENCE, IMAGE)
     choice = models.get("tiny")
-    for path, class_map in ((choice.path, found.class_map), (choice.twin, found.twin_class_map)):
-        assert np.array_equal(class_map, Predictor(path, device="cpu")(IMAGE).class_map)
+    expected = Predictor(choice.path, device="cpu")(IMAGE).class_map
+    assert np.array_equal(found.class_map, expected)
     assert np.array_equal(found.image, IMAGE)
     assert (found.key, found.backend) == ("tiny", REFERENCE)
     assert list(found.milliseconds) == ["pre-processing", "network", "upsampling"]
@@ -37,24 +37,22 @@ def test_a_result(models):
 
 
 def test_fp32_bytes_are_four_for_every_number_of_the_twin(models):
-    found = segment_image(models, "tiny", REFERENCE, IMAGE, with_twin=False)
+    found = segment_image(models, "tiny", REFERENCE, IMAGE)
     architecture = models.load("tiny").model.architecture
     twin = create_model(**{**architecture, "precision": "full"})
     numbers = sum(
         tensor.numel() for tensor in twin.state_dict().values() if tensor.is_floating_point()
     )
     assert found.fp32_bytes == 4 * numbers
-    assert found.twin_class_map is None
 
 
-def test_without_a_twin_there_is_no_second_map(models):
-    found = segment_image(models, "alone", REFERENCE, IMAGE, with_twin=True)
-    assert found.twin_class_map is None
+def test_the_ratio_needs_no_twin_file(models):
+    found = segment_image(models, "alone", REFERENCE, IMAGE)
     assert found.times_faster is not None
 
 
 def test_shares(models):
-    found = segment_image(models, "tiny", REFERENCE, IMAGE, with_twin=False)
+    found = segment_image(models, "tiny", REFERENCE, IMAGE)
     assert {each.id for each in found.shares} == set(range(found.labels.num_classes))
     assert sum(each.share for each in found.shares) == pytest.approx(1)
     order = [(-each.share, each.id) for each in found.shares]
@@ -118,7 +116,7 @@ def test_a_network_without_a_twin_says_why(models, monkeypatch):
         raise BinsegError("no precision")
 
     monkeypatch.setattr(twins, "create_model", refuse)
-    found = segment_image(models, "alone", REFERENCE, IMAGE, with_twin=False)
+    found = segment_image(models, "alone", REFERENCE, IMAGE)
     assert found.times_faster is None
     assert found.faster_note == "not measured: the network has no full-precision twin"
     assert found.fp32_bytes > found.model_bytes
@@ -137,5 +135,5 @@ def test_times_are_split_where_the_network_begins_and_ends(models, monkeypatch):
 def test_faults_have_no_path(models):
     for key, backend in (("gone", REFERENCE), ("tiny", "abacus")):
         with pytest.raises(BinsegError) as caught:
-            segment_image(models, key, backend, IMAGE, with_twin=False)
+            segment_image(models, key, backend, IMAGE)
         assert "/" not in str(caught.value)

@@ -216,6 +216,26 @@ def test_conv_merge(gated, tanh, residual_rows):
     )
 
 
+@pytest.mark.parametrize("kind", ["tanh", "prelu", "rprelu"])
+def test_branches_go_through_an_activation_before_they_are_merged(kind):
+    bits, attributes, weight, sums = case(SHAPES[3])
+    height, width, bases, outputs = sums.shape
+    rng = np.random.default_rng(6)
+    roles = {"tanh": (), "prelu": ("slope",), "rprelu": ("before", "slope", "after")}[kind]
+    own = {role: rng.normal(size=bases * outputs).astype(np.float32) for role in roles}
+    residual = rng.normal(size=(height, width, outputs)).astype(np.float32)
+    curve = curve_of(rng, bases * outputs)
+    branches = run_operator(
+        "conv_real", bits, residual, tensors={"weight": weight, "curve": curve, **own}, act=kind,
+        **attributes,
+    )["real"].reshape(sums.shape)  # fmt: skip
+    tensors = {"weight": weight, "curve": curve, "lambdas": np.eye(1, bases, 1, np.float32)[0]}
+    tensors |= {f"branch_{role}": tensor for role, tensor in own.items()}
+    found = run_operator("conv_merge", bits, residual, tensors=tensors, branch_act=kind, act="relu",
+                         **attributes)["real"]  # fmt: skip
+    np.testing.assert_array_equal(found, np.maximum(branches[:, :, 1], 0))
+
+
 def test_merging_goes_base_by_base_with_one_rounding_each():
     bits, attributes, weight, _ = case((2, 2, 3, 2, (1, 1), 1, (1, 1, 1)))
     rng = np.random.default_rng(5)

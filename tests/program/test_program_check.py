@@ -213,6 +213,8 @@ FAULTS = [
     (swap_tensor("conv_bits.low", np.zeros(6, np.int8)), "dtype I8, not I32 or I16"),
     (swap_tensor("conv_merge.slope", np.zeros(2, F32)), r"\(2,\), not \(3,\) or a part"),
     (swap_tensor("conv_merge.slope", np.zeros(0, F32)), r"\(0,\), not \(3,\) or a part"),
+    (change(5, branch_act="swish"), "'branch_act' = 'swish', which is not"),
+    (change(5, branch_act="prelu"), "lacks the tensor 'branch_slope'"),
     (swap_tensor("conv_int8.curve", np.zeros((3, 3), F32)), r"\(3, 3\), not \(2, 3\)"),
     (part(5, "tensors", gates="conv_merge.lambdas"), "no use for|no output"),
     # residuals
@@ -254,6 +256,19 @@ def test_bfloat16_is_checked():
         program = Program.from_json(data, changed, frozenset({name}))
         with pytest.raises(ProgramError, match=f"'{name}' {message}"):
             check(program)
+
+
+@pytest.mark.parametrize("kind", ["conv_real", "conv_merge"])
+def test_slopes_that_executors_could_not_double_are_refused(kind):
+    data, tensors = small()
+    curve = tensors[f"{kind}.curve"]
+    curve[0, 5], curve[1, 0], curve[2, 0] = 2.0**126, -(2.0**126), 3e38
+    assert check(Program.from_json(data, tensors))
+    for row, slope in ((0, 2.0**126 + 2.0**103), (1, -3e38)):
+        changed = curve.copy()
+        changed[row, 2] = slope
+        with pytest.raises(ProgramError, match="slopes beyond"):
+            check(Program.from_json(data, tensors | {f"{kind}.curve": changed}))
 
 
 def test_sums_beyond_31_bits_are_refused():

@@ -265,7 +265,7 @@ struct Case {
     shape.stride_h = pick(1, 2);
     shape.stride_w = pick(0, 3) ? shape.stride_h : pick(1, 3);
     size.height = pick(1, 14);
-    size.width = pick(1, 24);
+    size.width = pick(0, 3) ? pick(1, 24) : pick(25, 70);
     if (is_bytes && pick(0, 1)) {  // an image
       shape.in_channels = 3;
       shape.in_bases = 1;

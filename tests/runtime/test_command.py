@@ -44,6 +44,17 @@ def test_the_class_map_is_pythons(command, model, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
 
 
+def test_the_profile_names_all_operators(command, model):
+    network = Network(model.read_bytes())
+    done = run(command, "--profile", model, "-", "-", stdin=ppm(IMAGE))
+    lines = done.stderr.decode().splitlines()
+    names = [name for name, _ in network.operator_times(IMAGE)]
+    assert [line.split()[1] for line in lines[:-1]] == names
+    assert lines[-1].split()[0] == network.isa
+    assert float(lines[-1].split()[1]) > 0
+    assert done.stdout == run(command, model, "-", "-", stdin=ppm(IMAGE)).stdout
+
+
 def test_standard_streams(command, model, tmp_path):
     done = run(command, model, "-", "-", stdin=ppm(IMAGE))
     expected = Network(model.read_bytes()).segment(IMAGE)

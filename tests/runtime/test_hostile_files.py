@@ -169,6 +169,35 @@ def test_programs_that_break_the_definition(change, words):
         Network(damaged_program(change))
 
 
+def steep(slope: float) -> bytes:
+    """A model file whose scores are slopes times sums of -1 to 1."""
+    builder = ProgramBuilder()
+    one = builder.tensor("one", np.ones(3, np.float32))
+    builder.tensor("weight", np.uint8([0b101]))
+    builder.tensor("curve", np.float32([[slope, 1, -slope], [slope, slope, 1], [0, 0, 0]]))
+    tensors = {"scale": one, "shift": one}
+    (x,) = builder.add("normalize", [0], ["real"], tensors=tensors)
+    (x,) = builder.add("slice", [x], ["bits"], from_=0, to=1)
+    (x,) = builder.add(
+        "conv_real", [x], ["real"], tensors={"weight": "weight", "curve": "curve"}, kernel=[1, 1],
+        stride=1, dilations=[1], padding=1, in_channels=1, out_channels=3,
+    )  # fmt: skip
+    return model_file(builder.build(x))
+
+
+def test_slopes_that_kernels_cannot_double(isa):
+    scores = Network(steep(2.0**126), isa=isa).scores(IMAGE)
+    assert np.isfinite(scores).all()
+    assert scores[0, 0].tolist() == [2.0**126, -(2.0**126), -(2.0**126)]
+    outer, inner, data = parts(steep(2.0**126))
+    begin, _ = outer["curve"]["data_offsets"]
+    for at, slope in ((1, 2.0**126 + 2.0**103), (5, -3e38)):
+        changed = bytearray(data)
+        struct.pack_into("<f", changed, begin + 4 * at, slope)
+        with pytest.raises(ModelError, match="slopes beyond"):
+            Network(joined(outer, inner, bytes(changed)), isa=isa)
+
+
 def test_sizes_that_overflow(file):
     outer, inner, data = parts(file)
     keys = {"kernel", "stride", "in_channels", "out_channels", "groups", "size", "pads"}

@@ -6,7 +6,7 @@ from binseg.compiler.graph import Graph, Node
 
 
 def merge_bases(graph: Graph) -> None:
-    """conv_real → sum of its bases (→ gates with that sum), as `conv_merge`."""
+    """conv_real (→ activation) → sum of its bases (→ gates with that sum), as `conv_merge`."""
     for total in graph.of("base_sum"):
         branches = total.inputs[0]
         node, merged = branches.node, total.result
@@ -16,13 +16,16 @@ def merge_bases(graph: Graph) -> None:
         if (
             node.kind != "conv_real"
             or len(node.attributes["dilations"]) != bases
-            or "act" in node.attributes
             or {"real"} != set(node.outputs)
             or len(gates) > 1
             or any(user is not total and user not in gates for user in users)
         ):
             continue
         node.kind = "conv_merge"
+        if "act" in node.attributes:
+            node.attributes["branch_act"] = node.attributes.pop("act")
+            for role in {"before", "slope", "after"} & node.tensors.keys():
+                node.tensors[f"branch_{role}"] = node.tensors.pop(role)
         node.tensors["lambdas"] = total.tensors["lambdas"]
         del node.outputs["real"]
         if gates:

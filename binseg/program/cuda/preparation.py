@@ -37,9 +37,9 @@ def prepare(step: Step, types: Mapping[int, ValueType], plan: Plan) -> Arrays:
     }
 
 
-def fuses_activation(operator: Operator) -> bool:
-    """Whether `conv_real` does the activation, a form of PReLU between two shifts."""
-    return operator.attributes.get("act", "relu") in ("relu", "prelu", "rprelu")
+def fuses_activation(operator: Operator, prefix: str = "") -> bool:
+    """Whether a convolution does the activation, a form of PReLU between two shifts."""
+    return operator.attributes.get(f"{prefix}act", "relu") in ("relu", "prelu", "rprelu")
 
 
 def _bit_conv(step: Step, plan: Plan) -> Arrays:
@@ -59,15 +59,16 @@ def _rows(step: Step, role: str) -> np.ndarray:
     return np.tile(tensor, (1,) * (tensor.ndim - 1) + (times,))
 
 
-def _shifted_prelu(step: Step, channels: int) -> list[np.ndarray]:
+def _shifted_prelu(step: Step, channels: int, prefix: str = "") -> list[np.ndarray]:
     """before, slope and after of the activation; −0 for +0 is no difference to the definition."""
-    zero, kind = np.zeros(channels, np.float32), step.get("act", None)
+    zero, kind = np.zeros(channels, np.float32), step.get(f"{prefix}act", None)
     slope = np.ones(channels, np.float32) if kind is None else zero
     if kind in ("prelu", "rprelu"):
-        slope = step.channels("slope", channels)
+        slope = step.channels(f"{prefix}slope", channels)
     if kind != "rprelu":
         return [zero, slope, zero]
-    return [step.channels("before", channels), slope, step.channels("after", channels)]
+    before, after = (step.channels(f"{prefix}{role}", channels) for role in ("before", "after"))
+    return [before, slope, after]
 
 
 def _conv_bits(step: Step, channels: int, plan: Plan) -> Arrays:
@@ -93,6 +94,9 @@ def _conv_merge(step: Step, channels: int, plan: Plan) -> Arrays:
     for role in _CHANNEL_ROLES:
         if role in step.tensors:
             made[role] = step.channels(role, width)
+    if "branch_act" in step.operator.attributes and fuses_activation(step.operator, "branch_"):
+        rows = step["out_channels"] * step.bases
+        made["post"] = np.stack(_shifted_prelu(step, rows, "branch_"))
     return made
 
 

@@ -129,6 +129,8 @@ def _conv_real(op: Operation, size: Size, bits: Tensor, residual: Tensor | None 
 
 @_step
 def _conv_merge(op: Operation, size: Size, bits: Tensor, residual: Tensor | None = None) -> Outputs:
+    if op.has("branch_act") and not fuses_activation(op.operator, "branch_"):
+        return _merge(op, bits, residual)
     gates = op.tensor("gates")
     finish_here = gates is None and op.has("act")
     pack = "bits" in op.roles and not finish_here
@@ -151,6 +153,34 @@ def _conv_merge(op: Operation, size: Size, bits: Tensor, residual: Tensor | None
     real = {"real": merged} if gates is None else {"branches": branches, "merged": merged}
     made = _outputs(op, real, bits=None, bases=1, byte=merged)
     return {**made, "bits": signs} if pack else made
+
+
+def _merge(op: Operation, bits: Tensor, residual: Tensor | None) -> Outputs:
+    """conv_merge whose branches go through an activation that its kernel does not know."""
+    out, _ = op.operators.conv_real(
+        bits,
+        *map(op.tensor, ("weight", "table", "curve")),
+        op.get("tanh", False),
+        None if residual is None else residual.float(),
+        None,
+        True,
+        False,
+        *op.bit_shape(),
+    )
+    out = _PLAIN[op["branch_act"]](op.operators, out).unflatten(3, (op.bases, -1))
+    merged, lambdas, gates = (
+        torch.zeros_like(out[..., 0, :]),
+        op.tensor("lambdas"),
+        op.tensor("gates"),
+    )
+    for k in range(op.bases):
+        merged = op.operators.fma(out[..., k, :], lambdas[k], merged)  # type: ignore[index]
+    if gates is None:
+        return _finish(op, merged)
+    m = merged[..., None, :]
+    branches = op.operators.fma(out - m, gates[:, None], m).flatten(3)
+    real = {"branches": branches, "merged": merged}
+    return _outputs(op, real, bits=branches, bases=op.bases, byte=merged)
 
 
 # Bytes

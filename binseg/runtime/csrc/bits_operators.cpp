@@ -131,6 +131,7 @@ class ConvOperator : public Operator {
     ConvArgs& args = layer_->args();
     input_.place(plan, scratch.of_all, args);
     args.finish = finish_.place(plan, scratch.of_all + copy_bytes_);
+    args.branch = branch_.place(plan, nullptr);
     if (merge_residual_ >= 0)
       args.merge_residual =
           plan.value(merge_residual_).real(merge_residual_serves_all_ ? 0 : shape_.out_channels);
@@ -150,9 +151,10 @@ class ConvOperator : public Operator {
 
   void run(Pool& pool) override {
     input_.prepare(pool);
-    pool.run(rows_, [this](int64_t begin, int64_t end, int thread) {
+    auto rows = [this](int64_t begin, int64_t end, int thread) {
       kernel_(layer_->args(), begin, end, scratch_.of(thread));
-    });
+    };
+    pool.run(rows_, rows, kRowsAtOnce);
     finish_.run_rest(pool, *rows_kernels_, scratch_);
   }
 
@@ -161,7 +163,7 @@ class ConvOperator : public Operator {
   ConvShape shape_;
   std::optional<WindowShape> window_;
   Input input_;
-  FinishPart finish_;
+  FinishPart finish_, branch_;  // branch_: of each base before a merge
   std::vector<uint8_t> border_pixel_;
   std::vector<float> curve_, lambdas_, gates_;
   bool tanh_ = false;
@@ -218,12 +220,16 @@ class ConvOperator : public Operator {
       return;
     }
     curve_ = reader.floats("curve", {3, rows});
+    for (int64_t i = 0; i < 2 * rows; ++i)  // kernels multiply them by -2
+      if (!(std::fabs(curve_[static_cast<size_t>(i)]) <= 0x1p126f))
+        reader.bad("has a tensor 'curve' with slopes beyond 2^126");
     tanh_ = reader.flag("tanh");
     if (kind_ == Kind::kReal) {
       finish_.read(reader, shape_.bases, shape_.out_channels, 1);
       return;
     }
     lambdas_ = reader.floats("lambdas", {shape_.bases});
+    branch_.read_branch(reader, shape_.bases, shape_.out_channels);
     if (reader.inputs.size() > 1) {
       const int64_t channels = reader.real(1).channels;
       merge_residual_serves_all_ = channels != shape_.bases * shape_.out_channels;

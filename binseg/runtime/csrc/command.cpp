@@ -1,4 +1,5 @@
 // binseg-run MODEL IN OUT: a PPM image to a PGM map of class ids, without Python.
+#include <algorithm>
 #include <cerrno>
 #include <cinttypes>
 #include <cstdio>
@@ -13,7 +14,7 @@
 namespace {
 
 constexpr const char kHelp[] =
-    "usage: binseg-run [--threads N] MODEL IN OUT\n"
+    "usage: binseg-run [--threads N] [--profile] MODEL IN OUT\n"
     "\n"
     "Segments an image.\n"
     "\n"
@@ -21,6 +22,8 @@ constexpr const char kHelp[] =
     "  IN           the image, binary PPM (P6) with 8 bits; - reads standard input\n"
     "  OUT          receives the class of each pixel, binary PGM (P5); - is standard output\n"
     "  --threads N  work on N threads (default 1)\n"
+    "  --profile    print how long each operator takes, in microseconds, to standard error:\n"
+    "               the least of ten more runs\n"
     "\n"
     "The environment variable BINSEG_ISA chooses the instruction set (%s).\n";
 
@@ -111,11 +114,32 @@ void write_pgm(const std::string& path, const Image& image, const std::vector<ui
   }
 }
 
+// Least times of all operators over some more runs of `segment`.
+template <class Segment>
+void print_profile(binseg_network* network, Segment&& segment) {
+  constexpr int kRuns = 10;
+  std::vector<double> least(static_cast<size_t>(binseg_operator_count(network)), 1e9);
+  binseg_set_timing(network, 1);
+  for (int run = 0; run < kRuns; ++run) {
+    segment();
+    for (size_t i = 0; i < least.size(); ++i)
+      least[i] = std::min(least[i], binseg_operator_seconds(network, static_cast<int64_t>(i)));
+  }
+  double sum = 0;
+  for (size_t i = 0; i < least.size(); ++i) {
+    std::fprintf(stderr, "%4zu %-16s %10.1f\n", i,
+                 binseg_operator_name(network, static_cast<int64_t>(i)), least[i] * 1e6);
+    sum += least[i];
+  }
+  std::fprintf(stderr, "     %-16s %10.1f\n", binseg_isa(network), sum * 1e6);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   std::vector<std::string> paths;
   int threads = 1;
+  bool profile = false;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
     if (word == "--help" || word == "-h") {
@@ -127,6 +151,8 @@ int main(int argc, char** argv) {
       const long count = std::strtol(argv[++i], &end, 10);
       if (*end || count < 1 || count > 256) stop("--threads takes a number from 1 to 256");
       threads = static_cast<int>(count);
+    } else if (word == "--profile") {
+      profile = true;
     } else if (word.size() > 1 && word[0] == '-') {
       stop("unknown option " + word + "; see binseg-run --help");
     } else {
@@ -143,9 +169,13 @@ int main(int argc, char** argv) {
   const std::unique_ptr<binseg_network, void (*)(binseg_network*)> closed(network, binseg_close);
   if (binseg_set_threads(network, threads) != BINSEG_OK) stop(binseg_error(network));
   std::vector<uint8_t> classes(static_cast<size_t>(image.height * image.width));
-  if (binseg_segment(network, image.data, image.height, image.width, 3 * image.width,
-                     classes.data(), image.width) != BINSEG_OK)
-    stop(paths[1] + ": " + binseg_error(network));
+  const auto segment = [&] {
+    if (binseg_segment(network, image.data, image.height, image.width, 3 * image.width,
+                       classes.data(), image.width) != BINSEG_OK)
+      stop(paths[1] + ": " + binseg_error(network));
+  };
+  segment();
+  if (profile) print_profile(network, segment);
   write_pgm(paths[2], image, classes);
   return 0;
 }

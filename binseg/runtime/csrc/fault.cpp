@@ -2,19 +2,17 @@
 
 #include <utility>
 
-#ifndef __cpp_exceptions
-#include <cstdio>
-#include <cstdlib>
-#endif
-
 namespace binseg {
+
+#ifndef __cpp_exceptions
+[[noreturn]] void fail_in_page(const char* text);  // web.cpp
+#endif
 
 void fail(std::string text) {
 #ifdef __cpp_exceptions
   throw Fault{std::move(text)};
-#else  // WebAssembly without exceptions: the page makes a new instance
-  std::fprintf(stderr, "%s\n", text.c_str());
-  std::abort();
+#else
+  fail_in_page(text.c_str());
 #endif
 }
 

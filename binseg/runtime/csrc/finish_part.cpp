@@ -50,6 +50,12 @@ void FinishPart::read_fixed(OperatorReader& reader, int64_t bases, int64_t chann
   read_outputs(reader, real, with_bytes);
 }
 
+void FinishPart::read_branch(OperatorReader& reader, int64_t bases, int64_t channels) {
+  bases_ = bit_bases_ = bases;
+  channels_ = channels;
+  if (reader.has("branch_act")) read_act(reader, "branch_");
+}
+
 void FinishPart::read_bits(OperatorReader& reader, int64_t channels) {
   bases_ = bit_bases_ = reader.integer_or("bit_bases", 1, 1, kMostBits);
   if (channels % bases_)
@@ -71,12 +77,13 @@ void FinishPart::read_residual(OperatorReader& reader, int index) {
   residual_ = reader.inputs[static_cast<size_t>(index)];
 }
 
-void FinishPart::read_act(OperatorReader& reader) {
-  act_ = static_cast<Act>(
-      1 + reader.choice("act", {"relu", "relu6", "prelu", "rprelu", "tanh", "sigmoid", "silu",
-                                "hardtanh", "hardsigmoid", "hardswish", "abs"}));
-  const auto tensor = [&](const char* role) {
-    return filled_rows(reader.channels(role, bases_ * channels_), bases_);
+void FinishPart::read_act(OperatorReader& reader, const std::string& prefix) {
+  act_ =
+      static_cast<Act>(1 + reader.choice((prefix + "act").c_str(),
+                                         {"relu", "relu6", "prelu", "rprelu", "tanh", "sigmoid",
+                                          "silu", "hardtanh", "hardsigmoid", "hardswish", "abs"}));
+  const auto tensor = [&](const std::string& role) {
+    return filled_rows(reader.channels((prefix + role).c_str(), bases_ * channels_), bases_);
   };
   if (act_ == Act::kPrelu) {
     act_tensors_[0] = tensor("slope");

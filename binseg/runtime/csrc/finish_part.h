@@ -17,6 +17,8 @@ class FinishPart {
   void read_fixed(OperatorReader& reader, int64_t bases, int64_t channels, const char* real,
                   bool with_bytes);
   // Bits alone, bytes alone.
+  // The activation alone, of the attribute and the tensors whose names begin with "branch_".
+  void read_branch(OperatorReader& reader, int64_t bases, int64_t channels);
   void read_bits(OperatorReader& reader, int64_t channels);
   void read_bytes(OperatorReader& reader, int64_t channels);
 
@@ -49,7 +51,7 @@ class FinishPart {
   PointArgs rest_{}, rest_of_bytes_{};
 
   void read_residual(OperatorReader& reader, int index);
-  void read_act(OperatorReader& reader);
+  void read_act(OperatorReader& reader, const std::string& prefix = "");
   void read_outputs(OperatorReader& reader, const char* real, bool with_bytes);
   bool bits_fit() const;
 };

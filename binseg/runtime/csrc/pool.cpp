@@ -44,7 +44,7 @@ void Pool::set_threads(int count) {
   threads_ = count;
 }
 
-void Pool::share(int64_t count, Call call, void* function) {
+void Pool::share(int64_t count, Call call, void* function, int64_t least) {
 #ifdef __cpp_exceptions
   try {
     while (static_cast<int>(workers_.size()) < threads_ - 1)
@@ -58,7 +58,8 @@ void Pool::share(int64_t count, Call call, void* function) {
     call_ = call;
     function_ = function;
     count_ = count;
-    piece_ = std::max<int64_t>(1, count / (threads_ * 4));
+    const int64_t fair = (count + threads_ - 1) / threads_;
+    piece_ = std::max({int64_t(1), count / (threads_ * 4), std::min(least, fair)});
     next_.store(0);
     open_ = true;
     loops_.fetch_add(1);

@@ -1,16 +1,31 @@
 // Threads that share loops and sleep when there is nothing to do.
 #pragma once
 
+#include <cstdint>
+
+#ifndef __wasm__
 #include <atomic>
 #include <condition_variable>
-#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
+#endif
 
 namespace binseg {
 
+#ifdef __wasm__
+// WebAssembly has no threads here: a page gives each image to a worker of its own.
+class Pool {
+ public:
+  void set_threads(int) {}
+  int threads() const { return 1; }
+  template <class F>
+  void run(int64_t count, F&& f) {
+    if (count > 0) f(int64_t(0), count, 0);
+  }
+};
+#else
 class Pool {
  public:
   Pool() = default;
@@ -23,9 +38,10 @@ class Pool {
   int threads() const { return threads_; }
 
   // f(begin, end, thread) until [0, count) is done; `thread` is below `threads()`, and no two calls
-  // with one run at once. f must not throw.
+  // with one run at once. f must not throw. A call gets `least` at once where that leaves something
+  // for all threads.
   template <class F>
-  void run(int64_t count, F&& f) {
+  void run(int64_t count, F&& f, int64_t least = 1) {
     if (threads_ == 1 || count <= 1) {
       if (count > 0) f(int64_t(0), count, 0);
       return;
@@ -35,13 +51,13 @@ class Pool {
         [](void* function, int64_t begin, int64_t end, int thread) {
           (*static_cast<std::remove_reference_t<F>*>(function))(begin, end, thread);
         },
-        &f);
+        &f, least);
   }
 
  private:
   using Call = void (*)(void* function, int64_t begin, int64_t end, int thread);
 
-  void share(int64_t count, Call call, void* function);
+  void share(int64_t count, Call call, void* function, int64_t least);
   void take_pieces(int thread);
   void work(int thread);
   void stop();
@@ -60,5 +76,6 @@ class Pool {
   bool open_ = false;               // workers may still join
   bool stopping_ = false;
 };
+#endif
 
 }  // namespace binseg

@@ -7,7 +7,7 @@
 namespace binseg {
 namespace {
 
-// Nothing before it is moved behind it: compilers do not know what tiles read.
+// Nothing that is written before it is moved behind it: compilers do not know what tiles read.
 inline void fence() { asm volatile("" ::: "memory"); }
 
 // The registers while a kernel runs: 0 to 3 sums, 4 and 5 pixels, 6 and 7 weights.
@@ -80,9 +80,8 @@ class TileRows {
       if (bytes == 0) return;
       uint32_t bits;  // words have four bytes
       __builtin_memcpy(&bits, from, 4);
-      _mm256_storeu_si256(
-          reinterpret_cast<__m256i*>(to),
-          _mm256_mask_blend_epi8(bits, _mm256_set1_epi8(-1), _mm256_set1_epi8(1)));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to),
+                          _mm256_mask_blend_epi8(bits, _mm256_set1_epi8(-1), _mm256_set1_epi8(1)));
     }
   }
   void unpack(const uint8_t* from, uint8_t* to) const {
@@ -123,7 +122,7 @@ class TileConv {
         rows_(a, plan, scratch),
         taps_(scratch.take<const uint8_t*>(plan.rows * plan.together * a.tap_count)),
         unpacked_(Bytes ? nullptr : scratch.take<uint8_t>(plan.together * plan.slice)),
-        sums_(scratch.take<Sums>(plan.together * plan.sums)) {}
+        sums_(scratch.take<Sums>(plan.together)) {}
 
   // Output rows [top, bottom) of bases from `first` on come next.
   void start_rows(int64_t top, int64_t bottom, int64_t first) {
@@ -134,6 +133,7 @@ class TileConv {
         for (int64_t t = 0; t < a_.tap_count; ++t)
           *to++ = rows_.find(a_.taps[(first + j) * a_.tap_count + t], y, first, j);
     top_ = top;
+    fence();
   }
   // So do 32 channels from `channel` of a block on.
   void start_channels(int64_t first, int64_t block, int64_t channel) {
@@ -151,25 +151,23 @@ class TileConv {
     }
     fence();
   }
-  // Makes sums of all bases: with `plan.sums` 1 of two tiles of pixels from x on in row y, else of
-  // all rows, a few taps after another.
+  // Makes the sums of two tiles of pixels from x on in row y.
   void multiply(int64_t y, int64_t x) {
-    for (int64_t j = 0; j < plan_.together; ++j) multiply_taps(j, y, x, 0, a_.tap_count);
-  }
-  void multiply_all(int64_t bottom) {
-    for (int64_t j = 0; j < plan_.together; ++j)
-      for (int64_t t = 0; t < a_.tap_count; t += plan_.chunk)
-        for (int64_t y = top_; y < bottom; ++y)
-          for (int64_t x = 0; x < a_.out_width; x += 2 * plan_.pixels)
-            multiply_taps(j, y, x, t, least(plan_.chunk, a_.tap_count - t));
+    for (int64_t j = 0; j < plan_.together; ++j) {
+      const uint8_t* const* taps = taps_ + ((y - top_) * plan_.together + j) * a_.tap_count;
+      if (a_.out_width - x > plan_.pixels) {
+        multiply_tiles<true>(taps, x * plan_.step, weights_[j], sums_[j]);
+      } else {
+        multiply_tiles<false>(taps, x * plan_.step, weights_[j], sums_[j]);
+      }
+    }
   }
   // How many pixels multiply() makes.
   int64_t count(int64_t x) const { return least(a_.out_width - x, 2 * plan_.pixels); }
-  // Sums of the pixels from `pixel` on, after that many at (y, x).
+  // Those of P pixels from `pixel` on.
   template <int P>
-  BINSEG_INLINE void get(int64_t j, int64_t y, int64_t x, int64_t pixel,
-                         __m512i (&sums)[P][kVectors]) const {
-    const int32_t* from = sums_[place(j, y, x)][pixel];
+  BINSEG_INLINE void get(int64_t j, int64_t pixel, __m512i (&sums)[P][kVectors]) const {
+    const int32_t* from = sums_[j][pixel];
     each_value<P, kVectors>([&](auto p, auto v) BINSEG_INLINE {
       sums[p][v] = _mm512_load_si512(from + p * kTileChannels + v * 16);
     });
@@ -185,42 +183,18 @@ class TileConv {
   const uint8_t* weights_[kMostBases];
   int64_t top_ = -1;
 
-  int64_t place(int64_t j, int64_t y, int64_t x) const {
-    if (plan_.sums == 1) return j;
-    return j * plan_.sums + (y - top_) * plan_.pairs(a_) + x / (2 * plan_.pixels);
-  }
-  // Adds the products of `count` taps from `first` on; the first taps begin with 0.
-  void multiply_taps(int64_t j, int64_t y, int64_t x, int64_t first, int64_t count) {
-    const uint8_t* const* taps = taps_ + ((y - top_) * plan_.together + j) * a_.tap_count + first;
-    const uint8_t* weights = weights_[j] + first * a_.run * kTileWeights;
-    Sums& sums = sums_[place(j, y, x)];
-    if (a_.out_width - x > plan_.pixels) {
-      multiply_tiles<true>(taps, count, x * plan_.step, weights, first == 0, sums);
-    } else {
-      multiply_tiles<false>(taps, count, x * plan_.step, weights, first == 0, sums);
-    }
-  }
   template <bool Two>
-  void multiply_tiles(const uint8_t* const* taps, int64_t count, int64_t at, const uint8_t* weights,
-                      bool starts, Sums& sums) const {
+  void multiply_tiles(const uint8_t* const* taps, int64_t at, const uint8_t* weights,
+                      Sums& sums) const {
     const auto step = static_cast<size_t>(plan_.step);
     const int64_t second = plan_.pixels * plan_.step;
     constexpr size_t kPixel = kTileChannels * sizeof(int32_t);
     int32_t* const more = sums[plan_.pixels];
-    if (starts) {
-      _tile_zero(0);
-      _tile_zero(1);
-      _tile_zero(2);
-      _tile_zero(3);
-    } else {
-      _tile_loadd(0, sums[0], kPixel);
-      _tile_loadd(1, sums[0] + 16, kPixel);
-      if constexpr (Two) {
-        _tile_loadd(2, more, kPixel);
-        _tile_loadd(3, more + 16, kPixel);
-      }
-    }
-    for (int64_t t = 0; t < count; ++t) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int64_t t = 0; t < a_.tap_count; ++t) {
       const uint8_t* pixels = taps[t] + at;
       for (int64_t i = 0; i < a_.run; ++i, pixels += kTileBytes, weights += kTileWeights) {
         _tile_loadd(6, weights, 64);
@@ -268,24 +242,23 @@ void convolve_tiles(const ConvArgs& a, int64_t begin, int64_t end, void* memory)
       for (int64_t channel = 0; channel < a.out_channels; channel += kTileChannels) {
         const int64_t block = channel / kBlock, first = channel % kBlock;
         conv.start_channels(k, block, first);
-        if (plan.sums > 1) conv.multiply_all(bottom);
         for (int64_t y = top; y < bottom; ++y) {
           for (int64_t x0 = 0; x0 < a.out_width; x0 += 2 * plan.pixels) {
             for (int64_t j = 0; j < plan.together; ++j)
               epilogue.prefetch(k + j, channel, y, x0, conv.count(x0), Conv::kVectors);
-            if (plan.sums == 1) conv.multiply(y, x0);
+            conv.multiply(y, x0);
             each_tile<5>(conv.count(x0), [&]<int P>(int64_t p) {
               const int64_t x = x0 + p;
               for (int64_t j = 0; j < plan.together; ++j) {
                 __m512i sums[P][Conv::kVectors];
-                conv.template get<P>(j, y, x0, p, sums);
+                conv.template get<P>(j, p, sums);
                 if (has_starts(a, k + j, y, x, P)) {
                   const Starts starts = find_starts(a, k + j, block, y, x, P);
                   unroll<P>([&](auto q) BINSEG_INLINE {
                     if (!starts.of[q]) return;
                     unroll<Conv::kVectors>([&](auto v) BINSEG_INLINE {
-                      sums[q][v] = Avx512::add(sums[q][v],
-                                               Avx512::load(starts.of[q] + first + v * 16));
+                      sums[q][v] =
+                          Avx512::add(sums[q][v], Avx512::load(starts.of[q] + first + v * 16));
                     });
                   });
                 }
@@ -324,7 +297,7 @@ void convolve_tiles_and_pool(const ConvArgs& a, int64_t begin, int64_t end, void
             conv.multiply(y, x0);
             each_pool_tile<10>(conv.count(x0), [&]<int P>(int64_t p) {
               __m512i sums[P][Conv::kVectors];
-              conv.template get<P>(0, y, x0, p, sums);
+              conv.template get<P>(0, p, sums);
               pool_sums<Avx512, P, Conv::kVectors>(a, k, block, first, row, x0 + p, sums, pool);
             });
           }

@@ -84,7 +84,11 @@ struct Avx2 {
   static constexpr int kBitVectors = 8, kByteVectors = 2;
   static constexpr int kPoolVectors = 2, kPoolPixels = 4;
   static constexpr int kMergePixels = 2;
-  static constexpr int kGroup = 2;
+  // 8 of the 16 registers
+  template <int P>
+  static constexpr int group() {
+    return P > 4 ? 1 : 2;
+  }
   static constexpr int kBitWeight = 1, kByteWeight = 4;  // bytes of one channel in one half word
   // bits: 8 vectors of byte-wide counts, 2 weights, a table; bytes: 8 sums, 4 weights
   template <bool Bytes, int V>

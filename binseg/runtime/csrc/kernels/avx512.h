@@ -16,7 +16,10 @@ struct Avx512 {
   static constexpr int kBitVectors = 4, kByteVectors = 4;
   static constexpr int kPoolVectors = 2, kPoolPixels = 10;
   static constexpr int kMergePixels = 5;
-  static constexpr int kGroup = 4;
+  template <int P>
+  static constexpr int group() {
+    return 4;
+  }
   static constexpr int kBitWeight = 4, kByteWeight = 4;  // bytes of one channel in one word
   // 20 sums, 4 weights, 1 activation and temporaries fill the 32 registers
   template <bool Bytes, int V>

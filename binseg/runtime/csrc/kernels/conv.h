@@ -61,7 +61,7 @@ inline void tile(const ConvArgs& a, const uint8_t* const* taps, int64_t base, in
     Isa::template multiply<P, V>(sums, a, weight + first * Isa::kByteWeight, taps, x);
     epilogue.template take<P, V>(base, block, first, y, x, sums);
   } else {
-    constexpr int G = V < Isa::kGroup ? V : Isa::kGroup;
+    constexpr int G = V < Isa::template group<P>() ? V : Isa::template group<P>();
     typename Isa::template BitSums<P, V> sums;
     sums.count(a, weight + first * Isa::kBitWeight, taps, x);
     const bool edge = has_starts(a, base, y, x, P);

@@ -79,7 +79,8 @@ inline BINSEG_INLINE void pool_sums(const ConvArgs& a, int64_t base, int64_t blo
   finish_group<Isa, Q, V>(a.finish, at, values);
 }
 
-// Calls f<P>(x) over a row of `width` sums: tiles of Most, an even number, then of two, then of one.
+// Calls f<P>(x) over a row of `width` sums: tiles of Most, an even number, then of two, then of
+// one.
 template <int Most, class F>
 inline void each_pool_tile(int64_t width, F&& f) {
   static_assert(Most % 2 == 0);

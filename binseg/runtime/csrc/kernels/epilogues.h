@@ -45,9 +45,8 @@ template <class Isa>
 inline BINSEG_INLINE void prefetch_residual(const RealMap& map, int64_t base, int64_t channel,
                                             int64_t y, int64_t x, int64_t pixels, int64_t vectors) {
   const int64_t size = map.bfloat16 ? 2 : 4, of_pixel = map.pixel * size;
-  const char* from =
-      static_cast<const char*>(map.data) +
-      (y * map.row + x * map.pixel + base * map.base_step + channel) * size;
+  const char* from = static_cast<const char*>(map.data) +
+                     (y * map.row + x * map.pixel + base * map.base_step + channel) * size;
   const int64_t bytes = vectors * Isa::kLanes * size;
   for (int64_t p = 0; p < pixels; ++p, from += of_pixel)
     for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i);
@@ -394,13 +393,19 @@ struct Merge {
     typename Isa::Float values[P][V];
     curve_values<Isa, P, V>(a, base, block, first, sums, values);
     const Group<Isa, P, V> at(a.finish, base, block * kBlock + first, y, x);
-    if (a.merge_residual.data) {
-      if (at.whole()) {
-        add_residual<Isa, P, V>(a.merge_residual, at, values);
+    const Act act = a.branch.act;
+    if (a.merge_residual.data || act != Act::kNone) {
+      const bool usual =
+          act == Act::kNone || act == Act::kRelu || act == Act::kPrelu || act == Act::kRprelu;
+      if (at.whole() && usual) {
+        if (a.merge_residual.data) add_residual<Isa, P, V>(a.merge_residual, at, values);
+        activate<Isa, P, V>(a.branch, at, values);
       } else {
         alignas(64) float memory[P * V * Isa::kLanes];
         to_memory<Isa, P, V>(values, memory);
-        add_residual_memory<Isa>(a.merge_residual, at.place(), P, V, memory);
+        if (a.merge_residual.data)
+          add_residual_memory<Isa>(a.merge_residual, at.place(), P, V, memory);
+        if (act != Act::kNone) activate_memory<Isa>(a.branch, at.place(), P, V, memory);
         each_value<P, V>([&](auto p, auto v) BINSEG_INLINE {
           values[p][v] = Isa::loadf(memory + (p * V + v) * Isa::kLanes);
         });

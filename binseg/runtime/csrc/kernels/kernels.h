@@ -81,6 +81,7 @@ struct ConvArgs {
   // Merge: m = sum of lambda_k * out_k. `finish` is of m, or with gates of b (all bases).
   const float *lambdas, *gates;
   RealMap merge_residual;  // added to out_k
+  Finish branch;           // of out_k after that: the activation alone
   RealMap merged;          // with gates
   ByteMap merged_bytes;    // with gates
 
@@ -135,8 +136,8 @@ inline int64_t unpacked_row_bytes(const ConvArgs& a) {
 }
 inline int64_t most_unpacked_rows(const ConvArgs& a) { return kRowsAtOnce * a.bases * a.tap_count; }
 
-// Those of an instruction set by its name (amx, avx512, avx2, neon, wasm, portable), or without a name
-// the best that the processor has; null where it does not have them.
+// Those of an instruction set by its name (amx, avx512, avx2, neon, wasm, portable), or without a
+// name the best that the processor has; null where it does not have them.
 const Kernels* find_kernels(const char* name);
 
 }  // namespace binseg

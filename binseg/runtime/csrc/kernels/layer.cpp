@@ -388,7 +388,7 @@ int64_t ConvLayer::tile_scratch_bytes(bool pool) const {
     int64_t bytes = plan.rows * plan.together * args_.tap_count * 8 + kLine;
     bytes += plan.together * ((args_.height + 1) * 8 + plan.kept * plan.row_bytes) + 2 * kLine;
     if (!shape_.bytes) bytes += plan.together * plan.slice + kLine;
-    bytes += plan.together * plan.sums * 2 * kTilePixels * kTileChannels * 4 + kLine;
+    bytes += plan.together * 2 * kTilePixels * kTileChannels * 4 + kLine;
     most = std::max(most, bytes);
   }
   return most;

@@ -14,7 +14,10 @@ struct Neon {
   static constexpr int kBitVectors = 4, kByteVectors = 4;
   static constexpr int kPoolVectors = 4, kPoolPixels = 4;
   static constexpr int kMergePixels = 4;
-  static constexpr int kGroup = 4;
+  template <int P>
+  static constexpr int group() {
+    return 4;
+  }
   static constexpr int kBitWeight = 4, kByteWeight = 4;  // bytes of one channel in one word
   // 4 × 4 sums, 4 weights, an activation and temporaries out of 32 registers
   template <bool Bytes, int V>

@@ -13,7 +13,10 @@ struct Portable {
   static constexpr int kBitVectors = 2, kByteVectors = 2;
   static constexpr int kPoolVectors = 2, kPoolPixels = 2;
   static constexpr int kMergePixels = 2;
-  static constexpr int kGroup = 2;
+  template <int P>
+  static constexpr int group() {
+    return 2;
+  }
   static constexpr int kBitWeight = 4, kByteWeight = 4;  // bytes of one channel in one word
   template <bool Bytes, int V>
   static constexpr int pixels() {

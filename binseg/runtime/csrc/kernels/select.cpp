@@ -3,6 +3,8 @@
 
 #if defined(__x86_64__) && defined(__linux__)
 #include <cpuid.h>
+#include <signal.h>
+#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -33,10 +35,25 @@ const Kernels* const kAll[] = {
 #elif defined(__wasm_simd128__)
     &kWasm,
 #endif
+#ifndef BINSEG_NO_PORTABLE  // a page is to be small
     &kPortable,
+#endif
 };
 
 #if defined(__x86_64__)
+#if defined(__linux__)
+// Whether a signal may come while tiles are permitted: its frame then has room for 8 kB of them. A
+// program may run its handlers on a stack of their own, and CPython's faulthandler gives them 16
+// kB, past whose end the kernel and the handlers would write.
+bool signals_have_room() {
+  constexpr unsigned long kLeastFrame = 51;  // AT_MINSIGSTKSZ, which old headers lack
+  constexpr unsigned long kForHandlers = 16384;
+  stack_t now;
+  if (sigaltstack(nullptr, &now) != 0 || (now.ss_flags & SS_DISABLE)) return true;
+  return now.ss_size >= getauxval(kLeastFrame) + kForHandlers;
+}
+#endif
+
 // Whether the processor has tiles, and the operating system keeps them for this process, which must
 // ask for it.
 bool has_tiles() {
@@ -45,7 +62,8 @@ bool has_tiles() {
   unsigned a, b, c, d;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & kTile) || !(d & kInt8)) return false;
   constexpr long kRequestPermission = 0x1023, kTileData = 18;  // of arch_prctl
-  static const bool permitted = syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  static const bool permitted =
+      signals_have_room() && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
   return permitted;
 #else
   return false;

@@ -9,7 +9,8 @@ namespace binseg {
 
 constexpr int64_t kTilePixels = 16, kTileBytes = 64, kTileChannels = 32;
 constexpr int64_t kTileWeights = kTileBytes * kTileChannels;  // numbers of one step of a run
-constexpr int64_t kFirstCache = 24 << 10, kSecondCache = 512 << 10;  // to be used of them
+constexpr int64_t kRowsInCache = 64 << 10;                    // bytes of input
+constexpr int64_t kLeastPixels = 512;                         // that are worth unpacking weights
 
 struct TilePlan {
   int64_t pixels;     // of one tile: so many that the last of a row is nearly full, too
@@ -20,8 +21,6 @@ struct TilePlan {
   int64_t kept;       // input rows of one base that these may read
   int64_t together;   // bases at a time
   int64_t slice;      // weights of 32 channels of one base
-  int64_t chunk;      // taps at a time, whose weights stay in the first cache
-  int64_t sums;       // tiles of sums at a time, each of 2 * kTilePixels pixels
 
   TilePlan(const ConvArgs& a, bool bytes, bool merges, bool pools) {
     const int64_t tiles = (a.out_width + kTilePixels - 1) / kTilePixels;
@@ -30,26 +29,19 @@ struct TilePlan {
     pixel = bytes ? a.base_bytes : a.base_bytes * 8;
     step = a.pixel_step / a.pixel * pixel;
     // the last tile may reach over the row's end, and each run over its pixels
-    const int64_t beyond = (2 * kTilePixels) * step + a.run * kTileBytes;
+    const int64_t beyond = kTilePixels * step + a.run * kTileBytes;
     const int64_t of_row = (a.border_left + a.in_width + a.border_right) * pixel + beyond;
     row_bytes = (of_row + 63) / 64 * 64;
     together = merges ? a.bases : 1;
-    const int64_t weights_of_tap = a.run * kTileWeights;
-    chunk = kFirstCache > weights_of_tap ? kFirstCache / weights_of_tap : 1;
-    if (pools || chunk > a.tap_count) chunk = a.tap_count;
-    slice = a.tap_count * weights_of_tap;
+    slice = a.tap_count * a.run * kTileWeights;
+    rows = kRowsInCache / (row_bytes * a.stride * together);
+    const int64_t least = bytes ? kRowsAtOnce : (kLeastPixels + a.out_width - 1) / a.out_width;
+    if (rows < least) rows = least;
+    if (2 * a.out_height <= 3 * rows) rows = a.out_height;
     const int64_t span = a.tap_to - a.tap_from + 1;
-    rows = kSecondCache / (row_bytes * a.stride + a.out_width * a.out_channels * a.bases * 4);
-    if (rows < kRowsAtOnce) rows = kRowsAtOnce;
-    if (rows > a.out_height) rows = a.out_height;
     kept = (rows - 1) * a.stride + span;
     if (kept > a.height) kept = a.height;
     ++kept;  // a row of the border
-    sums = chunk < a.tap_count ? rows * pairs(a) : 1;
-  }
-  // Two tiles of pixels each in a row.
-  int64_t pairs(const ConvArgs& a) const {
-    return (a.out_width + 2 * pixels - 1) / (2 * pixels);
   }
 };
 

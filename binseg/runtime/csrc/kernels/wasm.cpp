@@ -15,7 +15,10 @@ struct Wasm {
   static constexpr int kBitVectors = 2, kByteVectors = 2;
   static constexpr int kPoolVectors = 2, kPoolPixels = 4;
   static constexpr int kMergePixels = 2;
-  static constexpr int kGroup = 2;
+  template <int P>
+  static constexpr int group() {
+    return 2;
+  }
   static constexpr int kBitWeight = 4, kByteWeight = 4;  // bytes of one channel in one word
   // few enough for the 16 registers of x86
   template <bool Bytes, int V>
@@ -157,9 +160,10 @@ struct Wasm {
     // from once only if the first rounding ends in the middle between two floats.
     const v128_t low = wasm_f64x2_mul(wide(a), wide(b)), high = wasm_f64x2_mul(upper(a), upper(b));
     const v128_t sum_low = wasm_f64x2_add(low, wide(c)), sum_high = wasm_f64x2_add(high, upper(c));
-    if (__builtin_expect(doubtful(sum_low, sum_high), 0))
-      return demoted(to_odd(low, wide(c), sum_low), to_odd(high, upper(c), sum_high));
-    return demoted(sum_low, sum_high);
+    const v128_t result = demoted(sum_low, sum_high);
+    if (__builtin_expect(doubtful(sum_low, sum_high, result), 0))
+      return fma_rounded_once(low, high, c);
+    return result;
 #endif
   }
   static Float prelu(Float x, Float slope) {
@@ -209,17 +213,19 @@ struct Wasm {
     return wasm_i64x2_shuffle(wasm_f32x4_demote_f64x2_zero(low), wasm_f32x4_demote_f64x2_zero(high),
                               0, 2);
   }
-  // In the middle between two floats, or so small that floats are further apart.
-  static bool doubtful(v128_t low, v128_t high) {
-    const v128_t rest = wasm_i64x2_const_splat(0x1FFFFFFF);
-    const v128_t middle = wasm_i64x2_const_splat(0x10000000);
-    const v128_t is_middle = wasm_v128_or(wasm_i64x2_eq(wasm_v128_and(low, rest), middle),
-                                          wasm_i64x2_eq(wasm_v128_and(high, rest), middle));
-    return wasm_v128_any_true(wasm_v128_or(is_middle, wasm_v128_or(tiny(low), tiny(high))));
+  // In the middle between two floats, or so small that floats are further apart (or 0).
+  static bool doubtful(v128_t low, v128_t high, v128_t result) {
+    const v128_t middle = wasm_i64x2_const_splat(INT64_MIN);  // of the 29 bits that are cut off
+    const v128_t is_middle = wasm_v128_or(wasm_i64x2_eq(wasm_i64x2_shl(low, 35), middle),
+                                          wasm_i64x2_eq(wasm_i64x2_shl(high, 35), middle));
+    const v128_t is_tiny = wasm_f32x4_le(wasm_f32x4_abs(result), wasm_f32x4_const_splat(0x1p-126f));
+    return wasm_v128_any_true(wasm_v128_or(is_middle, is_tiny));
   }
-  static v128_t tiny(v128_t x) {
-    return wasm_v128_and(wasm_f64x2_lt(wasm_f64x2_abs(x), wasm_f64x2_const_splat(0x1p-126)),
-                         wasm_f64x2_ne(x, wasm_f64x2_const_splat(0)));
+  // Rarely called: a copy wherever it is called from would be a third of the module.
+  [[gnu::noinline]] static v128_t fma_rounded_once(v128_t low, v128_t high, v128_t c) {
+    const v128_t plus_low = wide(c), plus_high = upper(c);
+    return demoted(to_odd(low, plus_low, wasm_f64x2_add(low, plus_low)),
+                   to_odd(high, plus_high, wasm_f64x2_add(high, plus_high)));
   }
   // The sum with its last bit set where it is not exact, after rounding towards zero.
   static v128_t to_odd(v128_t product, v128_t plus, v128_t sum) {

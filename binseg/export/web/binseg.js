@@ -1,0 +1,126 @@
+// Packed binseg networks in a browser or in node, run by libbinseg as WebAssembly.
+//
+//   const network = await Binseg.open(wasm, model);  // the bytes of binseg.wasm and of a model file
+//   const classes = network.segment(imageData);      // RGBA → Uint8Array, a class id a pixel
+//
+// In a worker: post { wasm, model } once, then { id, image } for each ImageData; the answers are
+// { id, classes, image, milliseconds }, or { id, error }. Errors are the library's own words.
+"use strict";
+
+const LARGE = 2 ** 28; // bytes; a module that has grown so large is not kept
+
+class Binseg {
+  static async open(wasm, model) {
+    const network = new Binseg();
+    network.module = await WebAssembly.compile(wasm);
+    network.model = new Uint8Array(model);
+    network.start();
+    return network;
+  }
+
+  // A module of its own for this network, which holds no memory of an earlier failure.
+  start() {
+    const fail = (text) => {
+      throw new Error(this.text(text));
+    };
+    const imports = { binseg: { fail, number: (text) => Number(this.text(text)) } };
+    for (const { module, name } of WebAssembly.Module.imports(this.module))
+      if (module !== "binseg") (imports[module] ??= {})[name] = () => 0;
+    this.library = new WebAssembly.Instance(this.module, imports).exports;
+    this.guarded(() => {
+      this.library._initialize();
+      const file = this.allocate(this.model.length);
+      this.bytes(file, this.model.length).set(this.model);
+      const handle = this.allocate(4);
+      const status = this.library.binseg_open(file, this.model.length, 0, handle);
+      this.handle = new DataView(this.library.memory.buffer).getUint32(handle, true);
+      this.check(status);
+      this.library.free(file);
+      this.library.free(handle);
+    });
+  }
+
+  // The class of each pixel of { data (RGBA), width, height }; transparent parts lie on white.
+  segment({ data, width, height }) {
+    const count = width * height;
+    if (data.length !== 4 * count) throw new Error("the image's bytes do not fit its size");
+    if (!this.library) this.start();
+    return this.guarded(() => {
+      const image = this.allocate(3 * count);
+      const ids = this.allocate(count);
+      const rgb = this.bytes(image, 3 * count);
+      for (let from = 0, to = 0; from < data.length; from += 4, to += 3) {
+        const opacity = data[from + 3];
+        for (let channel = 0; channel < 3; channel++) {
+          const value = data[from + channel];
+          rgb[to + channel] = opacity === 255 ? value : onWhite(value, opacity);
+        }
+      }
+      const [rows, columns] = [BigInt(height), BigInt(width)];
+      const status = this.library.binseg_segment(
+        ...[this.handle, image, rows, columns, 3n * columns, ids, columns],
+      );
+      this.check(status);
+      const classes = this.bytes(ids, count).slice();
+      this.library.free(image);
+      this.library.free(ids);
+      if (this.library.memory.buffer.byteLength > LARGE) this.library = null;
+      return classes;
+    });
+  }
+
+  guarded(work) {
+    try {
+      return work();
+    } catch (error) {
+      this.library = null;
+      throw error instanceof WebAssembly.RuntimeError ? new Error("an internal error") : error;
+    }
+  }
+
+  check(status) {
+    if (status) throw new Error(this.text(this.library.binseg_error(this.handle)));
+  }
+
+  allocate(count) {
+    const found = this.library.malloc(count) >>> 0;
+    if (!found) throw new Error("out of memory");
+    return found;
+  }
+
+  // A view that is valid until the memory grows.
+  bytes(at, count) {
+    return new Uint8Array(this.library.memory.buffer, at >>> 0, count);
+  }
+
+  text(at) {
+    const memory = new Uint8Array(this.library.memory.buffer);
+    return new TextDecoder().decode(memory.subarray(at >>> 0, memory.indexOf(0, at >>> 0)));
+  }
+}
+
+// As Pillow's alpha_composite rounds it.
+function onWhite(value, opacity) {
+  const sum = ((value * opacity + 255 * (255 - opacity)) << 7) + (128 << 7);
+  return ((sum >> 8) + sum) >> 15;
+}
+
+if (typeof WorkerGlobalScope !== "undefined" && self instanceof WorkerGlobalScope) {
+  let opened;
+  self.onmessage = async ({ data: { id, wasm, model, image } }) => {
+    try {
+      if (model) opened = Binseg.open(wasm, model);
+      const network = await opened;
+      if (!image) return self.postMessage({ id });
+      const began = performance.now();
+      const classes = network.segment(image);
+      const milliseconds = performance.now() - began;
+      const answer = { id, classes, image, milliseconds };
+      self.postMessage(answer, [classes.buffer, image.data.buffer]);
+    } catch (error) {
+      self.postMessage({ id, error: error.message });
+    }
+  };
+} else if (typeof module !== "undefined") {
+  module.exports = Binseg;
+}

@@ -1,0 +1,45 @@
+// What only the WebAssembly module needs: errors become exceptions of the page's language, which no
+// destructor here sees; binseg.js then starts a fresh module.
+#include <cstdlib>
+#include <new>
+
+#define IMPORT(name) __attribute__((import_module("binseg"), import_name(name)))
+
+extern "C" {
+[[noreturn]] IMPORT("fail") void binseg_page_fail(const char* text);
+IMPORT("number") double binseg_page_number(const char* text);
+}
+
+namespace binseg {
+[[noreturn]] void fail_in_page(const char* text);
+void fail_in_page(const char* text) { binseg_page_fail(text); }
+}  // namespace binseg
+
+// The standard library's own would bring printf along.
+void* operator new(size_t bytes) {
+  if (void* found = std::malloc(bytes ? bytes : 1)) return found;
+  binseg::fail_in_page("out of memory");
+}
+void* operator new(size_t bytes, const std::nothrow_t&) noexcept { return std::malloc(bytes); }
+void* operator new(size_t bytes, std::align_val_t to) {
+  const size_t align = static_cast<size_t>(to);
+  if (void* found = std::aligned_alloc(align, (bytes + align - 1) / align * align)) return found;
+  binseg::fail_in_page("out of memory");
+}
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+
+_LIBCPP_BEGIN_NAMESPACE_STD
+[[noreturn]] void __libcpp_verbose_abort(const char*, ...) {
+  binseg::fail_in_page("an internal error");
+}
+_LIBCPP_END_NAMESPACE_STD
+
+extern "C" [[noreturn]] void __cxa_pure_virtual() { binseg::fail_in_page("an internal error"); }
+
+// There is no environment.
+extern "C" char* getenv(const char*) { return nullptr; }
+
+// JavaScript rounds decimals correctly, too; wasi-libc's way is by software of 128 bits.
+extern "C" double strtod(const char* text, char**) { return binseg_page_number(text); }

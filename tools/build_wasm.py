@@ -1,0 +1,88 @@
+"""Builds the WebAssembly module that the package ships: `python tools/build_wasm.py`.
+
+Needs Debian's clang-19, lld-19, wasi-libc, libc++-19-dev-wasm32, libc++abi-19-dev-wasm32 and
+libclang-rt-19-dev-wasm32. A test builds it again where they are, and compares what both compute.
+"""
+
+import argparse
+import gzip
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from shutil import which
+from tempfile import TemporaryDirectory
+
+from binseg.export.page import WEB
+from binseg.runtime.build import SOURCES
+
+COMPILER, LINKER = "clang++-19", "wasm-ld-19"
+_TARGET = ["--target=wasm32-wasi", "-stdlib=libc++", "-fno-exceptions", "-Oz"]
+_FLAGS = [
+    *("-std=c++20", "-Wall", "-Wextra", "-msimd128", "-mbulk-memory", "-fno-rtti"),
+    *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"),
+    # the standard library's checks would print
+    *("-D_LIBCPP_HARDENING_MODE=_LIBCPP_HARDENING_MODE_NONE", "-fno-threadsafe-statics"),
+    "-DBINSEG_NO_PORTABLE",
+]
+_KERNELS = ("layer", "select", "wasm")
+_NOT_HERE = ("command", "pool")  # no files, no threads
+_EXPORTS = ("malloc", "free", "_initialize")
+_OURS = ("open", "error", "segment")
+
+
+def missing() -> str | None:
+    """What this machine lacks to build the module, or None."""
+    for program in (COMPILER, LINKER):
+        if which(program) is None:
+            return f"{program} is not installed"
+    for name in ("include", "lib"):
+        if not Path(f"/usr/{name}/wasm32-wasi").is_dir():
+            return "wasi-libc is not installed"
+    return None
+
+
+def build(out: Path) -> None:
+    """Compile and link the module into `out`."""
+    sources = [path for path in sorted(SOURCES.glob("*.cpp")) if path.stem not in _NOT_HERE]
+    sources += [SOURCES / "kernels" / f"{name}.cpp" for name in _KERNELS]
+    with TemporaryDirectory(prefix="binseg-wasm-") as folder:
+
+        def compiled(source: Path) -> str:
+            target = str(Path(folder) / f"{source.stem}.o")
+            _run(COMPILER, *_TARGET, *_FLAGS, *_level(source), "-c", str(source), "-o", target)
+            return target
+
+        with ThreadPoolExecutor(2) as pool:
+            objects = list(pool.map(compiled, sources))
+        exports = [*_EXPORTS, *(f"binseg_{name}" for name in _OURS)]
+        linked = ["-mexec-model=reactor", "-Wl,--strip-all", "-Wl,--gc-sections"]
+        linked += [f"-Wl,--export={name}" for name in exports]
+        _run(COMPILER, *_TARGET, *linked, *objects, "-o", str(out))
+
+
+def _level(source: Path) -> list[str]:
+    """Speed where the time goes; size elsewhere."""
+    return ["-O3"] if source.stem in ("wasm", "resize_image") else []
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=WEB / "binseg.wasm")
+    out = parser.parse_args().out
+    if (why := missing()) is not None:
+        sys.exit(why)
+    build(out)
+    size = out.stat().st_size, len(gzip.compress(out.read_bytes(), 9))
+    print(f"{out}: {size[0]:,} bytes, {size[1]:,} gzipped")
+
+
+if __name__ == "__main__":
+    main()
