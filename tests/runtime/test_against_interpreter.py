@@ -1,12 +1,15 @@
 """libbinseg gives the reference interpreter's numbers, on each instruction set."""
 
 import functools
+from pathlib import Path
 
 import numpy as np
 import pytest
 from model_files import model_file
 from random_programs import random_image, random_program
 
+import binseg
+from binseg.program.file import read_program
 from binseg.program.image_resize import resize_image, target_size
 from binseg.program.interpreter import Interpreter
 from binseg.program.program import Program, ProgramError
@@ -14,6 +17,7 @@ from binseg.program.rules import RULES
 from binseg.runtime.library import ImageError, Network
 
 SEEDS = range(24)
+MODELS = Path(binseg.__file__).parent / "models"
 
 
 @functools.cache
@@ -35,6 +39,23 @@ def test_scores_equal_the_interpreters(seed, isa):
     found = Network(model_file(program), isa=isa).scores(image)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, expected)
+
+
+@functools.cache
+def shipped(name: str) -> tuple[bytes, np.ndarray, np.ndarray]:
+    """File, image, and the interpreter's scores of a network whose layers are wide."""
+    path = MODELS / f"{name}.safetensors"
+    image = random_image(7, 75, 141)
+    return path.read_bytes(), image, Interpreter(read_program(path)[0]).scores(image)
+
+
+@pytest.mark.parametrize("name", ["camvid-base", "camvid-small"])
+def test_shipped_networks_scores_equal_the_interpreters(name, isa):
+    file, image, expected = shipped(name)
+    network = Network(file, isa=isa)
+    for threads in (1, 2):
+        network.threads = threads
+        np.testing.assert_array_equal(network.scores(image, resize=False), expected)
 
 
 @pytest.mark.parametrize("seed", range(0, 24, 4))
