@@ -200,9 +200,7 @@ def browser() -> Iterator["playwright.Browser"]:
         pytest.skip("no Chromium here; `python tests/demo/chromium.py` installs it")
     with playwright.sync_playwright() as driver:
         camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-        browser = driver.chromium.launch(
-            executable_path=executable, args=["--no-sandbox", *camera]
-        )
+        browser = driver.chromium.launch(executable_path=executable, args=["--no-sandbox", *camera])
         yield browser
         browser.close()
 
@@ -228,7 +226,9 @@ def open_page(browser):
         page = context.new_page()
         page.set_default_timeout(120_000)
         own = (address, "blob:", "data:")
-        page.on("request", lambda sent: asked.append(sent.url) if not sent.url.startswith(own) else 0)
+        page.on(
+            "request", lambda sent: asked.append(sent.url) if not sent.url.startswith(own) else 0
+        )
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda said: faults.append(said.text) if said.type == "error" else 0)
         page.goto(address)
