@@ -17,13 +17,13 @@ from binseg.export.page import WEB
 from binseg.runtime.build import SOURCES
 
 COMPILER, LINKER = "clang++-19", "wasm-ld-19"
-_TARGET = ["--target=wasm32-wasi", "-stdlib=libc++", "-fno-exceptions", "-Oz"]
+_TARGET = ["--target=wasm32-wasi", "-stdlib=libc++", "-fno-exceptions", "-Oz", "-flto"]
 _FLAGS = [
     *("-std=c++20", "-Wall", "-Wextra", "-msimd128", "-mbulk-memory", "-fno-rtti"),
     *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden"),
     # the standard library's checks would print
     *("-D_LIBCPP_HARDENING_MODE=_LIBCPP_HARDENING_MODE_NONE", "-fno-threadsafe-statics"),
-    "-DBINSEG_NO_PORTABLE",
+    *("-Xclang", "-fmerge-functions", "-DBINSEG_NO_PORTABLE"),
 ]
 _KERNELS = ("layer", "select", "wasm")
 _NOT_HERE = ("command", "pool")  # no files, no threads
@@ -50,20 +50,20 @@ def build(out: Path) -> None:
 
         def compiled(source: Path) -> str:
             target = str(Path(folder) / f"{source.stem}.o")
-            _run(COMPILER, *_TARGET, *_FLAGS, *_level(source), "-c", str(source), "-o", target)
+            _run(COMPILER, *_TARGET, *_FLAGS, "-c", str(source), "-o", target)
             return target
 
         with ThreadPoolExecutor(2) as pool:
             objects = list(pool.map(compiled, sources))
         exports = [*_EXPORTS, *(f"binseg_{name}" for name in _OURS)]
-        linked = ["-mexec-model=reactor", "-Wl,--strip-all", "-Wl,--gc-sections"]
+        linked = [
+            "-mexec-model=reactor",
+            "-Wl,--strip-all",
+            "-Wl,--compress-relocations",
+            "-Wl,-O3",
+        ]
         linked += [f"-Wl,--export={name}" for name in exports]
         _run(COMPILER, *_TARGET, *linked, *objects, "-o", str(out))
-
-
-def _level(source: Path) -> list[str]:
-    """Speed where the time goes; size elsewhere."""
-    return ["-O3"] if source.stem in ("wasm", "resize_image") else []
 
 
 def _run(*command: str) -> None:

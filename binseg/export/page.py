@@ -88,7 +88,10 @@ def _terms(path: Path, header: dict[str, object]) -> str | None:
     if not cards:
         return None
     found = re.search(r"^## Data and terms\n+(.*?)(?=\n##|\Z)", cards[0].read_text(), re.M | re.S)
-    return " ".join(found[1].split()) if found else None
+    if not found:
+        return None
+    plain = re.sub(r"\[([^\]]+)\]\([^)]*\)", r"\1", found[1]).replace("`", "")
+    return " ".join(plain.split())
 
 
 def _example(path: Path) -> bytes:

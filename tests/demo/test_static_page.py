@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -16,6 +17,7 @@ import pytest
 from chromium import find_chromium
 from PIL import Image
 from small_packed import halves, write_small_packed
+from test_demo_browser import write_video
 
 from binseg.cli.main import main
 from binseg.data.imageio import read_image, read_mask, write_image
@@ -217,7 +219,7 @@ def page_file(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def open_page(browser):
-    """A function that opens a page; it may ask nobody but `own` for anything, and fail at nothing."""
+    """A function that opens a page, which may ask no other host for anything, nor log an error."""
     asked, faults, contexts = [], [], []
 
     def open_page(address: str, **options):
@@ -279,7 +281,8 @@ def test_an_image_dropped_on_the_file_is_segmented_as_by_predict(open_page, page
     expected = predicted(tmp_path, "camvid-small", street)
     np.testing.assert_array_equal(class_map(page), expected)
     assert "academic research" in page.locator("#terms").inner_text()
-    assert page.locator("#bytes").inner_text() == "0.59 MB"
+    size = shipped_models()["camvid-small"].path.stat().st_size
+    assert page.locator("#bytes").inner_text() == f"{size / 1e6:.2f} MB"
     assert page.locator("#milliseconds").inner_text().endswith(" ms")
     assert page.locator("#cores").inner_text() == "1"
 
@@ -355,13 +358,27 @@ def test_what_cannot_be_used_is_said_in_words(open_page, page_file, tmp_path):
     segmented(page, tmp_path / "good.png")
 
 
-def test_the_camera_is_segmented_live(open_page, page_file):
-    page = open_page(page_file.as_uri(), permissions=["camera"])
-    page.get_by_role("button", name="Camera").click()
-    page.wait_for_function("parseFloat(document.getElementById('fps').textContent) > 0")
+def live(page) -> None:
+    page.locator("#fps").get_by_text(re.compile(r"^\d")).wait_for()
     assert int(page.locator("#cores").inner_text()) >= 1
     page.get_by_role("button", name="Stop").click()
     page.locator("#rate").wait_for(state="hidden")
+
+
+def test_the_camera_is_segmented_live(open_page, page_file):
+    page = open_page(page_file.as_uri(), permissions=["camera"])
+    page.get_by_role("button", name="Camera").click()
+    live(page)
+
+
+def test_a_video_is_segmented_live(open_page, page_file, tmp_path):
+    page = open_page(page_file.as_uri())
+    give(page, write_video(tmp_path / "drive.webm", 40))
+    live(page)
+    assert [page.locator("#image").get_attribute(side) for side in ("width", "height")] == [
+        "96",
+        "64",
+    ]
 
 
 def test_a_folder_on_a_static_host(open_page, tmp_path):

@@ -133,6 +133,7 @@ function show(name, { image, classes, milliseconds }, live) {
     if (canvas.width !== width) canvas.width = width;
     if (canvas.height !== height) canvas.height = height;
   }
+  part("stage").style.setProperty("--aspect", image.width / image.height);
   const plain = part("image");
   if (scale === 1) plain.getContext("2d").putImageData(image, 0, 0);
   else {

@@ -10,6 +10,9 @@
 #include "fault.h"
 
 namespace binseg {
+#ifdef __wasm__
+double number_in_page(const char* text);  // web.cpp
+#endif
 namespace {
 
 constexpr int kDeepest = 32;
@@ -128,7 +131,9 @@ class Reader {
     }
     if (at_ - first > 64) bad("a number of more than 64 characters");
     double result = 0;
-#if defined(__cpp_lib_to_chars)
+#if defined(__wasm__)
+    result = number_in_page(std::string(text_.substr(first, at_ - first)).c_str());
+#elif defined(__cpp_lib_to_chars)
     const auto parsed = std::from_chars(text_.data() + first, text_.data() + at_, result);
     if (parsed.ec != std::errc()) bad("a number that is too large or too small");
 #else  // libc++: its C library knows one locale alone

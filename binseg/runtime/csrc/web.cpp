@@ -13,6 +13,9 @@ IMPORT("number") double binseg_page_number(const char* text);
 namespace binseg {
 [[noreturn]] void fail_in_page(const char* text);
 void fail_in_page(const char* text) { binseg_page_fail(text); }
+// JavaScript rounds decimals correctly, too; wasi-libc does it by floats of 128 bits in software.
+double number_in_page(const char* text);
+double number_in_page(const char* text) { return binseg_page_number(text); }
 }  // namespace binseg
 
 // The standard library's own would bring printf along.
@@ -40,6 +43,3 @@ extern "C" [[noreturn]] void __cxa_pure_virtual() { binseg::fail_in_page("an int
 
 // There is no environment.
 extern "C" char* getenv(const char*) { return nullptr; }
-
-// JavaScript rounds decimals correctly, too; wasi-libc's way is by software of 128 bits.
-extern "C" double strtod(const char* text, char**) { return binseg_page_number(text); }

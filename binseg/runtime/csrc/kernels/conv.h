@@ -94,6 +94,12 @@ inline void tile(const ConvArgs& a, const uint8_t* const* taps, int64_t base, in
   }
 }
 
+#ifdef __wasm__
+constexpr int kPair = 3;  // a page's module is to be small
+#else
+constexpr int kPair = 2;
+#endif
+
 // Calls f<P>(x) over a row of `width` pixels: tiles of Most, then of two, then of one.
 template <int Most, class F>
 inline void each_tile(int64_t width, F&& f) {
@@ -102,7 +108,7 @@ inline void each_tile(int64_t width, F&& f) {
   if constexpr (Most > 5) {
     for (; x + 5 <= width; x += 5) f.template operator()<5>(x);
   }
-  if constexpr (Most > 2) {
+  if constexpr (Most > kPair) {
     for (; x + 2 <= width; x += 2) f.template operator()<2>(x);
   }
   if constexpr (Most > 1) {
