@@ -21,7 +21,7 @@ class Pool {
   void set_threads(int) {}
   int threads() const { return 1; }
   template <class F>
-  void run(int64_t count, F&& f) {
+  void run(int64_t count, F&& f, int64_t = 1) {
     if (count > 0) f(int64_t(0), count, 0);
   }
 };
