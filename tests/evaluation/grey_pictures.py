@@ -38,6 +38,9 @@ class Pictures:
     def sample_name(self, index: int) -> str:
         return self.samples[index].name
 
+    def sample_paths(self, index: int) -> None:
+        """Nothing of it is in files."""
+
     def read_instances(self, index: int) -> np.ndarray | None:
         return None
 
