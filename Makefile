@@ -25,7 +25,9 @@ test: $(VENV)/installed-dev
 	$(BIN)/python -m binseg.runtime.build
 	@# the demo is tested in a real browser where there is one or one can be had
 	$(BIN)/python tests/demo/chromium.py
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile -m 'not openvino'
+	@# in processes of their own, which end before others fork
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile -m openvino
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .

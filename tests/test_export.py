@@ -78,6 +78,7 @@ def test_onnx_of_a_binary_network(files: Path, tmp_path: Path, capsys):
     assert [axis.dim_value for axis in axes] == [0, 3, 0, 0]  # the zeros are free
 
 
+@pytest.mark.openvino
 @pytest.mark.parametrize("kind", ["onnx-int8", "openvino-int8"])
 def test_8_bits_of_the_twin(files: Path, tmp_path: Path, capsys, kind: str):
     if kind == "openvino-int8":

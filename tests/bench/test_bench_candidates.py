@@ -61,6 +61,7 @@ def test_the_default_networks_are_packed_with_and_without_gates(monkeypatch):
     assert [how["other_layers"] for how in packings] == ["int8"] * 3
 
 
+@pytest.mark.openvino
 def test_all_candidates_give_the_class_map_that_the_file_gives(subject, tmp_path):
     pytest.importorskip("openvino")
     pytest.importorskip("onnxruntime")

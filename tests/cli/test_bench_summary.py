@@ -15,6 +15,7 @@ def lines(capsys):
     return captured.out.splitlines(), captured.err.splitlines()
 
 
+@pytest.mark.openvino
 @pytest.mark.slow
 def test_every_part_of_the_benchmark(tmp_path, capsys):
     out = tmp_path / "bench"

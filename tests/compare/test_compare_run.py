@@ -449,6 +449,7 @@ def test_the_class_map_that_is_timed_has_the_images_size(monkeypatch, tmp_path):
     assert set(sizes.values()) == {(33, 47)}
 
 
+@pytest.mark.openvino
 @pytest.mark.usefixtures("never_train")
 def test_full_precision_networks_in_8_bits(out):
     pytest.importorskip("openvino")
