@@ -6,7 +6,7 @@ and in 8 bits by OpenVINO and ONNX Runtime, whose logits binseg upsamples (its f
 faster than theirs).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,7 +164,8 @@ def int8_twin(
     preprocessing: Preprocessing,
     images: Iterable[np.ndarray],
     folder: Path,
-    runtimes: Sequence[str] = (OPENVINO, ONNX_RUNTIME),
+    *,
+    all_runtimes: bool = True,
 ) -> Int8Twin:
     """Quantize a full-precision network for the runtimes that are installed.
 
@@ -173,7 +174,8 @@ def int8_twin(
         labels, preprocessing: for the files.
         images: uint8 (H, W, 3), to measure the activations' ranges on.
         folder: for the files.
-        runtimes: which to make.
+        all_runtimes: make it for each of them; else for the fastest alone, and the next only where
+            that is missing.
     """
     from binseg.export.onnx_file import quantize_onnx, write_onnx
     from binseg.export.openvino_file import quantized, write_openvino
@@ -187,7 +189,9 @@ def int8_twin(
         write_onnx(float_file, network, labels, preprocessing, upsampled=False)
     except BinsegError as error:
         return Int8Twin(preprocessing, {}, {}, (f"int8: not measured ({error})",))
-    for name in runtimes:
+    for name in (OPENVINO, ONNX_RUNTIME):
+        if models and not all_runtimes:
+            break
         try:
             if name == OPENVINO:
                 models[name] = quantized(float_file, seen)
@@ -200,6 +204,8 @@ def int8_twin(
         except BinsegError as error:
             models.pop(name, None)
             notes.append(f"{name}: not measured ({error})")
+    if models and not all_runtimes:
+        notes.clear()  # one is all that was asked for
     return Int8Twin(preprocessing, models, sizes, tuple(notes))
 
 

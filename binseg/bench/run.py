@@ -19,7 +19,7 @@ from binseg.bench.idle import Watch, check_idle
 from binseg.bench.machine import describe
 from binseg.bench.options import BenchOptions
 from binseg.bench.processes import measure_memory, measure_startup
-from binseg.bench.subject import Subject, default_subject, subject_of
+from binseg.bench.subject import TWIN, Subject, default_subject, subject_of
 from binseg.bench.timing import Timing, measure, threads
 from binseg.data.label_table import LabelTable
 from binseg.data.preprocess import Preprocessing, network_input
@@ -29,7 +29,6 @@ from binseg.nn.segmenter import Segmenter
 from binseg.summarize.timing import real_time_share, time_operators
 
 FORMAT = 2
-TWIN = "fp32 twin"
 
 
 def run_bench(

@@ -24,6 +24,8 @@ from binseg.program.file import OtherLayers
 
 CALIBRATION = 4
 """Images that activations are measured on for 8 bits."""
+TWIN = "fp32 twin"
+"""Name of the twin's model file."""
 OTHER_LAYERS: tuple[OtherLayers, ...] = get_args(OtherLayers)
 
 _BATCHNORM_SIZE = (96, 128)
@@ -51,9 +53,9 @@ class Subject:
     images: list[np.ndarray] = field(repr=False)
 
     def write(self, folder: Path) -> dict[str, Path]:
-        """Write all networks as model files: name → file, the twin's as "fp32 twin"."""
-        files = {"fp32 twin": folder / "twin.safetensors"}
-        save(files["fp32 twin"], self.twin, self.labels, self.preprocessing)
+        """Write all networks as model files: name → file, the twin's under `TWIN`."""
+        files = {TWIN: folder / "twin.safetensors"}
+        save(files[TWIN], self.twin, self.labels, self.preprocessing)
         for index, (name, packed) in enumerate(self.packed.items()):
             files[name] = folder / f"packed_{index}.safetensors"
             save(files[name], packed, self.labels, self.preprocessing)
@@ -81,8 +83,7 @@ def default_subject(options: BenchOptions) -> Subject:
             network = create_model(**arguments, bases=bases, gates=gates)
             settle(network)
             name = f"1-bit K={bases}{_GATES[gates] if bases > 1 else ''}"
-            kinds = OTHER_LAYERS[-1:]
-            packed.update(_packed(network, name, images, preprocessing, kinds))
+            packed.update(_packed(network, name, images, preprocessing, ["int8"]))
     return Subject(
         "groupnet18, FCN head, output stride 16, random weights",
         _twin(arguments),

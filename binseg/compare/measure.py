@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from binseg.bench.candidates import ONNX_RUNTIME, OPENVINO, Int8Twin, int8_twin
+from binseg.bench.candidates import Int8Twin, int8_twin
 from binseg.bench.idle import Load, Watch
 from binseg.bench.timing import Timing
 from binseg.compare.config import Comparison
@@ -183,10 +183,14 @@ def _take(
 
 def _int8(trained: LoadedModel, data: DataConfig, folder: Path) -> Int8Twin:
     """A full-precision network in 8 bits, for the faster runtime that is installed."""
-    images = list(_images(data))
-    arguments = (trained.model, trained.labels, trained.preprocessing, images, folder)
-    found = int8_twin(*arguments, runtimes=[OPENVINO])
-    return found if found.models else int8_twin(*arguments, runtimes=[ONNX_RUNTIME])
+    return int8_twin(
+        trained.model,
+        trained.labels,
+        trained.preprocessing,
+        _images(data),
+        folder,
+        all_runtimes=False,
+    )
 
 
 def _int8_miou(int8: Int8Twin, data: DataConfig) -> float | None:
