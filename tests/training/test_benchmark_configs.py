@@ -91,11 +91,16 @@ def test_the_papers_recipe():
     told = parsed(CONFIGS / "voc" / "groupnet18_bpac.yaml")
     data, model, optimizer = told["data"], told["model"], told["optimizer"]
     assert (data["train_split"], data["crop"], data["batch_size"]) == ("trainaug", [480, 480], 16)
-    jitter = ("brightness", "contrast", "saturation", "hue", "blur", "noise", "gamma", "jpeg")
-    augment = {"scale_min": 0.5, "scale_max": 2.0, "flip": 0.5}
-    strengths = ("noise_sigma", "blur_sigma", "jpeg_quality")  # of what is off
-    found = {key: value for key, value in data["augment"].items() if key not in strengths}
-    assert found == augment | dict.fromkeys(jitter, 0.0)
+    used = {"scale_min": 0.5, "scale_max": 2.0, "flip": 0.5}
+    strengths = ("noise_sigma", "blur_sigma", "jpeg_quality", "cutout_size")  # of what is off
+    off = {
+        key: value
+        for key, value in data["augment"].items()
+        if key not in used and key not in strengths
+    }
+    assert not any(off.values()), off
+    assert used.items() <= data["augment"].items()
+    assert len(off) == 14, sorted(off)  # a new augmentation is looked at here
     assert (model["bases"], model["width"], model["output_stride"]) == (5, 64, 8)
     rates = {"name": "adam", "lr": 1e-4, "head_lr_scale": 10, "weight_decay": 1e-4}
     schedule = {"schedule": "poly", "power": 0.9, "warmup": 0}

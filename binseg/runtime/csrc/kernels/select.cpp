@@ -1,4 +1,5 @@
 // Which kernels this processor can run.
+#include <algorithm>
 #include <cstring>
 
 #if defined(__x86_64__) && defined(__linux__)
@@ -44,13 +45,17 @@ const Kernels* const kAll[] = {
 #if defined(__linux__)
 // Whether a signal may come while tiles are permitted: its frame then has room for 8 kB of them. A
 // program may run its handlers on a stack of their own, and CPython's faulthandler gives them 16
-// kB, past whose end the kernel and the handlers would write.
+// kB, past whose end the kernel and the handlers would write. What a frame takes is asked of the
+// system and, as not every system says it, of the processor.
 bool signals_have_room() {
   constexpr unsigned long kLeastFrame = 51;  // AT_MINSIGSTKSZ, which old headers lack
   constexpr unsigned long kForHandlers = 16384;
   stack_t now;
   if (sigaltstack(nullptr, &now) != 0 || (now.ss_flags & SS_DISABLE)) return true;
-  return now.ss_size >= getauxval(kLeastFrame) + kForHandlers;
+  unsigned a, registers = 0, c, d;  // bytes of all registers that the system keeps
+  __get_cpuid_count(0xd, 0, &a, &registers, &c, &d);
+  const unsigned long frame = std::max<unsigned long>(getauxval(kLeastFrame), registers);
+  return now.ss_size >= frame + kForHandlers;
 }
 #endif
 
