@@ -79,6 +79,8 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
         data.check_augmentation(
             plain=distillation.teacher is not None and distillation.sees == "pictures"
         )
+        if experiment.data.augment.extra is not None:
+            table["pipeline"] = experiment.data.augment.extra.read_text(encoding="utf-8")
         agree_on_data(processes, data, table)
         module = SegmentationModule(
             network,
@@ -104,6 +106,7 @@ def agree_on_data(processes: Processes, data: SegmentationData, table: ClassTabl
     if processes.size < 2:
         return
     facts: dict[str, Any] = {"classes": [table["names"], table["raw_to_train"]]}
+    facts["pipeline"] = table.get("pipeline")
     for split, prepared in (("training images", data.train_set), ("val images", data.val_set)):
         facts[split] = digest(prepared.name(place) for place in range(len(prepared)))
     processes.agree("data", facts)
