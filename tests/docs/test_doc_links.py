@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -40,7 +41,7 @@ def anchors(page: Path) -> set[str]:
     """Of the page's headings, as GitHub makes them."""
     found: set[str] = set()
     tokens = parsed(page)
-    for heading, inline in zip(tokens, tokens[1:], strict=False):
+    for heading, inline in pairwise(tokens):
         if heading.type == "heading_open":
             shown = "".join(child.content for child in inline.children)
             slug = re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")
@@ -80,7 +81,7 @@ def test_broken_links_are_found(tmp_path, monkeypatch):
 
 
 def unreached() -> list[str]:
-    """Pages to which no way of links leads from the README; how-tos are in the site's navigation."""
+    """Pages to which no links lead from the README; how-tos are in the site's navigation."""
     reached: set[Path] = set()
     todo = [README]
     while todo:
