@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
 
 import binseg
 from binseg.data.datasets import ScenesDataset
@@ -40,9 +40,7 @@ def frames(model: str) -> Iterator[tuple[np.ndarray, int]]:
 def main() -> None:
     model, path = sys.argv[1:]
     images, milliseconds = zip(*frames(model), strict=True)
-    first, *others = [
-        Image.fromarray(each).filter(ImageFilter.GaussianBlur(0.4)) for each in images
-    ]
+    first, *others = map(Image.fromarray, images)
     first.save(
         path,
         save_all=True,
