@@ -6,12 +6,10 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
-import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
 from binseg.errors import BinsegError, unknown_name
 from binseg.machine import cores
-from binseg.nn.segmenter import create_model
 from binseg.program.file import OtherLayers
 from binseg.training.config import Experiment, ModelConfig, to_plain
 
@@ -184,6 +182,10 @@ def check_buildable(networks: Mapping[str, Experiment], num_classes: int) -> Non
         BinsegError: an unknown model, an option that its family does not know, a value out of
             range; the message names the row.
     """
+    import torch
+
+    from binseg.nn.segmenter import create_model
+
     for name, experiment in networks.items():
         arguments = experiment.model.arguments(num_classes)
         arguments.pop("encoder_weights", None)  # nothing to download before it is trained
