@@ -18,12 +18,10 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from binseg.atomic import atomic_path
 from binseg.errors import BinsegError
+from binseg.shipped import BEST
 from binseg.training.binary_module import BinaryModule
 
 LAST = "last.ckpt"
-BEST = "best.safetensors"
-
-
 _SAME_REQUEST = 2.0  # seconds
 
 

@@ -8,11 +8,19 @@ from typing import Any, Literal, cast
 
 from binseg.data.config import DataConfig
 from binseg.errors import BinsegError, BinsegWarning
-from binseg.nn.activations import ActivationGradient, Threshold
-from binseg.nn.backbones.groupnet import Atrous, Downsample, Gates, Merge, Shortcut
-from binseg.nn.backbones.groupnet_options import Decomposition
-from binseg.nn.backbones.stems import Stem
-from binseg.nn.binarize import WeightGradient, WeightScale
+from binseg.network_options import (
+    ActivationGradient,
+    Atrous,
+    Decomposition,
+    Downsample,
+    Gates,
+    Merge,
+    Shortcut,
+    Stem,
+    Threshold,
+    WeightGradient,
+    WeightScale,
+)
 
 
 def _check(name: str, value: float | None, low: float, high: float = math.inf) -> None:
@@ -42,8 +50,8 @@ class ModelConfig:
 
     Args:
         name: one of `binseg models`, e.g. groupnet18, groupnet18_star, smp_unet.
-        start: trained model to begin at: a float model file, hf:user/name, or a shipped name such
-            as camvid-base. It brings architecture, weights and preprocessing along; outputs of
+        start: trained model to begin at: a float model file, run folder, hf:user/name or shipped
+            name. It brings architecture, weights and preprocessing along; outputs of
             classes that it does not have are new. Other keys of model must be left out or equal to
             its own (in pretraining: a classifier of the same architecture and classes).
         weights: old name of start; goes with the next release.
