@@ -15,7 +15,7 @@ from torch import Tensor
 
 from binseg.atomic import atomic_path
 from binseg.compiler.pack import pack
-from binseg.data.augment import AugmentConfig
+from binseg.data.augment_config import AugmentConfig
 from binseg.data.config import DataConfig
 from binseg.data.imageio import write_image
 from binseg.data.preprocess import network_input
@@ -48,7 +48,7 @@ PICTURES = 4
 RESULTS = "results.json"
 PACKED = "packed.safetensors"
 
-LEAST_AGREEMENT = 0.999
+MIN_AGREEMENT = 0.999
 """Share of the val scenes' pixels on which the packed network must say what the trained one says.
 The rest follow from numbers next to 0 that were rounded the other way; how many pixels one of them
 turns depends on the network, and no rounding may stop a quickstart after minutes of training."""
@@ -208,7 +208,7 @@ def _score(model: LoadedModel, data: DataConfig) -> tuple[float, np.ndarray]:
 def _same(trained: np.ndarray, packed: np.ndarray) -> float:
     """Share of equal pixels of two networks' class maps; raises if it is too small."""
     share = float((trained == packed).mean())
-    if share < LEAST_AGREEMENT:
+    if share < MIN_AGREEMENT:
         raise BinsegError(
             f"the packed network agrees with the trained one on only {100 * share:.3f} % of the "
             "pixels; this is a fault of binseg, please report it"

@@ -14,6 +14,8 @@ from binseg.errors import BinsegError, unknown_name
 FOLDER = Path(__file__).parent / "models"
 WEIGHTS = Path(__file__).parents[1] / "weights"
 """Of a checkout: the float weights of the shipped networks."""
+BEST = "best.safetensors"
+"""Of a run folder: the network of its best validation."""
 _SUFFIX = ".safetensors"
 _TWIN = f".twin{_SUFFIX}"
 
@@ -80,8 +82,9 @@ def twin_of(path: Path) -> Path | None:
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     """The file that a name or a path means: what exists there, else the shipped model so named.
 
-    `hf:user/name` is the file of that model on the Hugging Face Hub, downloaded once. Anything else
-    is the path as it is.
+    Of a run folder it is the network that scored best in the run, best.safetensors. `hf:user/name`
+    is the file of that model on the Hugging Face Hub, downloaded once. Anything else is the path as
+    it is.
 
     Raises:
         BinsegError: a bare word that is neither, with the names there are; a model on the hub that
@@ -90,6 +93,8 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     if hub.is_hub_name(name := os.fspath(name_or_path)):
         return hub.fetch(name)
     path = Path(name_or_path)
+    if (path / BEST).is_file():
+        return path / BEST
     if path.exists():
         return path
     shipped = shipped_models()

@@ -43,7 +43,7 @@ def test_it_trains_both_networks_predicts_and_says_so(tmp_path, capsys):
     trained, packed, twin = rows
     assert trained["size"]["binary"] > 0
     assert twin["size"]["binary"] == 0
-    assert packed["agreement"] >= quickstart.LEAST_AGREEMENT
+    assert packed["agreement"] >= quickstart.MIN_AGREEMENT
     assert packed["mean_iou"] == pytest.approx(trained["mean_iou"], abs=1e-3)
     assert packed["file_bytes"] == (out / "binary" / quickstart.PACKED).stat().st_size
     assert packed["file_bytes"] < trained["file_bytes"] / 8

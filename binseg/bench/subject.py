@@ -18,7 +18,7 @@ from binseg.data.preprocess import Preprocessing, network_input
 from binseg.data.scenes import draw_scene
 from binseg.errors import BinsegError
 from binseg.loaded import save
-from binseg.nn.backbones.groupnet import Gates
+from binseg.network_options import Gates
 from binseg.nn.segmenter import BackboneSegmenter, Segmenter, create_model
 from binseg.program.file import OtherLayers
 

@@ -43,7 +43,7 @@ def predict(
     predict …` N processes share the images.
 
     Args:
-        model: model file (.safetensors).
+        model: model file, run folder, hf:user/name or shipped name.
         images: files, folders and globs.
         out: folder to write into; made if missing.
         protocol: how an image is shown to the network.

@@ -7,7 +7,7 @@ from binseg.errors import BinsegError
 from binseg.training.config import ModelConfig
 
 
-def summary(
+def summary_command(
     network: str,
     model: ModelConfig = ModelConfig(),  # noqa: B008 - the parser only reads its fields
     classes: int = 21,
@@ -20,9 +20,9 @@ def summary(
     """Parameters, bytes and operations of each layer, and what share of them is not 1 bit.
 
     Args:
-        network: model file of any kind, or one of `binseg models`.
+        network: model file, run folder, hf:user/name, shipped name or architecture.
         model: options of a network given by name; --model.name is not needed.
-        classes: of a network given by name.
+        classes: number of classes of a network given by name.
         size: height and width of the image, in pixels.
         json: write the figures here as JSON, too.
         time: run the packed network, on one thread of this machine, and show what its time goes

@@ -7,13 +7,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
 from binseg.distributed.processes import Processes
 from binseg.errors import BinsegError, unknown_name
 from binseg.machine import cores
-from binseg.nn.segmenter import create_model
 from binseg.program.file import OtherLayers
 from binseg.training.config import Experiment, ModelConfig, to_plain
 from binseg.training.start import with_start
@@ -187,6 +185,10 @@ def check_buildable(networks: Mapping[str, Experiment], num_classes: int) -> Non
         BinsegError: an unknown model, an option that its family does not know, a value out of
             range, a start that cannot be trained on; the message names the row.
     """
+    import torch
+
+    from binseg.nn.segmenter import create_model
+
     for name, experiment in networks.items():
         try:
             begun, _ = with_start(experiment, Path(), resume=False, processes=Processes())

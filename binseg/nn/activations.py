@@ -7,11 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from binseg.errors import BinsegError, unknown_name
+from binseg.network_options import ActivationGradient, Threshold
 from binseg.nn.binarize import sign_approx, sign_ede, sign_ste
 
-ActivationGradient = Literal["ste", "approx", "ede"]
 ActivationMode = Literal["sign", "tanh", "hardtanh", "identity"]
-Threshold = Literal["zero", "learnt", "adaptive"]
 
 
 class BinaryActivation(nn.Module):

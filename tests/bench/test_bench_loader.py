@@ -15,7 +15,7 @@ from binseg.cli.main import main
 from binseg.data.config import DataConfig
 from binseg.errors import BinsegError
 
-QUICK = {"pictures": 2, "rounds": 1, "seconds": 0.0, "force": True}
+QUICK = {"images": 2, "rounds": 1, "seconds": 0.0, "force": True}
 
 
 def voc(tmp_path: Path, **changes: object) -> DataConfig:
@@ -69,7 +69,7 @@ def test_the_command_writes_what_it_shows(
 ) -> None:
     out = tmp_path / "out"
     config = voc(tmp_path, cache=False)
-    status = data_bench(config, "0", batches=1, pictures=1, rounds=1, force=True, out=out)
+    status = data_bench(config, "0", batches=1, images=1, rounds=1, force=True, out=out)
     assert status == 0
     assert "training loader, batches of 2" in capsys.readouterr().out
     written = json.loads((out / "loader.json").read_text())
@@ -77,7 +77,7 @@ def test_the_command_writes_what_it_shows(
 
 
 @pytest.mark.parametrize(
-    "change", [{"workers": (0, -1)}, {"batches": 0}, {"pictures": 0}, {"rounds": 0}]
+    "change", [{"workers": (0, -1)}, {"batches": 0}, {"images": 0}, {"rounds": 0}]
 )
 def test_impossible_options(change: dict) -> None:
     with pytest.raises(BinsegError, match=f"{next(iter(change))} must lie in"):

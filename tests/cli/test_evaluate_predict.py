@@ -15,7 +15,7 @@ from two_processes import two_processes
 
 from binseg.atomic import NoSpaceError
 from binseg.cli import main
-from binseg.cli.evaluate import evaluate
+from binseg.cli.evaluate import evaluate_command
 from binseg.cli.predict import predict
 from binseg.data.config import DataConfig
 from binseg.data.imageio import read_image, read_mask, write_image, write_mask
@@ -396,7 +396,7 @@ class TestEvaluate:
 
     def test_table_and_report(self, model, data, tmp_path, capsys):
         out = tmp_path / "report"
-        assert evaluate(model, data=data, out=out, worst=2, device="cpu") == 0
+        assert evaluate_command(model, data=data, out=out, worst=2, device="cpu") == 0
         printed = capsys.readouterr().out
         saved = json.loads((out / "scores.json").read_text())
         assert f"{100 * saved['scores']['mean_iou']:.1f}" in printed
@@ -414,8 +414,8 @@ class TestEvaluate:
     def test_what_predict_wrote_scores_the_same(self, model, data, tmp_path):
         masks = tmp_path / "masks"
         predict(model, [Path(str(data.root)) / "images/val"], masks, overlay=False, device="cpu")
-        evaluate(model, data=data, out=tmp_path / "a", device="cpu")
-        evaluate(data=data, predictions=masks, out=tmp_path / "b", worst=0)
+        evaluate_command(model, data=data, out=tmp_path / "a", device="cpu")
+        evaluate_command(data=data, predictions=masks, out=tmp_path / "b", worst=0)
         by_model, by_masks = (
             json.loads((tmp_path / name / "scores.json").read_text()) for name in "ab"
         )
@@ -426,11 +426,11 @@ class TestEvaluate:
     def test_model_or_predictions(self, model, data, tmp_path):
         for arguments in ({}, {"model": model, "predictions": tmp_path}):
             with pytest.raises(BinsegError, match="one of the two"):
-                evaluate(data=data, **arguments)
+                evaluate_command(data=data, **arguments)
 
     def test_checkpoint_of_other_classes(self, model):
         with pytest.raises(BinsegError, match="only in the model: floor, wall"):
-            evaluate(model, data=DataConfig(name="scenes", scenes_val=1), device="cpu")
+            evaluate_command(model, data=DataConfig(name="scenes", scenes_val=1), device="cpu")
 
 
 class TestBenchmarks:
@@ -454,7 +454,7 @@ class TestBenchmarks:
         data, masks = cityscapes
         export, out = tmp_path / "export", tmp_path / "out"
         arguments = {"data": data, "predictions": masks, "official": True, "worst": 0}
-        assert evaluate(**arguments, export=export, out=out) == 0
+        assert evaluate_command(**arguments, export=export, out=out) == 0
         printed = capsys.readouterr().out
         assert "binseg beside cityscapesScripts" in printed
         assert "iIoU" in printed
@@ -466,16 +466,16 @@ class TestBenchmarks:
         )
         # what was exported is scored again, as it is
         again = {**arguments, "predictions": export, "raw_ids": True}
-        assert evaluate(**again, out=tmp_path / "again") == 0
+        assert evaluate_command(**again, out=tmp_path / "again") == 0
         assert json.loads((tmp_path / "again/scores.json").read_text())["scores"] == saved["scores"]
         with pytest.raises(BinsegError, match="--raw_ids"):
-            evaluate(**arguments)
+            evaluate_command(**arguments)
 
     @pytest.mark.parametrize("pictures", [1, 3])
     def test_two_processes_give_the_same_figures(self, cityscapes, tmp_path, pictures):
         data, masks = cityscapes
         keep_pictures(data, pictures)
-        evaluate(data=data, predictions=masks, out=tmp_path / "one", worst=2)
+        evaluate_command(data=data, predictions=masks, out=tmp_path / "one", worst=2)
         codes = two_processes(
             tmp_path,
             *(
@@ -524,7 +524,7 @@ class TestBenchmarks:
         path = tmp_path / "voc.safetensors"
         save(path, network, get_label_table("voc"), Preprocessing(short_side=32))
         arguments = {"data": DataConfig(name="voc", root=str(root)), "split": "test"}
-        assert evaluate(path, **arguments, export=tmp_path / "out", device="cpu") == 0
+        assert evaluate_command(path, **arguments, export=tmp_path / "out", device="cpu") == 0
         assert "nothing was scored" in capsys.readouterr().out
         folder = tmp_path / "out/results/VOC2012/Segmentation/comp6_test_cls"
         assert sorted(file.name for file in folder.iterdir()) == [
@@ -533,7 +533,7 @@ class TestBenchmarks:
         ]
         assert read_mask(folder / "2008_002000.png").shape == (20, 30)
         with pytest.raises(BinsegError, match=r"not public.*--export"):
-            evaluate(path, **arguments, device="cpu")
+            evaluate_command(path, **arguments, device="cpu")
 
     def test_animals_are_named_as_what_they_are(self, tmp_path, capsys):
         animals = get_label_table("voc_animals")
@@ -541,7 +541,7 @@ class TestBenchmarks:
         data = DataConfig(name="voc", root=str(root), classes=list(animals.names))
         for name in ("2008_001000", "2008_001001"):
             write_mask(tmp_path / f"masks/{name}.png", np.full((20, 30), 6, np.uint8))
-        evaluate(data=data, predictions=tmp_path / "masks")
+        evaluate_command(data=data, predictions=tmp_path / "masks")
         printed = " ".join(capsys.readouterr().out.split())
         assert "on VOC animals val" in printed
         assert "VOC animals: 7 of the benchmark's 21 classes" in printed
@@ -549,9 +549,9 @@ class TestBenchmarks:
     def test_refused(self, cityscapes, model):
         data, masks = cityscapes
         with pytest.raises(BinsegError, match="add --export"):
-            evaluate(model, data=data, official=True)
+            evaluate_command(model, data=data, official=True)
         with pytest.raises(BinsegError, match="would overwrite"):
-            evaluate(data=data, predictions=masks, export=masks)
+            evaluate_command(data=data, predictions=masks, export=masks)
 
 
 def keep_pictures(data: DataConfig, count: int) -> list[Path]:

@@ -46,7 +46,7 @@ def pictures(tmp_path):
     return tmp_path / "pictures"
 
 
-LENIENT = ["--least_agreement", "0"]
+LENIENT = ["--min_agreement", "0"]
 """For networks of noise, whose signs turn in low precision."""
 
 
@@ -84,6 +84,8 @@ def test_the_old_name_of_an_option_works_with_a_note(run, tmp_path, capsys):
         assert pack(run, "--out", out, *old, *LENIENT) == 0
         assert load(out).model.other_layers == "bf16"
         assert "rest is now called other_layers" in capsys.readouterr().err
+    assert pack(run, "--out", out, "--least-agreement", "0") == 0
+    assert "least_agreement is now called min_agreement" in capsys.readouterr().err
 
 
 def test_a_file_and_ones_own_pictures(run, pictures, tmp_path, capsys):
@@ -195,9 +197,9 @@ def test_a_network_that_says_something_else_is_a_fault(run, tmp_path, capsys, mo
         error = capsys.readouterr().err
         assert "another class on 10.000 % of the pixels of 3 images (scenes val)" in error
         assert ("fault of binseg" in error) == (kind == "fp32")
-        assert ("--least-agreement 0.9" in error) == (kind != "fp32")
+        assert ("--min-agreement 0.9" in error) == (kind != "fp32")
         assert out.read_text() == "of yesterday"
-    assert pack(run, "--out", out, "--other_layers", "int8", "--least_agreement", "0.9") == 0
+    assert pack(run, "--out", out, "--other_layers", "int8", "--min_agreement", "0.9") == 0
     assert "at least 90 % are required" in capsys.readouterr().out
 
 

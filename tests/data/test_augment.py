@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from binseg.data.augment import AugmentConfig, train_transform
+from binseg.data.augment import train_transform
+from binseg.data.augment_config import AugmentConfig
 from binseg.data.turns import quarter_turned, rotated, with_hole
 from binseg.errors import BinsegError
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from binseg.data.augment import AugmentConfig
+from binseg.data.augment_config import AugmentConfig
 from binseg.data.labels import IGNORE
 from binseg.data.module import CropGeometry, DataConfig, SegmentationData
 from binseg.data.window import Window

@@ -4,20 +4,25 @@ from dataclasses import dataclass
 from typing import Literal
 
 from binseg.errors import BinsegError
-from binseg.nn.activations import ActivationGradient, Threshold
+from binseg.network_options import (
+    ActivationGradient,
+    Atrous,
+    Decomposition,
+    Downsample,
+    Gates,
+    Merge,
+    Shortcut,
+    Stem,
+    Threshold,
+    WeightGradient,
+    WeightScale,
+)
 from binseg.nn.backbones.options import check_choices, check_output_stride, check_width
 from binseg.nn.backbones.stages import BLOCKS
-from binseg.nn.backbones.stems import Stem, stem_multiple
-from binseg.nn.bases import Merge
-from binseg.nn.binarize import WeightGradient, WeightScale
+from binseg.nn.backbones.stems import stem_multiple
 
 Precision = Literal["binary", "full"]
-Decomposition = Literal["group", "layer"]
-Gates = Literal["shared", "per_branch", "none"]
-Shortcut = Literal["block", "conv"]
 Nonlinearity = Literal["relu", "tanh", "prelu", "rprelu"]
-Downsample = Literal["binary", "real"]
-Atrous = Literal["bpac", "one_rate", "off"]
 
 STAGE_BLOCKS = {18: BLOCKS[18], 34: BLOCKS[34], 50: BLOCKS[34]}
 """Depth → blocks of each stage; those of depth 50 are bottlenecks (He et al. 2016, table 1)."""

@@ -1,12 +1,11 @@
 """Stems: from the picture to the first stage's grid at stride 4, in real numbers."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 from torch import Tensor, nn
 
 from binseg.errors import unknown_name
-
-Stem = Literal["conv7", "conv7_bn", "conv7_relu", "grouped3", "conv3"]
+from binseg.network_options import Stem
 
 
 def stem_multiple(name: Stem) -> int:
