@@ -10,6 +10,8 @@ import pytest
 from doc_pages import PAGES, README, ROOT, name
 from markdown_it import MarkdownIt
 
+import binseg
+
 HOSTS = {
     "127.0.0.1",
     "github.com",
@@ -95,3 +97,8 @@ def unreached() -> list[str]:
 
 def test_every_page_can_be_reached():
     assert not unreached()
+
+
+def test_the_page_of_the_api_has_every_public_name():
+    shown = re.findall(r"^::: (\S+)$", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
+    assert {f"{home}.{public}" for public, home in binseg._HOMES.items()} <= set(shown)
