@@ -92,7 +92,7 @@ class DataConfig:
         if self._held_out == []:
             raise BinsegError("data.val_groups: names no group; leave it out for a hashed split")
         short_side = 16 if self.short_side is None else self.short_side
-        for name, values, least, most in (
+        for name, values, minimum, maximum in (
             ("batch_size", [self.batch_size], 1, 2**20),
             ("val_batch_size", [self.val_batch_size], 1, 2**20),
             ("workers", [self.workers], 0, 1024),
@@ -105,8 +105,8 @@ class DataConfig:
             ("scenes_size", self.scenes_size, 16, 4096),
         ):
             for value in values:
-                if not least <= value <= most:
-                    wanted = f"at least {least}" if value < least else f"at most {most}"
+                if not minimum <= value <= maximum:
+                    wanted = f"at least {minimum}" if value < minimum else f"at most {maximum}"
                     raise BinsegError(f"data.{name}: {value} must be {wanted}")
 
     @property

@@ -73,7 +73,7 @@ def difference_table(
     for name, first, second, interval in zip(*columns, strict=True):
         table.add_row(escape(name), percent(first), percent(second), str(interval))
     table.caption = (
-        f"{len(own.pictures)} images in {difference.blocks} blocks of neighbours; paired bootstrap"
+        f"{len(own.images)} images in {difference.blocks} blocks of neighbours; paired bootstrap"
     )
     return table
 

@@ -42,7 +42,7 @@ class PictureFeatures:
             # in main memory: half a gigabyte for 50,000 pictures and 320 channels
             maps = [
                 encoder(data.preprocessing.normalize(images))[-1].to("cpu", torch.float16)
-                for images in data.plain_pictures(SIDE, _AT_A_TIME)
+                for images in data.plain_images(SIDE, _AT_A_TIME)
             ]
         with torch.autocast(device.type, enabled=False):  # it knows no float16 beside bfloat16
             self._maps = torch.cat(maps)

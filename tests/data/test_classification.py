@@ -18,7 +18,7 @@ from binseg.data import classification_augment, classification_store
 from binseg.data.classification import ClassificationData
 from binseg.data.classification_augment import augment, augment_one, fit_size, random_windows
 from binseg.data.classification_config import ClassificationConfig
-from binseg.data.classification_files import PictureFolder, open_split
+from binseg.data.classification_files import FolderSplit, open_split
 from binseg.data.classification_store import decode
 from binseg.errors import BinsegError
 
@@ -194,7 +194,7 @@ def test_a_cache_is_written_only_where_asked_and_found_again(tree, tmp_path, mon
     assert sorted(tree.rglob("*")) == before
     split = open_split(config(tree), "train")
     first = decode(split, None, cache=tmp_path / "cache")
-    monkeypatch.setattr(PictureFolder, "picture", None)
+    monkeypatch.setattr(FolderSplit, "image", None)
     assert np.array_equal(decode(split, None, cache=tmp_path / "cache"), first)
 
 
@@ -226,7 +226,7 @@ def test_no_root_says_so(tmp_path):
 
 def test_an_empty_class_is_named(tree):
     (tree / "train" / "emu").mkdir()
-    with pytest.raises(BinsegError, match=r"emu: no pictures in this class"):
+    with pytest.raises(BinsegError, match=r"emu: no images in this class"):
         ClassificationData(config(tree))
 
 
