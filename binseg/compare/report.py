@@ -1,4 +1,4 @@
-"""What a comparison leaves in its folder: results.json, results.md, results.csv, scatter.png."""
+"""The files of a comparison: results.json, results.md, results.csv, scatter.png."""
 
 import json
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""The ranges that 8 bits must cover: looked up in a few images."""
+"""Calibration of the ranges that 8 bits must cover, on a few images."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager

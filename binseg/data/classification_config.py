@@ -1,4 +1,4 @@
-"""What a person may say about images for classification: YAML under `data:`, or `--data.KEY`."""
+"""The configuration of images for classification: under `data:`, or as `--data.KEY VALUE`."""
 
 from dataclasses import dataclass
 from typing import Literal

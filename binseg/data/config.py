@@ -1,4 +1,4 @@
-"""What a person may say about the data: in YAML under `data:` or as `--data.KEY VALUE`."""
+"""The configuration of the data: in YAML under `data:` or as `--data.KEY VALUE`."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal

@@ -1,5 +1,5 @@
-"""What a person should know of an image that is read, though not as its maker meant: dark values,
-pages and frames that are left out."""
+"""Notes on images that are read, though not as their maker meant: dark values, pages and frames
+that are left out."""
 
 import warnings
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What getting a data set ready found, and what folder each data set without downloads wants."""
+"""Reports of getting a data set ready, and the folders of those that are not downloaded."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What is shown and kept of an evaluation: a table, JSON, the matrix as an image, a page."""
+"""Reports of an evaluation: a table, JSON, the matrix as an image, a page."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What comes of scoring a data set."""
+"""The result of scoring a data set."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What makes ±1 of activations: the sign, with a fixed or a learnt threshold; and RPReLU."""
+"""Binary activations: the sign, with a fixed or a learnt threshold; and RPReLU."""
 
 from typing import Literal, get_args
 

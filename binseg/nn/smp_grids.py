@@ -1,4 +1,4 @@
-"""What networks of segmentation-models-pytorch (smp) ask of images and of encoders' maps."""
+"""Grids that networks of segmentation-models-pytorch (smp) ask of images and of encoders."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Whether a program keeps to its definition, and what kind each of its values is.
+"""Checks that a program keeps to its definition, and the kind of each of its values.
 
 The definition is docs/program.md. What depends on the image's size is `sizes`' business.
 """

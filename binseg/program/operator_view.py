@@ -1,4 +1,4 @@
-"""What the rules of operators look at: one operator, read part by part.
+"""A view of one operator for the rules that check it, part by part.
 
 Each part that a rule asks for is checked and ticked off; what is left over at the end is unknown to
 the definition and refused.

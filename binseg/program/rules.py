@@ -1,4 +1,4 @@
-"""What each operator may read, hold and make: docs/program.md, part 2, as checks."""
+"""The rules of each operator: what it may read, hold and make (docs/program.md, part 2)."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What makes one Group-Net differ from another, and what follows from it for a block."""
+"""The options of a Group-Net, and what follows from them for a block."""
 
 from dataclasses import dataclass
 from typing import Literal
