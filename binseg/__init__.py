@@ -10,6 +10,8 @@ from binseg import openmp, smp_hook
 
 if TYPE_CHECKING:
     from binseg.compiler.pack import pack
+    from binseg.data.config import DataConfig
+    from binseg.data.datasets import create_dataset
     from binseg.errors import BinsegError
     from binseg.loaded import load, save
     from binseg.nn.segmenter import list_models
@@ -17,12 +19,30 @@ if TYPE_CHECKING:
     from binseg.predictor import Predictor, Segmentation, evaluate
     from binseg.shipped import shipped_models
     from binseg.summarize import summary
+    from binseg.training.config import (
+        BinarizationConfig,
+        DistillationConfig,
+        Experiment,
+        LossConfig,
+        ModelConfig,
+        OptimizerConfig,
+        TrainerConfig,
+    )
     from binseg.training.run import train
 
 _HOMES = {
+    "BinarizationConfig": "binseg.training.config",
     "BinsegError": "binseg.errors",
+    "DataConfig": "binseg.data.config",
+    "DistillationConfig": "binseg.training.config",
+    "Experiment": "binseg.training.config",
+    "LossConfig": "binseg.training.config",
+    "ModelConfig": "binseg.training.config",
+    "OptimizerConfig": "binseg.training.config",
     "Predictor": "binseg.predictor",
     "Segmentation": "binseg.predictor",
+    "TrainerConfig": "binseg.training.config",
+    "create_dataset": "binseg.data.datasets",
     "create_model": "binseg.nn.start",
     "evaluate": "binseg.predictor",
     "list_models": "binseg.nn.segmenter",
@@ -35,9 +55,18 @@ _HOMES = {
 }
 
 __all__ = [
+    "BinarizationConfig",
     "BinsegError",
+    "DataConfig",
+    "DistillationConfig",
+    "Experiment",
+    "LossConfig",
+    "ModelConfig",
+    "OptimizerConfig",
     "Predictor",
     "Segmentation",
+    "TrainerConfig",
+    "create_dataset",
     "create_model",
     "evaluate",
     "list_models",

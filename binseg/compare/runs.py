@@ -21,6 +21,7 @@ _FREE = {
     "data.workers",
     "data.val_batch_size",
     "trainer.checkpoint_minutes",
+    "trainer.logger",
     "trainer.overlays",
     "trainer.threads",
 }
@@ -120,6 +121,12 @@ def runs_of(comparison: Comparison, out: Path) -> list[Run]:
         for name in comparison.networks:
             for fold in comparison.folds or (None,):
                 experiment = comparison.experiment(name, seed, fold)
+                for key in ("patience", "hours"):
+                    if getattr(experiment.trainer, key) is not None:
+                        raise BinsegError(
+                            f"trainer.{key}: the networks of a comparison are trained for "
+                            "trainer.epochs, all of them; remove it"
+                        )
                 folder = f"seed{seed}" if fold is None else f"seed{seed}-{fold}"
                 runs.append(Run(name, seed, fold, experiment, out / name / folder))
     changed = {f"{run.name}/{run.folder.name}": run.changes() for run in runs}

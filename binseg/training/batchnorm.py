@@ -6,6 +6,7 @@ network can look dead. So they are measured anew over unaugmented pictures befor
 """
 
 from collections.abc import Callable, Iterable
+from types import MethodType
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,9 @@ def reestimate_batchnorm(
     for norm in norms:
         norm.train()
         norm.momentum = 1.0  # the running statistics are then those of the latest batch
+        if isinstance(norm, nn.SyncBatchNorm):
+            # processes may have different numbers of batches, and must not wait for each other
+            norm.forward = MethodType(_BatchNorm.forward, norm)  # type: ignore[method-assign]
     try:
         for batch in batches:
             network(prepare(batch))
@@ -59,6 +63,7 @@ def reestimate_batchnorm(
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+            norm.__dict__.pop("forward", None)
         for module, mode in modes.items():
             module.training = mode
     return pictures

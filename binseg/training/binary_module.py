@@ -112,7 +112,8 @@ class BinaryModule(L.LightningModule, Generic[Network]):
         return self.network
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return create_optimizer(self.trained, self.recipe.optimizer)
+        fused = self.recipe.trainer.precision != "fp16"
+        return create_optimizer(self.trained, self.recipe.optimizer, fused=fused)
 
     # --- training ---
 
@@ -139,7 +140,8 @@ class BinaryModule(L.LightningModule, Generic[Network]):
         torch.manual_seed(seed * 1009 + self.global_rank)
 
     def count_loss(self, loss: Tensor, batch_idx: int) -> None:
-        """Add to the epoch's mean, and stop before a loss that is no number spoils the weights."""
+        """Log it, add it to the epoch's mean, and stop before one that is no number spoils the
+        weights."""
         # asking a GPU for a number makes it wait, so not at every step
         asked = self.device.type == "cpu" or batch_idx % 50 == 0
         if asked and not bool(torch.isfinite(loss)):
@@ -150,12 +152,23 @@ class BinaryModule(L.LightningModule, Generic[Network]):
             )
         self.loss_sum += loss.detach()
         self.loss_steps += 1
+        self.log("loss_step", loss.detach(), on_step=True, on_epoch=False)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
         # here and not at the batch's end, which comes after callbacks have written checkpoints
         if self.average is not None:
             self.average.update_parameters(self.network)
+
+    def on_train_epoch_end(self) -> None:
+        self.log("loss", self.mean_loss, sync_dist=True)
+        self.log("lr", self.learning_rate)
+
+    @property
+    def learning_rate(self) -> float:
+        """The largest of the parameter groups'."""
+        optimizer = cast(torch.optim.Optimizer, self.optimizers(use_pl_optimizer=False))
+        return max(float(group["lr"]) for group in optimizer.param_groups)
 
     @property
     def mean_loss(self) -> float:

@@ -1,5 +1,6 @@
 """What a run leaves on the disk, so that it can be killed at any moment and resumed."""
 
+import contextlib
 import io
 import math
 import signal
@@ -18,6 +19,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from binseg.atomic import atomic_path
 from binseg.errors import BinsegError
+from binseg.model_file import read_header
 from binseg.shipped import BEST
 from binseg.training.binary_module import BinaryModule
 
@@ -128,6 +130,15 @@ class Checkpoints(Callback):
         self.best_epoch = state_dict["best_epoch"]
         self._is_saved = True
 
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Know the best of a validation that came after the checkpoint, too."""
+        assert isinstance(pl_module, BinaryModule)
+        key = next(iter(pl_module.figure_names))
+        with contextlib.suppress(BinsegError, KeyError, TypeError):
+            of_file = read_header(self.folder / BEST)["training"]
+            if of_file[key] > self.best:
+                self.best, self.best_epoch = of_file[key], of_file["epoch"]
+
     # --- writing ---
 
     def on_train_batch_end(
@@ -146,7 +157,8 @@ class Checkpoints(Callback):
         pause = min(self.minutes, 0.5) if before_validation else self.minutes
         # processes must agree, or one would wait in the save for ever
         stop = self._agreed(trainer, self._stop_requested)
-        if stop or self._agreed(trainer, time.monotonic() - self._saved_at > 60 * pause):
+        due = trainer.should_stop or time.monotonic() - self._saved_at > 60 * pause
+        if stop or self._agreed(trainer, due):
             self._save(trainer)
         if stop:
             raise self.stopped()
@@ -178,7 +190,8 @@ class Checkpoints(Callback):
             )
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._save(trainer)
+        if trainer.is_last_batch:  # else it ended in the middle, where a checkpoint was written
+            self._save(trainer)
         if self._agreed(trainer, self._stop_requested):
             raise self.stopped()
 

@@ -126,6 +126,7 @@ class ClassificationModule(BinaryModule[Classifier]):
             Tensor, self.trainer.strategy.reduce(self.hits, reduce_op="sum")
         ).tolist()
         self.figures = {"val_top1": first / pictures, "val_top5": fifth / pictures}
+        self.log_dict(self.figures)
         if self.average is None:
             self.network.train()
 

@@ -296,7 +296,8 @@ class TrainerConfig:
 
     Args:
         epochs: passes over the training pictures.
-        precision: fp32, or bf16 (bfloat16 autocast).
+        precision: fp32, bf16 (bfloat16 autocast), or fp16 (float16 autocast and a scaled loss; on
+            GPUs only).
         accelerator: auto, cpu or cuda.
         devices: processes on this machine; under torchrun its own numbers are taken.
         accumulate: batches to one optimizer step.
@@ -306,10 +307,16 @@ class TrainerConfig:
         overlays: validation pictures drawn into the run folder.
         seed: of initial weights, order, augmentation and dropout.
         threads: CPU threads of PyTorch; null leaves it alone.
+        patience: validations without a better score after which the training ends, counted once
+            the network is binary; null: none.
+        hours: after which the training ends, with a validation; those before it was resumed count;
+            null: no limit. The learning rate goes by epochs: choose so many that they fit.
+        sync_batchnorm: BatchNorm sees the batches of all processes as one; on GPUs only.
+        logger: none, csv, tensorboard, wandb or mlflow: where figures go beside the run folder.
     """
 
     epochs: int = 30
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = 1
     accumulate: int = 1
@@ -319,6 +326,10 @@ class TrainerConfig:
     overlays: int = 4
     seed: int = 0
     threads: int | None = None
+    patience: int | None = None
+    hours: float | None = None
+    sync_batchnorm: bool = False
+    logger: Literal["none", "csv", "tensorboard", "wandb", "mlflow"] = "none"
 
     def __post_init__(self) -> None:
         _check("trainer.epochs", self.epochs, 1)
@@ -330,6 +341,8 @@ class TrainerConfig:
         _check("trainer.overlays", self.overlays, 0)
         _check("trainer.seed", self.seed, 0, 2**31)
         _check("trainer.threads", self.threads, 1, 4096)
+        _check("trainer.patience", self.patience, 1)
+        _check("trainer.hours", self.hours, _TINY, 1e6)
 
 
 @dataclass

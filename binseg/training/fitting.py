@@ -3,13 +3,15 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import Checkpoint, ModelSummary, ProgressBar
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from binseg.data.position import ResumableData
@@ -20,24 +22,44 @@ from binseg.malloc import MMAP_THRESHOLD, TRIM_THRESHOLD, set_malloc
 from binseg.training.binary_module import BinaryModule, Recipe
 from binseg.training.checkpoints import AtomicCheckpointIO, Checkpoints
 from binseg.training.classes import ClassTable, check_classes, write_classes
-from binseg.training.config import TrainerConfig
+from binseg.training.config import TrainerConfig, to_plain
+from binseg.training.loggers import check_logger, closing_logger, create_logger, remember
 from binseg.training.reporting import Reporter
 from binseg.training.run_folder import Start, write_config
+from binseg.training.stopping import Patience, TimeLimit
+
+_PRECISIONS: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 _NOISE = (
     ".*does not have many workers.*",
     ".*`isinstance\\(treespec.*",
     ".*GPU available but not used.*",
     ".*number of training batches.*",
+    ".*recommended to use .*sync_dist=True.*",  # the scores are those of all processes already
 )
 
 
 def prepare_process(config: TrainerConfig) -> None:
-    """Set threads and seeds of this process, before anything is built."""
+    """Set threads and seeds of this process, before anything is built.
+
+    Raises:
+        BinsegError: a setting or a logger that this machine does not have.
+    """
+    _check_gpu_settings(config)
+    check_logger(config.logger)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     _keep_freed_memory()
     L.seed_everything(config.seed, verbose=False)
+
+
+def _check_gpu_settings(config: TrainerConfig) -> None:
+    if config.accelerator != "cpu" and torch.cuda.is_available():
+        return
+    if config.precision == "fp16":
+        raise BinsegError("trainer.precision fp16 works on CUDA GPUs only; use bf16 or fp32 here")
+    if config.sync_batchnorm:
+        raise BinsegError("trainer.sync_batchnorm works on CUDA GPUs only; leave it out here")
 
 
 def check_teacher_pictures(path: Path, ours: Preprocessing, theirs: Preprocessing) -> None:
@@ -61,6 +83,8 @@ def fit(
     *,
     classes: ClassTable,
     command: str,
+    callbacks: Iterable[L.Callback] = (),
+    logger: Logger | Iterable[Logger] | None = None,
 ) -> Checkpoints:
     """Train `module` on `data` and leave everything about it in `folder`.
 
@@ -69,6 +93,8 @@ def fit(
         processes: those that train.
         classes: of the data.
         command: of binseg that goes on with a stopped run.
+        callbacks: the user's.
+        logger: the user's, in place of the configuration's.
 
     Returns:
         The callback that knows the best score and its epoch.
@@ -85,14 +111,69 @@ def fit(
     if start.checkpoint is not None:
         source = _source_of_classes(recipe)
         notes += processes.decided("classes", lambda: check_classes(classes, folder, source))
-    reporter = Reporter(folder, recipe.trainer.overlays, checkpoints)
+    reporter = Reporter(folder, recipe.trainer.overlays, checkpoints, recipe.trainer.hours)
     begin = _Begin(recipe, folder, classes, notes, reporter)
-    trainer = _create_trainer(recipe, folder, [begin, reporter, checkpoints])
-    with _explained_errors(checkpoints), warnings.catch_warnings():
+    limits = _limits(module)
+    resumes = start.checkpoint is not None
+    own = create_logger(recipe.trainer.logger, folder, resume=resumes) if logger is None else None
+    trainer = _create_trainer(
+        recipe,
+        folder,
+        [begin, reporter, *limits, *callbacks, checkpoints],
+        own if logger is None else logger,
+    )
+    if not resumes:
+        for each in trainer.loggers:
+            each.log_hyperparams(to_plain(recipe))
+    with _explained_errors(checkpoints), closing_logger(own), warnings.catch_warnings():
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
         trainer.fit(module, datamodule=data, ckpt_path=start.checkpoint, weights_only=True)
+    if trainer.is_global_zero:
+        _report_end(trainer, module, limits, reporter, checkpoints)
+    if not checkpoints.best_epoch:
+        raise BinsegError(
+            "the training ended before a validation of the binary network, so there is no file of "
+            f"it yet; raise trainer.hours and {checkpoints.advice()}"
+        )
     return checkpoints
+
+
+def _limits(module: BinaryModule[Any]) -> list[Patience | TimeLimit]:
+    config = module.recipe.trainer
+    limits: list[Patience | TimeLimit] = []
+    if config.patience is not None:
+        limits.append(Patience(next(iter(module.figure_names)), config.patience))
+    if config.hours is not None:
+        limits.append(TimeLimit(config.hours))
+    return limits
+
+
+def _report_end(
+    trainer: L.Trainer,
+    module: BinaryModule[Any],
+    limits: Iterable[Patience | TimeLimit],
+    reporter: Reporter,
+    checkpoints: Checkpoints,
+) -> None:
+    """Say why a training ended before its last epoch."""
+    config = module.recipe.trainer
+    if trainer.current_epoch >= config.epochs:
+        return
+    for limit in limits:
+        if not limit.is_over:
+            continue
+        if isinstance(limit, Patience):
+            reason = (
+                f"no better {next(iter(module.figure_names.values()))} in {config.patience} "
+                "validations (trainer.patience)"
+            )
+        else:
+            reason = f"trainer.hours ({config.hours:g}) are over"
+        reporter.say(
+            f"ended after {trainer.current_epoch} of {config.epochs} epochs: {reason}; raise it "
+            f"and {checkpoints.advice()}"
+        )
 
 
 def _source_of_classes(recipe: Recipe) -> str:
@@ -176,6 +257,8 @@ class _Begin(L.Callback):
         write_classes(self.classes, self.folder)
         for note in self.notes:
             self.reporter.say(note)
+        for logger in trainer.loggers:
+            remember(logger, self.folder)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any
@@ -186,7 +269,12 @@ class _Begin(L.Callback):
         trainer.check_val_every_n_epoch = 1 if last else self.recipe.trainer.validate_every
 
 
-def _create_trainer(recipe: Recipe, folder: Path, callbacks: list[L.Callback]) -> L.Trainer:
+def _create_trainer(
+    recipe: Recipe,
+    folder: Path,
+    callbacks: list[L.Callback],
+    logger: Logger | Iterable[Logger] | None,
+) -> L.Trainer:
     config = recipe.trainer
     # under torchrun the number of processes is its business
     local = int(os.environ.get("LOCAL_WORLD_SIZE", config.devices))
@@ -199,17 +287,19 @@ def _create_trainer(recipe: Recipe, folder: Path, callbacks: list[L.Callback]) -
             devices=local,
             num_nodes=nodes,
             strategy=strategy,
-            precision="bf16-mixed" if config.precision == "bf16" else "32-true",
+            precision=_PRECISIONS[config.precision],
+            sync_batchnorm=config.sync_batchnorm,
             max_epochs=config.epochs,
             accumulate_grad_batches=config.accumulate,
             gradient_clip_val=recipe.optimizer.clip_gradient,
             check_val_every_n_epoch=config.validate_every,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
+            logger=logger or False,
+            # only what the user has asked for
+            enable_checkpointing=any(isinstance(each, Checkpoint) for each in callbacks),
+            enable_progress_bar=any(isinstance(each, ProgressBar) for each in callbacks),
+            enable_model_summary=any(isinstance(each, ModelSummary) for each in callbacks),
             callbacks=callbacks,
             plugins=[AtomicCheckpointIO(config.epochs)],
         )

@@ -114,6 +114,10 @@ class SegmentationModule(BinaryModule[Segmenter]):
             "val_miou": self.scores.mean_iou,
             "val_pixel_accuracy": self.scores.pixel_accuracy,
         }
+        self.log_dict(self.figures)
+        for name, iou in zip(self.labels.names, self.scores.iou, strict=True):
+            if not math.isnan(iou):  # a class that is not there
+                self.log(f"val_iou/{name}", iou)
         if self.average is None:
             self.network.train()
 

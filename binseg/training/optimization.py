@@ -44,12 +44,20 @@ def _trainable(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     return ((n, p) for n, p in network.named_parameters() if p.requires_grad)
 
 
-def create_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+def create_optimizer(
+    network: nn.Module, config: OptimizerConfig, *, fused: bool = True
+) -> torch.optim.Optimizer:
     """The optimizer that `config` names, over `parameter_groups`.
 
     After each of its steps, latent weights that are to be centered are (XNOR-Net).
+
+    Args:
+        network: what is trained.
+        config: name and settings.
+        fused: one kernel for all parameters where there is one: on a CPU a tenth of the whole
+            training step less. Gradients of a scaled loss (fp16) cannot be clipped with it.
     """
-    optimizer = _create(parameter_groups(network, config), config)
+    optimizer = _create(parameter_groups(network, config), config, fused=fused)
     centered = [
         module.weight
         for module in network.modules()
@@ -65,9 +73,10 @@ def create_optimizer(network: nn.Module, config: OptimizerConfig) -> torch.optim
     return optimizer
 
 
-def _create(groups: list[dict[str, Any]], config: OptimizerConfig) -> torch.optim.Optimizer:
-    # one kernel for all parameters: on a CPU a tenth of the whole training step less
-    fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
+def _create(
+    groups: list[dict[str, Any]], config: OptimizerConfig, *, fused: bool
+) -> torch.optim.Optimizer:
+    fused &= all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
     if config.name == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, fused=fused)
     if config.name == "adam":

@@ -1,10 +1,14 @@
 """`pretrain`: one classifier from its configuration to a run folder."""
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from rich.console import Console
 from rich.progress import Progress
 from torch import nn
@@ -43,21 +47,31 @@ class PretrainingResult:
     best_epoch: int
 
 
-def pretrain(pretraining: Pretraining, folder: Path, *, resume: bool = False) -> PretrainingResult:
-    """Train one classifier and leave everything about it in `folder`.
+def pretrain(
+    pretraining: Pretraining,
+    out: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    callbacks: Iterable[Callback] = (),
+    logger: Logger | Iterable[Logger] | None = None,
+) -> PretrainingResult:
+    """Train one classifier and leave everything about it in the folder `out`.
 
     The folder is that of `binseg.training.run.train`, without overlays; `best.safetensors` is a
     classifier file.
 
     Args:
         pretraining: the configuration.
-        folder: new or empty, unless `resume`.
+        out: new or empty, unless `resume`.
         resume: go on from `last.ckpt`, or begin if the run did not get that far.
+        callbacks, logger: as those of `binseg.training.run.train`; the scores are val_top1 and
+            val_top5.
 
     Raises:
         BinsegError: bad data or settings, an existing run without `resume`, no space left.
         StopRequestedError: Ctrl-C or SIGTERM; the message says how to go on.
     """
+    folder = Path(out)
     with (
         joined(pretraining.trainer.devices) as processes,
         opened_run(folder, pretraining, resume=resume, processes=processes) as start,
@@ -74,7 +88,17 @@ def pretrain(pretraining: Pretraining, folder: Path, *, resume: bool = False) ->
             data.preprocessing,
             teacher=_teacher(pretraining, data),
         )
-        best = fit(module, data, folder, start, processes, classes=table, command="pretrain")
+        best = fit(
+            module,
+            data,
+            folder,
+            start,
+            processes,
+            classes=table,
+            command="pretrain",
+            callbacks=callbacks,
+            logger=logger,
+        )
         return PretrainingResult(folder, folder / BEST, best.best, best.best_epoch)
 
 

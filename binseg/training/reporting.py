@@ -42,6 +42,7 @@ class Reporter(Callback):
         folder: of the run.
         overlays: how many val pictures are drawn.
         checkpoints: knows the best score so far.
+        hours: after which the training ends, or None.
         console: where lines and progress go.
     """
 
@@ -50,11 +51,13 @@ class Reporter(Callback):
         folder: Path,
         overlays: int,
         checkpoints: Checkpoints,
+        hours: float | None = None,
         console: Console | None = None,
     ) -> None:
         self.folder = folder
         self.overlays = overlays
         self.checkpoints = checkpoints
+        self.hours = hours
         self.console = console or Console(soft_wrap=True, highlight=False)
         self.history: list[dict[str, Any]] = []
         self._drawn = 0
@@ -143,6 +146,12 @@ class Reporter(Callback):
                 f"{at_time(datetime.now(), left)} (by the pace of the first {steps} steps; "
                 "validations come on top)"
             )
+            if self.hours is not None and left > 3600 * self.hours:
+                fitting = max(1, int(3600 * self.hours / epoch))
+                self.say(
+                    f"trainer.hours ({self.hours:g}) ends it before that; with trainer.epochs "
+                    f"{fitting} or fewer the learning rate comes to its end in time"
+                )
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if self._progress is not None:
@@ -194,7 +203,7 @@ class Reporter(Callback):
             "epoch": trainer.current_epoch + 1,
             "step": pl_module.step.name,
             "loss": pl_module.mean_loss,
-            "lr": max(group["lr"] for group in trainer.optimizers[0].param_groups),
+            "lr": pl_module.learning_rate,
             "seconds": round(time.monotonic() - self._epoch_started, 2),
         }
         if self._validated:

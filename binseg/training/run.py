@@ -1,11 +1,15 @@
 """`train`: one experiment from its configuration to a run folder."""
 
+import os
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from torch import Tensor, nn
 
 from binseg.data.module import SegmentationData
@@ -49,21 +53,32 @@ class TrainingResult:
     scores: Scores | None
 
 
-def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> TrainingResult:
-    """Train one network and leave everything about it in `folder`.
+def train(
+    experiment: Experiment,
+    out: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    callbacks: Iterable[Callback] = (),
+    logger: Logger | Iterable[Logger] | None = None,
+) -> TrainingResult:
+    """Train one network and leave everything about it in the folder `out`.
 
     The folder holds `config.yaml` (the resolved configuration), `train.log`, `history.json`,
     `curves.png`, `overlays/`, `last.ckpt` (to resume) and `best.safetensors` (to use).
 
     Args:
         experiment: the configuration.
-        folder: new or empty, unless `resume`.
+        out: new or empty, unless `resume`.
         resume: go on from `last.ckpt`, or begin if the run did not get that far.
+        callbacks: Lightning's or your own; `trainer.callback_metrics` has the figures: loss, lr,
+            val_miou, val_pixel_accuracy and val_iou/CLASS.
+        logger: Lightning's or your own, in place of `trainer.logger`.
 
     Raises:
         BinsegError: bad data or settings, an existing run without `resume`, no space left.
         StopRequestedError: Ctrl-C or SIGTERM; the message says how to go on.
     """
+    folder = Path(out)
     with ExitStack() as stack:
         processes = stack.enter_context(joined(experiment.trainer.devices))
         experiment, begin = with_start(experiment, folder, resume=resume, processes=processes)
@@ -79,6 +94,8 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
         data.check_augmentation(
             plain=distillation.teacher is not None and distillation.sees == "pictures"
         )
+        if experiment.data.augment.extra is not None:
+            table["pipeline"] = experiment.data.augment.extra.read_text(encoding="utf-8")
         agree_on_data(processes, data, table)
         module = SegmentationModule(
             network,
@@ -91,7 +108,17 @@ def train(experiment: Experiment, folder: Path, *, resume: bool = False) -> Trai
         start.notes.append(data.in_words())
         if begin is not None:
             start.notes.append(in_words(begin, list(data.labels.names)))
-        best = fit(module, data, folder, start, processes, classes=table, command="train")
+        best = fit(
+            module,
+            data,
+            folder,
+            start,
+            processes,
+            classes=table,
+            command="train",
+            callbacks=callbacks,
+            logger=logger,
+        )
         return TrainingResult(folder, folder / BEST, best.best, best.best_epoch, module.scores)
 
 
@@ -104,6 +131,7 @@ def agree_on_data(processes: Processes, data: SegmentationData, table: ClassTabl
     if processes.size < 2:
         return
     facts: dict[str, Any] = {"classes": [table["names"], table["raw_to_train"]]}
+    facts["pipeline"] = table.get("pipeline")
     for split, prepared in (("training images", data.train_set), ("val images", data.val_set)):
         facts[split] = digest(prepared.name(place) for place in range(len(prepared)))
     processes.agree("data", facts)

@@ -17,10 +17,11 @@ from binseg.training.binary_module import Recipe
 from binseg.training.checkpoints import BEST, LAST
 from binseg.training.classes import CLASSES
 from binseg.training.config import to_plain
+from binseg.training.loggers import LOGS
 from binseg.training.reporting import CURVES, HISTORY, LOG, OVERLAYS
 
 CONFIG = "config.yaml"
-_OWN = {CONFIG, CLASSES, BEST, LAST, HISTORY, LOG, CURVES, OVERLAYS}
+_OWN = {CONFIG, CLASSES, BEST, LAST, HISTORY, LOG, CURVES, OVERLAYS, LOGS}
 
 _OF_THE_MACHINE = (
     "data.root",

@@ -22,6 +22,7 @@ from binseg.compare.report import write_report
 from binseg.compare.run import run_comparison
 from binseg.compiler.pack import pack
 from binseg.data.config import DataConfig
+from binseg.data.labels import LabelTable
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
 from binseg.loaded import load, read_header, save
@@ -465,6 +466,18 @@ def test_full_precision_networks_in_8_bits(out):
     assert twin.int8_miou.value == pytest.approx(twin.shipped_miou.value, abs=0.05)
     assert net.faster_than_int8 == pytest.approx(twin.int8_milliseconds / net.milliseconds)
     assert (twin.faster, twin.faster_than_int8) == (None, None)
+
+
+def test_a_start_brings_the_architecture_along(tmp_path, monkeypatch):
+    path = tmp_path / "small.safetensors"
+    labels = LabelTable("two", ("a", "b"), ((0, 0, 0), (9, 9, 9)), {})
+    save(path, create_model("groupnet18", num_classes=2, bases=3, width=8), labels, Preprocessing())
+    recipe, asked = replace(RECIPE, model=ModelConfig()), []
+    monkeypatch.setattr(config, "create_model", lambda **arguments: asked.append(arguments))
+    check_buildable(networks_of(recipe, {"a": {"model": {"start": str(path)}}}), 5)
+    assert (asked[0]["num_classes"], asked[0]["bases"], asked[0]["width"]) == (5, 3, 8)
+    with pytest.raises(BinsegError, match=r"networks\.b: .*nowhere\.safetensors"):
+        check_buildable(networks_of(recipe, {"b": {"model": {"start": "nowhere.safetensors"}}}), 5)
 
 
 def test_checking_takes_no_weights_from_anywhere(monkeypatch):

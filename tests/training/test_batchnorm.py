@@ -1,5 +1,6 @@
 """Re-estimated statistics against means worked out batch by batch."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -66,3 +67,24 @@ def test_without_pictures_nothing_changes():
     before = [b.clone() for b in net.buffers()]
     assert reestimate_batchnorm(net, [], lambda x: x) == 0
     assert all(torch.equal(a, b) for a, b in zip(before, net.buffers(), strict=True))
+
+
+def test_processes_do_not_wait_for_each_other_where_batchnorm_is_synchronised():
+    """They may have different numbers of batches; each is normalised with its own statistics."""
+    plain, synchronised = network(), nn.SyncBatchNorm.convert_sync_batchnorm(network())
+    batches = [torch.randn(4, 3, 5, 5)]
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
+    try:
+        with pytest.raises(ValueError, match="SyncBatchNorm"):
+            synchronised.train()(batches[0])  # on GPUs it would wait for the others
+        for net in (plain, synchronised):
+            reestimate_batchnorm(net, batches, lambda x: x)
+        with pytest.raises(ValueError, match="SyncBatchNorm"):
+            synchronised.train()(batches[0])
+    finally:
+        torch.distributed.destroy_process_group()
+    for name, buffer in plain.named_buffers():
+        if "running" in name:
+            torch.testing.assert_close(synchronised.get_buffer(name), buffer)

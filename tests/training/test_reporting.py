@@ -10,12 +10,12 @@ from binseg.training import reporting
 from binseg.training.reporting import Reporter, at_time
 
 
-def lines(tmp_path, monkeypatch, *, steps, epochs, accumulate=1):
+def lines(tmp_path, monkeypatch, *, steps, epochs, accumulate=1, hours=None):
     """What is said over an epoch whose first three steps take 100 s each, all others 2 s."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(reporting.time, "monotonic", lambda: clock.now)
     said = io.StringIO()
-    reporter = Reporter(tmp_path, 0, None, Console(file=said, soft_wrap=True))
+    reporter = Reporter(tmp_path, 0, None, hours, Console(file=said, soft_wrap=True))
     trainer = SimpleNamespace(
         global_step=0,
         is_global_zero=True,
@@ -39,6 +39,13 @@ def test_the_first_steps_say_how_long_it_takes(tmp_path, monkeypatch):
         assert "an epoch takes about 10 min, the training 14 h 59 min, until " in line
         assert "the first 20 steps" in line
     assert "an epoch takes" in (tmp_path / reporting.LOG).read_text()
+
+
+def test_a_limit_that_comes_before_the_end_is_said(tmp_path, monkeypatch):
+    # 90 epochs of 10 min, of which 6 fit
+    _, line = lines(tmp_path, monkeypatch, steps=300, epochs=90, hours=1)
+    assert "trainer.hours (1) ends it before that; with trainer.epochs 6 or fewer" in line
+    assert len(lines(tmp_path, monkeypatch, steps=300, epochs=90, hours=15)) == 1
 
 
 def test_a_short_training_says_nothing(tmp_path, monkeypatch):

@@ -172,15 +172,18 @@ sys.exit(main(["train", "--out", {folder!r}]))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl_c", "sigterm"])
 @pytest.mark.parametrize(
-    ("hook", "step", "times", "saved"),
+    ("number", "hook", "step", "times", "saved"),
     [
-        ("training_step", 2, 1, 3),  # the step at hand is finished and kept
-        ("validation_step", 6, 1, None),  # at once, in the first validation
-        ("training_step", 8, 2, 6),  # twice: at once; the end of the first epoch was kept
+        # the step at hand is finished and kept
+        (signal.SIGINT, "training_step", 2, 1, 3),
+        (signal.SIGTERM, "training_step", 2, 1, 3),
+        # at once, in the first validation
+        (signal.SIGTERM, "validation_step", 6, 1, None),
+        # twice: at once; the end of the first epoch was kept
+        (signal.SIGINT, "training_step", 8, 2, 6),
     ],
-    ids=["step", "validation", "twice"],
+    ids=["ctrl_c", "sigterm", "validation", "twice"],
 )
 def test_signals_stop_in_one_line_and_say_how_to_go_on(tmp_path, number, hook, step, times, saved):
     folder = tmp_path / "run"
