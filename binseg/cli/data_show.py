@@ -25,7 +25,7 @@ def data_show(
         data: the data of the training.
         count: samples, at least 1.
         split: train (changed and cropped), val or test (as large as they are when scored).
-        epoch: of the training, from 0; it decides order and changes.
+        epoch: epoch of the training, from 0; it decides order and changes.
     """
     for name, value, minimum in (("count", count, 1), ("epoch", epoch, 0)):
         if value < minimum:

@@ -19,7 +19,7 @@ class ClassificationConfig:
         stored_size: pixels: side of the squares that images are kept as in memory, resized and
             cut to their middle, at most about twice `size`; null: as they are, which must then be
             of one size.
-        crop: of training images: shift (a random window over a border of `padding` pixels) or
+        crop: crops of training images: shift (a random window over a border of `padding` pixels) or
             resized (a random window of random area, enlarged to `size`).
         padding: pixels of border on each side for `shift`.
         area: smallest and largest share of the image for `resized`.
@@ -32,7 +32,7 @@ class ClassificationConfig:
         workers: loader processes, and threads of the first decoding; 0: this one alone.
         cache: folder for the decoded images, so that the next run need not decode; null: none.
         calibration_images: unaugmented training images for re-estimating BatchNorm.
-        mean: of R, G, B on a scale from 0 to 1; as the segmentation network will have it.
+        mean: mean of R, G, B on a scale from 0 to 1; as the segmentation network will have it.
         std: standard deviation of R, G, B on that scale.
         seed: fixes the order and the augmentation; 0 or more.
     """

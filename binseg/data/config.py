@@ -39,8 +39,8 @@ class DataConfig:
             VOCdevkit/.
         short_side: pixels of the shorter side that images are resized to before anything else,
             also when scoring and predicting; null: native size, or that of model.start.
-        mean: of R, G, B on a scale from 0 to 1, which images are normalised with. null: ImageNet's,
-            or those of model.start.
+        mean: mean of R, G, B on a scale from 0 to 1, which images are normalised with. null:
+            ImageNet's, or those of model.start.
         std: standard deviation of R, G, B on that scale; null as for mean.
         crop: height and width of training crops, in pixels, after resizing.
         batch_size: training images a step, in each process.
