@@ -112,18 +112,18 @@ def _by_city(stems: Iterable[str]) -> str:
 
 def _remedy(root: Path, archive: str, folders: Sequence[str]) -> str:
     """Why folders may be missing, and what to do."""
-    told = f"{', '.join(str(root / folder) for folder in folders)}: missing"
+    fault = f"{', '.join(str(root / folder) for folder in folders)}: missing"
     if (root.parent / folders[0]).is_dir():
-        return f"{told}, one folder too deep; set --root {root.parent}"
+        return f"{fault}, one folder too deep; set --root {root.parent}"
     kind = folders[0].split("/")[0]
     for deeper in sorted([*root.glob(f"*/{folders[0]}"), *root.glob(f"*/*/{folders[0]}")]):
         base = deeper.parents[1]
         if (base / "leftImg8bit").is_dir() and (base / "gtFine").is_dir():
-            return f"{told}, one folder too high; set --root {base}"
-        return f"{told}, {archive} is unpacked too deep; move {base / kind}/* to {root / kind}/"
+            return f"{fault}, one folder too high; set --root {base}"
+        return f"{fault}, {archive} is unpacked too deep; move {base / kind}/* to {root / kind}/"
     if (root / archive).is_file():
-        return f"{told}, {archive} is not unpacked; unzip it in {root}"
+        return f"{fault}, {archive} is not unpacked; unzip it in {root}"
     return (
-        f"{told}; download {archive} from www.cityscapes-dataset.com (it needs an account) and "
+        f"{fault}; download {archive} from www.cityscapes-dataset.com (it needs an account) and "
         f"unpack it into {root}"
     )

@@ -14,7 +14,7 @@ from binseg.data.batch_sampler import CalibrationBatches, Key, OrderedBatches, T
 from binseg.data.classification_augment import augment, augment_one, fit_size, square, views
 from binseg.data.classification_config import ClassificationConfig
 from binseg.data.classification_files import LabelledImages, check_same_classes, open_split
-from binseg.data.classification_store import Progress, decode, stored_bytes
+from binseg.data.classification_store import OnProgress, decode, stored_bytes
 from binseg.data.image_files import left_out_lines
 from binseg.data.loader import Loader, ResumableLoader
 from binseg.data.position import ResumableData
@@ -43,7 +43,7 @@ class ClassificationData(ResumableData):
 
     Args:
         config: what the user said.
-        progress: called with (decoded, all images) while a split is decoded into memory.
+        on_progress: called with (decoded, all images) while a split is decoded into memory.
 
     Attributes:
         classes: names by class id.
@@ -57,7 +57,7 @@ class ClassificationData(ResumableData):
     def __init__(
         self,
         config: ClassificationConfig,
-        progress: Progress = lambda done, total: None,
+        on_progress: OnProgress = lambda done, total: None,
     ) -> None:
         super().__init__(config)
         self.config = config
@@ -65,7 +65,7 @@ class ClassificationData(ResumableData):
         self._splits = {split: open_split(config, split) for split in ("train", "val")}
         self.classes = self._splits["train"].classes
         check_same_classes(self.classes, self._splits["val"].classes, str(config.root))
-        self._progress = progress
+        self._on_progress = on_progress
         needed = sum(stored_bytes(split, config.stored_size) for split in self._splits.values())
         kept = str(config.in_memory).lower()
         self.in_memory = kept == "true" or (
@@ -87,7 +87,7 @@ class ClassificationData(ResumableData):
         if self.trainer is not None:
             device = self.trainer.strategy.root_device
         return {
-            split: _Store(found, self.config, self._progress, device)
+            split: _Store(found, self.config, self._on_progress, device)
             for split, found in self._splits.items()
         }
 
@@ -168,12 +168,12 @@ class _Store:
         self,
         split: LabelledImages,
         config: ClassificationConfig,
-        progress: Progress,
+        on_progress: OnProgress,
         device: torch.device,
     ) -> None:
         cache = None if config.cache is None else Path(config.cache).expanduser()
         array = decode(
-            split, config.stored_size, workers=config.workers, cache=cache, progress=progress
+            split, config.stored_size, workers=config.workers, cache=cache, on_progress=on_progress
         )
         self.images = torch.from_numpy(array).to(device)
         self.targets = torch.tensor(split.targets, device=device)

@@ -12,7 +12,7 @@ from binseg.data.classification_augment import square
 from binseg.data.classification_files import LabelledImages
 from binseg.errors import BinsegError
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 _CHUNK = 512
 
 
@@ -28,7 +28,7 @@ def decode(
     *,
     workers: int = 0,
     cache: Path | None = None,
-    progress: Progress = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> np.ndarray:
     """Decode a whole split, uint8 (N, H, W, 3).
 
@@ -37,7 +37,7 @@ def decode(
         side: see `square`.
         workers: threads; the decoders run outside of Python's lock.
         cache: folder in which the array is kept and found again; None: nowhere.
-        progress: called with (decoded, all).
+        on_progress: called with (decoded, all).
 
     Raises:
         BinsegError: an unreadable image, or one of another size than the first.
@@ -62,7 +62,7 @@ def decode(
         for start in range(0, count, _CHUNK):
             stop = min(count, start + _CHUNK)
             list(pool.map(put, range(start, stop)))
-            progress(stop, count)
+            on_progress(stop, count)
     if path is not None:
         with atomic_path(path) as temporary:
             np.save(temporary, store)

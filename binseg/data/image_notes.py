@@ -17,7 +17,7 @@ _DEPTHS = (8, 10, 12, 14)
 """Bits of cameras and scanners whose values are stored in 16."""
 
 Note = Callable[[str], None]
-"""Is told what there is to know, in words that follow "PATH: "."""
+"""Called with a note, in words that follow "PATH: "."""
 
 _noted: set[tuple[str, Path]] = set()
 

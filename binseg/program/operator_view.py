@@ -141,7 +141,7 @@ class OperatorView:
         return tuple(value)
 
     def choice(self, name: str, options: tuple[Any, ...], default: Any = None) -> Any:
-        """An attribute that is one of few values; true and 1 are told apart."""
+        """An attribute that is one of few values; true and 1 differ."""
         value = self.attribute(name, default)
         if not any(type(value) is type(option) and value == option for option in options):
             raise self._bad(name, f"one of {', '.join(map(shown, options))}")

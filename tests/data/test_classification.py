@@ -202,7 +202,7 @@ def test_decoding_tells_how_far_it_is_and_squares_what_it_keeps(tmp_path, monkey
     monkeypatch.setattr(classification_store, "_CHUNK", 5)
     split = open_split(config(write_tree(tmp_path / "tree", size=(12, 18))), "train")
     seen = []
-    array = decode(split, 9, workers=2, progress=lambda done, total: seen.append((done, total)))
+    array = decode(split, 9, workers=2, on_progress=lambda done, total: seen.append((done, total)))
     assert array.shape == (12, 9, 9, 3)
     assert seen == [(5, 12), (10, 12), (12, 12)]
     assert array[:, 4, 4, 0].tolist() == [*range(6), *range(100, 106)]
