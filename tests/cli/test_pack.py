@@ -145,7 +145,7 @@ def test_faults_in_one_line(run, images, tmp_path, capsys):
     assert "nothing in this network is 1 bit" in fault(twin)
     assert str(twin) in fault(twin)
     assert "no such model file" in fault(tmp_path / "nothing.safetensors")
-    assert "no such model file" in fault(images)
+    assert "a folder without best.safetensors" in fault(images)
     assert "cannot be read" in fault(broken)
     (broken / "config.yaml").write_text("data: {name: [")
     assert "not the configuration of a run" in fault(broken)
@@ -222,10 +222,3 @@ def test_more_than_16_images_are_compared_where_there_are_more(run, tmp_path, ca
         options = [] if limit is None else ["--limit", limit]
         assert pack(run, "--out", tmp_path / "p.safetensors", "--verify", folder, *options) == 0
         assert f"of the pixels of {count} images" in capsys.readouterr().out
-
-
-def test_help_is_quick_and_says_what_it_takes(capsys):
-    assert main(["pack", "--help"]) == 0
-    printed = " ".join(capsys.readouterr().out.split())
-    assert "--calibration CALIBRATION [CALIBRATION ...]" in printed
-    assert "training images of the run" in printed
