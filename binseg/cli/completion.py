@@ -95,7 +95,7 @@ def _say_values(action: Action, option: Option, names: Sequence[str] | None) -> 
         action.complete = _names_or_files(names)  # type: ignore[attr-defined]
     elif names or option.choices:
         action.choices = list(names or option.choices)
-    elif option.is_path:
+    elif option.is_path or option.key == "images":
         action.complete = shtab.FILE  # type: ignore[attr-defined]
 
 
