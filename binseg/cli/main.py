@@ -207,7 +207,7 @@ def _call(function: Callable[..., int], command: _Command, prog: str, arguments:
     switches = {
         name.rstrip("_"): name
         for name, parameter in defaults.items()
-        if isinstance(parameter.default, bool)
+        if isinstance(parameter.default, bool) or hints[name] == bool | None
     }
     for option, name in switches.items():
         parser.add_argument(
