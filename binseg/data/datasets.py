@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -130,12 +130,21 @@ TRAIN_SPLITS = {
 """What the split "train" may stand for; "train" alone where a data set is not named here."""
 
 
-def create_dataset(name: str, split: str, options: DatasetOptions) -> SegmentationDataset:
-    """Open one split of a data set.
+def create_dataset(
+    name: str, split: str, options: DatasetOptions | None = None, **more: Any
+) -> SegmentationDataset:
+    """Open one split of a data set: `binseg.create_dataset("folder", "val", root="my_data")`.
+
+    Args:
+        name: one of `DATASETS`.
+        split: train, val or test.
+        options: what its reader needs.
+        more: or fields of them, by name.
 
     Raises:
         BinsegError: an unknown name, split or class (says the nearest), or what the reader finds.
     """
+    options = (options or DatasetOptions())._replace(**more)
     if name not in DATASETS:
         raise unknown_name("data set", name, DATASETS)
     if split not in SPLITS:

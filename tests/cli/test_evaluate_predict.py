@@ -13,7 +13,7 @@ import torch
 from dataset_trees import write_cityscapes, write_voc
 from two_processes import two_processes
 
-from binseg.atomic import NoSpaceError
+from binseg.atomic import NoSpaceError, atomic_path
 from binseg.cli import main
 from binseg.cli.evaluate import evaluate_command
 from binseg.cli.predict import predict
@@ -26,8 +26,11 @@ from binseg.evaluation.protocols import Protocol
 from binseg.loaded import save
 from binseg.lock import locked
 from binseg.nn.segmenter import create_model
-from binseg.prediction_folder import BEGUN, RECORDS, PredictionFolder
-from binseg.predictor import Predictor, Segmentation
+from binseg.prediction.outputs import Outputs
+from binseg.prediction.records import DoneImages, Made, Shard
+from binseg.predictor import Predictor
+
+RECORDS = Shard().records
 
 LABELS = LabelTable(
     "rooms",
@@ -128,32 +131,29 @@ class TestPredict:
         def fails(*_, **__):
             raise NoSpaceError("x.png: no space left on the disk")
 
-        monkeypatch.setattr("binseg.predictor.write_mask", fails)
+        monkeypatch.setattr("binseg.prediction.outputs.atomic_path", fails)
         with pytest.raises(BinsegError, match="no space left"):
             predict(model, [images], tmp_path / "out")
 
     def test_a_folder_that_takes_nothing_any_more_ends_the_run(
         self, model, images, tmp_path, monkeypatch
     ):
-        def fails(path):
+        def fails(path, *_):
             raise BinsegError(f"{path}: cannot be written (Read-only file system)")
 
-        monkeypatch.setattr("binseg.data.imageio.atomic_path", fails)
-        monkeypatch.setattr("binseg.prediction_folder.atomic_path", fails)
+        monkeypatch.setattr("binseg.prediction.outputs.atomic_path", fails)
         with pytest.raises(BinsegError, match="probe: cannot be written"):
             predict(model, [images], tmp_path / "out")
 
     def test_an_output_that_cannot_be_written_is_its_images_fault_alone(
         self, model, images, tmp_path, monkeypatch, capsys
     ):
-        written = Segmentation.save
-
-        def save(self, path, **settings):
+        def some(path, *more):
             if path.name == "b.png":
                 raise BinsegError(f"{path}: cannot be written (Invalid argument)")
-            return written(self, path, **settings)
+            return atomic_path(path, *more)
 
-        monkeypatch.setattr(Segmentation, "save", save)
+        monkeypatch.setattr("binseg.prediction.outputs.atomic_path", some)
         out = tmp_path / "out"
         assert predict(model, [images], out) == 1
         printed = capsys.readouterr()
@@ -269,7 +269,7 @@ class TestPredict:
             predict(model, [images], tmp_path / "out")
 
     def test_two_processes_share_the_images(self, model, images, tmp_path, capsys):
-        """Names, masks and records are those of one process, however they take turns."""
+        """Masks and records are those of one process, however they take turns."""
         for number in range(4):
             write_image(images / f"sub{number}" / "a.png", noise(9 + number, 11))
         (images / "c.jpg").write_bytes(b"no image")
@@ -279,18 +279,19 @@ class TestPredict:
         assert two_processes(tmp_path, *line) == [1, 1], (tmp_path / "0.err").read_text()
         records = {}
         for name in ("one", "two"):
-            lines = (tmp_path / name / RECORDS).read_text().splitlines()
-            found = [json.loads(each) for each in lines]
+            files = sorted((tmp_path / name).glob("*.jsonl"))
+            found = [json.loads(line) for path in files for line in path.open()]
             records[name] = sorted(
-                (each["file"], [Path(path).name for path in each["outputs"]], each["shares"])
+                (each["file"], read_mask(each["outputs"][0]).tolist(), each["shares"])
                 for each in found
             )
+            assert len({output for each in found for output in each["outputs"]}) == 14
         assert len(records["one"]) == 7
         assert records["two"] == records["one"]
-        for path in (tmp_path / "one").glob("*.png"):
-            assert (tmp_path / "two" / path.name).read_bytes() == path.read_bytes()
-        printed = [(tmp_path / f"{rank}.out").read_text().splitlines() for rank in (0, 1)]
-        assert [len(each) for each in printed] == [3, 4] or sum(map(len, printed)) == 7
+        for rank in (0, 1):
+            printed = (tmp_path / f"{rank}.out").read_text()
+            lines = tmp_path / "two" / Shard(rank, 2).records
+            assert printed == (lines.read_text() if lines.exists() else "")
         errors = "".join((tmp_path / f"{rank}.err").read_text() for rank in (0, 1))
         assert errors.count("c.jpg") == 1
 
@@ -335,48 +336,45 @@ def as_if_killed_in_the_last_record(out: Path) -> None:
     """The outputs of the last image are there, its line is torn."""
     *lines, last = (out / RECORDS).read_text().splitlines(keepends=True)
     (out / RECORDS).write_text("".join(lines) + last[:20])
-    record = json.loads(last)
-    begun = {key: record[key] for key in ("path", "made_with", "made_from")}
-    begun["name"] = Path(record["outputs"][0]).stem
-    (out / BEGUN).write_text(json.dumps(begun) + "\n")
 
 
 def test_output_names(tmp_path):
-    def touch(name: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(name)
-        return path
+    outputs = Outputs(tmp_path / "o")
+    mask, drawing = np.zeros((2, 3), np.uint8), noise(2, 3)
 
-    def names(images: list[Path]) -> list[str]:
-        return list(PredictionFolder(tmp_path / "o", "").names(images).values())
+    def names(image: str) -> list[str]:
+        files = outputs.write(str(tmp_path / image), mask, [(0, 0, 0)], drawing)
+        assert [path.name[len(files[0].stem) :] for path in files] == [".png", "_overlay.jpg"]
+        return files[0].stem
 
-    first, second, third = touch("x/a.jpg"), touch("y/A.jpg"), touch("y/a_2.jpg")
-    # letter case is no difference on some disks
-    assert names([first, second, third]) == ["a", "A_2", "a_2_2"]
-    overlay = touch("o/a_overlay.jpg")  # an input that a's overlay would replace
-    assert names([first, overlay]) == ["a_2", "a_overlay"]
-    link = tmp_path / "link"
-    link.symlink_to(tmp_path / "o")
-    assert names([first, link / "a_overlay.jpg"])[0] == "a_2"
-    assert names([first]) == ["a_2"]  # nobody knows whose it is
-    PredictionFolder(tmp_path / "o", "").begin(first, "a")
-    assert names([first]) == ["a"]  # an earlier run's output
+    assert [names(image) for image in ("x/a.jpg", "y/a.jpg", "y/a_2.jpg")] == ["a", "a_2", "a_2_2"]
+    assert [names(image) for image in ("y/a_2.jpg", "y/a.jpg", "x/a.jpg")] == ["a_2_2", "a_2", "a"]
+    (tmp_path / "o/b_overlay.jpg").write_text("precious")  # that an overlay would replace
+    (tmp_path / "o/b_2.png").mkdir()
+    assert names("x/b.jpg") == "b_3"
+    assert (tmp_path / "o/b_overlay.jpg").read_text() == "precious"
+    assert not (tmp_path / "o/b.png").exists()
+    # hundreds of one name are not looked through one by one
+    many = {names(f"{number}/c.jpg") for number in range(30)}
+    assert len(many) == 30
+    assert all(outputs.has_written(str(tmp_path / "o" / f"{name}.png")) for name in many)
+    assert not outputs.has_written(str(tmp_path / "o/b_overlay.jpg"))
 
 
 def test_lines_that_say_nonsense_lead_nowhere(tmp_path):
     image = tmp_path / "a.png"
     image.write_text("x")
-    line = {"path": str(image), "name": "../../b", "made_with": "", "made_from": []}
-    for name in (BEGUN, RECORDS):
-        path = tmp_path / "o" / name
-        path.parent.mkdir(exist_ok=True)
-        lines = (line, {"outputs": [7], "path": [1]}, {"outputs": []}, [], {"path": 3, "name": 4})
-        path.write_text("\n".join(map(json.dumps, lines)) + "\nno JSON\n")
-        folder = PredictionFolder(tmp_path / "o", "")
-        assert folder.names([image]) == {image: "a"}
-        assert not folder.is_done(image, overlay=False)
-        folder.tidy()
+    made = Made("with", None)
+    lines = ({"outputs": [7], "path": [1]}, {"outputs": []}, [], {"path": 3}, {"file": None})
+    whole = {"file": str(image), "outputs": [str(image)], **made.about(str(image))}
+    text = "\n".join(map(json.dumps, (*lines, whole))) + '\nno JSON\n{"file": "'
+    (tmp_path / RECORDS).write_text(text)
+    done = DoneImages(tmp_path, Shard())
+    assert done.has(str(image), made)
+    assert not done.has(str(image), Made("with", 0.5))
+    assert not done.has(str(tmp_path), made)
+    image.write_text("xy")
+    assert not DoneImages(tmp_path, Shard()).has(str(image), made)
 
 
 class TestEvaluate:
