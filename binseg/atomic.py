@@ -3,7 +3,7 @@
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,21 +16,34 @@ class NoSpaceError(BinsegError):
     """The disk is full."""
 
 
+class TakenError(BinsegError):
+    """There is a file of this name that may not be replaced."""
+
+
 @contextmanager
-def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(
+    path: str | os.PathLike[str], may_replace: Callable[[Path], bool] | None = None
+) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it takes `path`'s place only if the block succeeds.
 
     The temporary file lies in the same folder, so the final `os.replace` is atomic: a reader, or
     a process killed at any moment, sees the old file or the new one, never a part of it.
 
+    Args:
+        path: the file to write.
+        may_replace: whether the file that has the name already may go; None: any may. Of several
+            processes that want one name at the same moment, one gets it (where the disk knows hard
+            links).
+
     Raises:
+        TakenError: it may not.
         NoSpaceError: the disk is full; an older `path` is intact.
         BinsegError: the folder cannot be written, or no file can have this name; an older `path`
             is intact. Or `path` is a folder or a device, which a file must not replace.
     """
     target = Path(path)
     try:
-        if target.exists() and not target.is_file():
+        if may_replace is None and target.exists() and not target.is_file():
             raise BinsegError(f"{target}: is no file; choose another name")
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
@@ -48,11 +61,30 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
+        if may_replace is None:
+            temporary.replace(target)
+        else:
+            _claim(temporary, target, may_replace)
     except OSError as error:
         raise _explained(error, target) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _claim(temporary: Path, target: Path, may_replace: Callable[[Path], bool]) -> None:
+    """Give the file its name, unless another has it."""
+    try:
+        os.link(temporary, target)
+        return
+    except FileExistsError:
+        pass
+    except OSError:  # a disk without hard links
+        if not os.path.lexists(target):
+            temporary.replace(target)
+            return
+    if not may_replace(target):
+        raise TakenError(f"{target}: is there already; choose another place")
+    temporary.replace(target)
 
 
 def _umask() -> int:

@@ -21,7 +21,7 @@ _held: set[str] = set()  # a process can lock its own file twice
 
 
 @contextmanager
-def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
+def locked(folder: str | os.PathLike[str], name: str = LOCK) -> Iterator[None]:
     """Keep other programs of binseg out of a folder while the block runs.
 
     The folder is made if it is missing, and removed again if it is empty at the end. The lock
@@ -30,19 +30,20 @@ def locked(folder: str | os.PathLike[str]) -> Iterator[None]:
 
     Args:
         folder: to write into.
+        name: of the file; programs that may work there side by side have different ones.
 
     Raises:
         BinsegError: another program works there, the same one does already, or the folder cannot
             be written.
     """
     folder = Path(folder)
-    real = os.path.realpath(folder)
+    real = os.path.realpath(folder / name)
     if real in _held:
         raise BinsegError(f"{folder}: this program works there already; choose another folder")
     if folder.exists() and not folder.is_dir():
         raise BinsegError(f"{folder}: cannot be written, it is a file; choose another place")
     new = [each for each in (folder, *folder.parents) if not each.exists()]
-    path = folder / LOCK
+    path = folder / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = _locked_file(path)

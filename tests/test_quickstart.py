@@ -58,7 +58,7 @@ def test_it_trains_both_networks_predicts_and_says_so(tmp_path, capsys):
     assert f"{packed['file_bytes'] / 1e6:.2f} MB" in printed
     mask = np.array(Image.open(out / "predictions" / "scene_0.png"))
     assert mask.shape == tuple(quickstart.quickstart_experiment().data.scenes_size)
-    assert len(list((out / "predictions").iterdir())) == 3 * quickstart.PICTURES
+    assert len(list((out / "predictions").iterdir())) == 3 * quickstart.IMAGES
     # once more over its own folder
     assert main(["quickstart", "--out", str(out)]) == 0
 

@@ -498,14 +498,14 @@ def loader() -> Iterator[Claim]:
         (*speeds,),
     )
     training = {name: 1e3 * seconds for name, seconds in found["training"].items()}
-    parts = "read picture", "read mask, train ids", "scale and crop", "normalize"
+    parts = "read image", "read mask, train ids", "scale and crop", "normalize"
     yield Claim(
         page,
         "Of {:.1f} ms an image {:.1f} go to decoding it, {:.1f} to its mask, {:.1f} to scale and crop, {:.1f} to normalizing",
         (sum(training.values()), *(training[part] for part in parts)),
     )
     scoring = {name: 1e3 * seconds for name, seconds in found["scoring"].items()}
-    reading = scoring["read picture"] + scoring["read mask, train ids"]
+    reading = scoring["read image"] + scoring["read mask, train ids"]
     yield Claim(
         page,
         "{:.1f} ms for the confusion matrix and {:.1f} for Boundary IoU beside {:.1f} for reading",

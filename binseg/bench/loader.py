@@ -19,7 +19,7 @@ from binseg.data.imageio import read_image
 from binseg.data.labels import IGNORE
 from binseg.data.loader import collate
 from binseg.data.module import SegmentationData
-from binseg.data.prepare import PreparedDataset, evenly_spaced
+from binseg.data.prepared_dataset import PreparedDataset, evenly_spaced
 from binseg.data.samples import Sample
 from binseg.errors import BinsegError
 from binseg.evaluation.boundary import BoundaryIoU

@@ -1,4 +1,4 @@
-"""What is measured: packed networks, and the full-precision twin of their topology."""
+"""The networks that are measured: packed ones, and the full-precision twin of their topology."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

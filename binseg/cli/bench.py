@@ -145,7 +145,7 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
 
 
 def status() -> Any:
-    """What is being measured, on stderr; it refreshes only when told, to take no time."""
+    """What is being measured, on stderr; it refreshes only when called, to take no time."""
     import sys
     from contextlib import contextmanager
 

@@ -59,7 +59,7 @@ COMMANDS = {
         common=(
             *_DATA,
             *("split", "out", "protocol.name", "device", "predictions", "export", "official"),
-            *("against", "corruptions", "worst"),
+            *("against", "corruptions"),
         ),
         models=("model", "against"),
     ),
@@ -74,7 +74,7 @@ COMMANDS = {
         "pack:pack_command",
         "write a trained network as bits",
         {"model": None},
-        renamed=_REST,
+        renamed={**_REST, "least_agreement": "min_agreement"},
     ),
     "export": Command(
         "export:export",

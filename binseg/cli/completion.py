@@ -3,8 +3,10 @@
 import zlib
 from argparse import Action, ArgumentParser
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
+from binseg.atomic import atomic_path
 from binseg.cli.commands import COMMANDS
 from binseg.cli.help_text import Option, add_option, first_clause
 from binseg.shipped import shipped_models
@@ -13,23 +15,30 @@ from binseg.shipped_configs import shipped_configs
 DATA_SETS = ("camvid", "cityscapes", "folder", "scenes", "voc")
 
 
-def completion(shell: Literal["bash", "zsh", "fish"]) -> int:
+def completion(shell: Literal["bash", "zsh", "fish"], out: Path | None = None) -> int:
     """Print a script that completes commands, options and the names of what is shipped.
 
-    bash: binseg completion bash > ~/.local/share/bash-completion/completions/binseg
+    Shells that are opened afterwards read it from these files:
 
-    zsh: binseg completion zsh > a file called _binseg in a folder of $fpath
+    bash: --out ~/.local/share/bash-completion/completions/binseg
 
-    fish: binseg completion fish > ~/.config/fish/completions/binseg.fish
+    zsh: --out FOLDER/_binseg, for a FOLDER of $fpath
 
-    It works in shells that are opened afterwards.
+    fish: --out ~/.config/fish/completions/binseg.fish
 
     Args:
         shell: bash, zsh or fish.
+        out: file to write it into; without it, it goes to the screen.
     """
     import shtab
 
-    print(shtab.complete(_tree(), shell, root_prefix="binseg"))
+    script = shtab.complete(_tree(), shell, root_prefix="binseg")
+    if out is None:
+        print(script)
+        return 0
+    with atomic_path(out) as temporary:
+        temporary.write_text(script + "\n", encoding="utf-8")
+    print(out)
     return 0
 
 
@@ -86,7 +95,7 @@ def _say_values(action: Action, option: Option, names: Sequence[str] | None) -> 
         action.complete = _names_or_files(names)  # type: ignore[attr-defined]
     elif names or option.choices:
         action.choices = list(names or option.choices)
-    elif option.is_path:
+    elif option.is_path or option.key == "images":
         action.complete = shtab.FILE  # type: ignore[attr-defined]
 
 

@@ -1,36 +1,48 @@
-"""`binseg predict`: class maps and overlays of people's own images."""
+"""`binseg predict`: class maps and overlays of people's own images, videos and cameras."""
 
 import hashlib
 import json
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-from binseg.atomic import NoSpaceError
-from binseg.data.image_files import find_images, left_out_lines
-from binseg.distributed.processes import digest, joined
+from binseg.distributed.processes import Processes, joined
 from binseg.errors import BinsegError
 from binseg.inference.protocol import WHOLE, Protocol
-from binseg.lock import locked
-from binseg.prediction_folder import PredictionFolder
+from binseg.inference.video_sources import is_video, without_password
+from binseg.lock import LOCK, locked
+from binseg.prediction.inputs import Inputs
+from binseg.prediction.outputs import Outputs
+from binseg.prediction.records import DoneImages, Made, Records, Shard
+from binseg.prediction.segmenting import Job, Outcome
+from binseg.prediction.workers import segment_all
+from binseg.predictor import Predictor
 from binseg.shipped import resolve
 
-if TYPE_CHECKING:
-    from binseg.predictor import Predictor
+MOST_OVERLAYS = 1000
+"""Images above which no overlays are drawn unless somebody asks for them."""
+
+_WORTH_WORKERS = 16  # images for each worker that pay for its start
+_MOST_WORKERS = 8  # that decode and encode beside one network
 
 
 def predict(
     model: Path,
-    images: list[Path],
+    images: list[str],
     out: Path,
     protocol: Protocol = WHOLE,
-    overlay: bool = True,
+    overlay: bool | None = None,
     alpha: float = 0.5,
     device: str = "auto",
     continue_: bool = False,
+    shard: str | None = None,
+    workers: int | None = None,
+    frames: Literal["video", "masks"] = "video",
+    ray: bool = False,
 ) -> int:
     """Segment images: writes class ids, colour overlays with a legend, and a line of JSON each.
 
@@ -40,151 +52,183 @@ def predict(
     of a folder that are left out, are named on stderr with the reason; the exit status is then 1.
     No input, and no file that binseg has not written, is ever overwritten; what earlier runs have
     written into --out is not taken for an image. With `torchrun --nproc-per-node N -m binseg
-    predict …` N processes share the images.
+    predict …` N processes share the images. Videos, cameras and streams become NAME_overlay.webm;
+    Ctrl-C keeps what is done.
 
     Args:
         model: model file, run folder, hf:user/name or shipped name.
-        images: files, folders and globs.
+        images: files, folders and globs; videos (.mp4, .mov, .webm, .mkv, .avi), cameras (0, 1, …)
+            and streams (rtsp://…).
         out: folder to write into; made if missing.
         protocol: how an image is shown to the network.
-        overlay: write the overlays too.
+        overlay: write the overlays too (default: for up to 1,000 images).
         alpha: strength of the overlay's colours, 0 (the image alone) to 1 (the colours alone).
         device: auto (a CUDA GPU if there is one, else the CPU), cpu, cuda or cuda:N.
         continue_: leave out what is done already: images whose outputs lie in --out, made with the
             same model and the same options from the file as it is now.
+        shard: i/n with i from 0: do this one of n parts of the images; its lines go to a file of
+            its own. Parts may run at the same time, on several machines that share --out.
+        workers: processes that decode, segment and encode (default: by the processors and the
+            number of images; 0: none beside this one).
+        frames: what becomes of a video: video (one with overlays) or masks (class ids, a PNG for
+            each frame).
+        ray: share the images among the machines of a Ray cluster (pip install 'binseg[ray]').
 
     Returns:
         0, or 1 if a file was left out.
     """
-    from binseg.predictor import Predictor
-
     if not 0.0 <= alpha <= 1.0:
         raise BinsegError(f"alpha must lie in [0, 1], not {alpha}")
+    if workers is not None and workers < 0:
+        raise BinsegError(f"workers must be at least 0, not {workers}")
+    part = Shard() if shard is None else Shard.parse(shard)
+    sources = list(map(str, images))
+    videos = [each for each in sources if is_video(each)]
     with joined() as processes, ExitStack() as stack:
         predictor = Predictor(model, device=processes.device(device), protocol=protocol)
-        processes.decided("folder", lambda: stack.enter_context(locked(out)))
-        folder = PredictionFolder(out, _settings(model, protocol, alpha if overlay else None))
-        inputs, left_out = _found(images, folder, told=processes.is_first)
-        processes.agree("images", {"files": digest(map(str, inputs))})
-        names = folder.names(inputs)
-        processes.gather(None)  # names depend on what is there, so nobody writes before
-        mine = [inputs[place] for place in processes.share(len(inputs))]
-        done, faults = 0, 0
-        try:
-            with _progress(len(mine), shown=processes.is_first) as advance:
-                for path in mine:
-                    advance(path.name)
-                    if continue_ and folder.is_done(path, overlay=overlay):
-                        done += 1
-                        continue
-                    try:
-                        _segment(predictor, path, names[path], folder, overlay=overlay, alpha=alpha)
-                    except NoSpaceError:
-                        raise
-                    except BinsegError as error:
-                        # nor is a disk that takes nothing any more this image's fault
-                        folder.check_writable()
-                        faults += 1
-                        _complain(error, path)
-            done, faults = map(sum, zip(*processes.gather((done, faults)), strict=True))
-        finally:
-            if processes.is_first:
-                folder.tidy()
+        lock = LOCK if part.count == 1 else f"{LOCK}-{part.index}-of-{part.count}"
+        processes.decided("folder", lambda: stack.enter_context(locked(out, lock)))
+        outputs = Outputs(out)
+        inputs = Inputs([each for each in sources if not is_video(each)], outputs.has_written)
+        mine = part.part(processes.rank, processes.size)
+        found = inputs.look(mine)
+        processes.agree("images", {"files": found.digest})
+        if overlay is None:
+            overlay = found.count <= MOST_OVERLAYS
         if processes.is_first:
-            _sum_up(len(inputs), done, faults + left_out)
-        return 1 if faults + left_out else 0
+            _report_found(found.lines, found.outputs, out)
+            if not overlay and found.count > MOST_OVERLAYS:
+                text = f"{found.count:,} images: no overlays are drawn (--overlay draws them)"
+                print(text, file=sys.stderr)
+        made = Made(_made_with(model, protocol), alpha if overlay else None)
+        job = Job(str(model), out, made, str(predictor.device), protocol)
+        done = DoneImages(out, mine) if continue_ else None
+        records = Records(out, mine, fresh=not continue_)
+        stack.callback(records.close)
+        processes.gather(None)  # what is there already is known before anybody adds to it
+        todo = _Undone(inputs.images(mine), done, made)
+        count = _workers(workers, found.mine, predictor, processes)
+        faults = 0
+        with _progress(found.mine, shown=processes.is_first) as advance:
+            if ray:
+                from binseg.ray import segment_files
+
+                outcomes: Iterator[Outcome] = segment_files(job, todo)
+            else:
+                outcomes = segment_all(job, predictor, todo, count)
+            for outcome in outcomes:
+                advance(Path(outcome.path).name, 1 + todo.skipped())
+                faults += _kept(outcome, records)
+        for video in (each for each in videos if mine.has(each)):
+            faults += _segment_video(video, predictor, outputs, records, frames, alpha)
+        sums = map(sum, zip(*processes.gather((todo.done, faults)), strict=True))
+        done_before, faults = sums
+        faults += found.left_out
+        if processes.is_first:
+            _sum_up(found.count, done_before, faults)
+        return 1 if faults else 0
 
 
-def _segment(
-    predictor: "Predictor",
-    path: Path,
-    name: str,
-    folder: PredictionFolder,
-    *,
-    overlay: bool,
-    alpha: float,
-) -> None:
-    """Segment one image and write all that belongs to it."""
-    files = folder.paths(name)[: 2 if overlay else 1]
-    try:
-        found = predictor(path)
-        folder.begin(path, name)
-        with _all_or_none(files):
-            found.save(files[0], with_overlay=overlay, alpha=alpha)
-    except MemoryError as error:
-        raise BinsegError(f"{path}: not enough memory; make the image smaller") from error
-    line = folder.finish(
-        path,
-        {
-            "file": str(path),
-            "model": predictor.source,
-            "width": found.class_map.shape[1],
-            "height": found.class_map.shape[0],
-            "seconds": round(found.seconds, 4),
-            "shares": {each: round(share, 6) for each, share in found.shares().items()},
-            "outputs": [str(file) for file in files],
-        },
-    )
-    print(line.decode(), end="", flush=True)
+class _Undone:
+    """The images that are left to do; counts the others."""
+
+    def __init__(self, images: Iterator[str], done: DoneImages | None, made: Made) -> None:
+        self._images = images
+        self._known = done
+        self._made = made
+        self._shown = 0
+        self.done = 0
+
+    def __iter__(self) -> "_Undone":
+        return self
+
+    def __next__(self) -> str:
+        while True:
+            path = next(self._images)
+            if self._known is None or not self._known.has(path, self._made):
+                return path
+            self.done += 1
+
+    def skipped(self) -> int:
+        """How many were left out since this was asked last."""
+        new, self._shown = self.done - self._shown, self.done
+        return new
 
 
-@contextmanager
-def _all_or_none(files: Sequence[Path]) -> Iterator[None]:
-    """Remove the files if the block fails: no class ids without their overlay."""
-    try:
-        yield
-    except BaseException:
-        for file in files:
-            file.unlink(missing_ok=True)
-        raise
+def _kept(outcome: Outcome, records: Records) -> int:
+    """Write down what became of an image; 1 if it is a fault.
 
-
-def _settings(model: Path, protocol: Protocol, alpha: float | None) -> str:
-    """What the outputs of an image depend on, apart from the image."""
-    content = hashlib.sha256(resolve(model).read_bytes()).hexdigest()
-    return json.dumps([content, asdict(protocol), alpha])
-
-
-def _found(
-    patterns: Sequence[Path], folder: PredictionFolder, *, told: bool
-) -> tuple[list[Path], int]:
-    """The images that files, folders and globs give, and how many files they leave out.
-
-    Args:
-        told: name on stderr what is left out.
+    Raises:
+        BinsegError: nothing more can be written.
     """
-    found: dict[Path, None] = {}
-    named: set[Path] = set()
-    faults = 0
-    lines = []
-    for pattern in patterns:
-        try:
-            files = find_images(pattern)
-        except BinsegError as error:
-            faults += 1
-            lines.append(_complaint(error, pattern))
-            continue
-        found.update(dict.fromkeys(files.images))
-        named.update(path for path in files.images if path == pattern)
-        faults += len(files.left_out)
-        lines += left_out_lines(files.left_out)
-    images, own = folder.without_outputs(path for path in found if path not in named)
-    if own:
-        lines.append(f"{folder.folder}: {len(own):,} outputs of earlier runs are no images here")
-    if told:
-        for line in lines:
-            print(line, file=sys.stderr)
-    kept = named.union(images)
-    return [path for path in found if path in kept], faults
+    if outcome.record is not None:
+        print(records.add(outcome.record).decode(), end="", flush=True)
+        return 0
+    if outcome.ends_all:
+        raise BinsegError(outcome.fault)
+    print(f"skipped {outcome.fault}", file=sys.stderr, flush=True)
+    return 1
 
 
-def _complaint(error: BinsegError, path: Path) -> str:
-    text = str(error)
-    return f"skipped {text if str(path) in text else f'{path}: {text}'}"
+def _segment_video(
+    source: str,
+    predictor: Predictor,
+    outputs: Outputs,
+    records: Records,
+    frames: Literal["video", "masks"],
+    alpha: float,
+) -> int:
+    """Segment a video and write down what became of it; 1 if it cannot be read."""
+    from binseg.prediction.videos import Interrupted, segment_video
+
+    try:
+        with _frame_rate(without_password(source)) as show:
+            record = segment_video(
+                source, predictor, outputs, frames=frames, alpha=alpha, on_progress=show
+            )
+    except Interrupted as error:
+        print(records.add(error.record or {}).decode(), end="", flush=True)
+        raise
+    except BinsegError as error:
+        outputs.check_writable()
+        print(f"skipped {error}", file=sys.stderr, flush=True)
+        return 1
+    print(records.add(record).decode(), end="", flush=True)
+    text = (
+        f"{record['file']}: {record['frames']:,} frames, {record['frames_per_second']:.1f} a second"
+    )
+    print(text, file=sys.stderr)
+    return 0
 
 
-def _complain(error: BinsegError, path: Path) -> None:
-    print(_complaint(error, path), file=sys.stderr, flush=True)
+def _workers(given: int | None, images: int, predictor: Predictor, processes: Processes) -> int:
+    """Processes beside this one; 0 where their start would take longer than they save."""
+    if given is not None:
+        return given
+    if predictor.packed is not None:
+        from binseg.inference.packed import default_threads
+
+        most = default_threads()
+    else:
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", processes.size))
+        most = min(_MOST_WORKERS, (os.cpu_count() or 1) // local)
+    most = min(most, images // _WORTH_WORKERS)
+    return most if most > 1 else 0
+
+
+def _made_with(model: Path, protocol: Protocol) -> str:
+    """What the outputs of an image depend on, apart from the image and the overlay's strength."""
+    content = hashlib.sha256(resolve(model).read_bytes()).hexdigest()
+    settings = json.dumps([content, asdict(protocol)])
+    return hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+
+def _report_found(lines: Sequence[str], outputs: int, out: Path) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
+    if outputs:
+        text = f"{out}: {outputs:,} outputs of earlier runs are no images here"
+        print(text, file=sys.stderr)
 
 
 def _sum_up(found: int, done: int, faults: int) -> None:
@@ -194,17 +238,34 @@ def _sum_up(found: int, done: int, faults: int) -> None:
         print(f"{faults:,} left out, {found:,} images found", file=sys.stderr)
 
 
-class _Silent:
-    def __call__(self, name: str) -> None:
-        """Say nothing."""
+@contextmanager
+def _progress(total: int, *, shown: bool) -> Iterator[Callable[[str, int], None]]:
+    """A function to call with an image's name and how many are done more; a bar on stderr if
+    `shown` on a terminal."""
+    if not (shown and total and sys.stderr.isatty()):
+        yield lambda name, more: None
+        return
+    with _bar(total) as (bar, task):
+        yield lambda name, more: bar.update(task, description=name[:40], advance=more)
 
 
 @contextmanager
-def _progress(total: int, *, shown: bool) -> Iterator[Any]:
-    """A function to call with each image's name; a bar on stderr if `shown` on a terminal."""
-    if not (shown and sys.stderr.isatty()):
-        yield _Silent()
+def _frame_rate(name: str) -> Iterator[Callable[[int, int, float], None]]:
+    """A function that shows frames done, of how many, and frames a second, on a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done, total, rate: None
         return
+    with _bar(None) as (bar, task):
+
+        def show(done: int, total: int, rate: float) -> None:
+            text = f"{name[:40]}  {rate:.1f} frames/s"
+            bar.update(task, description=text, completed=done, total=total or None)
+
+        yield show
+
+
+@contextmanager
+def _bar(total: int | None) -> Iterator[tuple[Any, Any]]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -225,12 +286,4 @@ def _progress(total: int, *, shown: bool) -> Iterator[Any]:
         transient=True,
     )
     with bar:
-        task = bar.add_task("", total=total)
-        started = False
-
-        def advance(name: str) -> None:
-            nonlocal started
-            bar.update(task, description=name[:40], advance=1 if started else 0)
-            started = True
-
-        yield advance
+        yield bar, bar.add_task("", total=total)

@@ -76,7 +76,7 @@ def _timed(subject: Any, size: tuple[int, int], other_layers: Any, console: Any)
     from binseg.summarize.tables import time_table
     from binseg.summarize.timing import real_time_share
 
-    picture = torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0))
+    image = torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0))
     if isinstance(subject.model, PackedSegmenter):
         packed = subject.model
     else:
@@ -84,7 +84,7 @@ def _timed(subject: Any, size: tuple[int, int], other_layers: Any, console: Any)
             packed = pack(
                 subject.model,
                 other_layers=other_layers,
-                calibration=[picture],
+                calibration=[image],
                 preprocessing=subject.preprocessing,
             )
         except BinsegError as error:
@@ -92,7 +92,7 @@ def _timed(subject: Any, size: tuple[int, int], other_layers: Any, console: Any)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        times, whole = time_operators(packed, picture)
+        times, whole = time_operators(packed, image)
     finally:
         torch.set_num_threads(before)
     title = f"time on one thread, packed, non-binary layers in {packed.other_layers}"

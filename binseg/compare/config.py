@@ -1,4 +1,4 @@
-"""What is compared: a recipe, and for each network what of it is different."""
+"""The configuration of a comparison: a recipe, and what each network changes of it."""
 
 import re
 from collections.abc import Mapping, Sequence

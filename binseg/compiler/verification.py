@@ -1,4 +1,4 @@
-"""Whether a packed network gives what the trained one gives, and if not, whose fault it is.
+"""Comparison of a packed network with the trained one; where they differ, whose fault it is.
 
 A network of signs can be sensitive: a number next to 0 that is rounded to the other side changes
 a bit, and the bit may change many pixels. Two correct computations of such a network differ as much

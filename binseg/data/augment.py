@@ -1,4 +1,4 @@
-"""Random changes of training pictures, the same in every process.
+"""Random changes of training images, the same in every process.
 
 Hue is changed by albumentations, all else here: albumentations 2.0.8 draws the same in every
 loader worker, and its `set_random_seed` gives all steps of a pipeline one seed. Here everything is
@@ -58,7 +58,7 @@ class TrainTransform:
                 rare classes.
 
         Returns:
-            uint8 (h, w, 3) and uint8 (h, w) at the crop's size; pixels outside the picture have
+            uint8 (h, w, 3) and uint8 (h, w) at the crop's size; pixels outside the image have
             the mean colour and label 255.
         """
         generator = np.random.default_rng(seed)
@@ -102,8 +102,8 @@ class TrainTransform:
         if not len(present):
             return window
         pixels = np.ones(IGNORE) if self.pixels is None else self.pixels
-        chances = 1 / np.maximum(pixels[present], 1)
-        wanted = generator.choice(present, p=chances / chances.sum())
+        probabilities = 1 / np.maximum(pixels[present], 1)
+        wanted = generator.choice(present, p=probabilities / probabilities.sum())
         rows, columns = np.nonzero(labels == wanted)
         one = generator.integers(len(rows))
         return moved_to(generator, window, labels.shape, (int(rows[one]), int(columns[one])))
@@ -139,7 +139,7 @@ class TrainTransform:
         return image
 
     def geometry(self, size: tuple[int, int], seed: Sequence[int]) -> tuple[Window, bool]:
-        """What the variant of `seed` shows of a picture of (height, width) pixels, and whether it
+        """What the variant of `seed` shows of an image of (height, width) pixels, and whether it
         is then mirrored."""
         return self._geometry(np.random.default_rng(seed), size)[:2]
 
@@ -183,7 +183,7 @@ def train_transform(
     Args:
         config: strengths and probabilities.
         crop: (height, width) of the result, in pixels.
-        mean: mean colour on a scale from 0 to 1, for the pixels outside the picture.
+        mean: mean colour on a scale from 0 to 1, for the pixels outside the image.
         pixels: int64 (C,), of each class in the split, for `rare_every`; None: all alike.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a person may say about the data: in YAML under `data:` or as `--data.KEY VALUE`."""
+"""The configuration of the data: in YAML under `data:` or as `--data.KEY VALUE`."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -39,8 +39,8 @@ class DataConfig:
             VOCdevkit/.
         short_side: pixels of the shorter side that images are resized to before anything else,
             also when scoring and predicting; null: native size, or that of model.start.
-        mean: of R, G, B on a scale from 0 to 1, which images are normalised with. null: ImageNet's,
-            or those of model.start.
+        mean: mean of R, G, B on a scale from 0 to 1, which images are normalised with. null:
+            ImageNet's, or those of model.start.
         std: standard deviation of R, G, B on that scale; null as for mean.
         crop: height and width of training crops, in pixels, after resizing.
         batch_size: training images a step, in each process.
@@ -92,7 +92,7 @@ class DataConfig:
         if self._held_out == []:
             raise BinsegError("data.val_groups: names no group; leave it out for a hashed split")
         short_side = 16 if self.short_side is None else self.short_side
-        for name, values, least, most in (
+        for name, values, minimum, maximum in (
             ("batch_size", [self.batch_size], 1, 2**20),
             ("val_batch_size", [self.val_batch_size], 1, 2**20),
             ("workers", [self.workers], 0, 1024),
@@ -105,8 +105,8 @@ class DataConfig:
             ("scenes_size", self.scenes_size, 16, 4096),
         ):
             for value in values:
-                if not least <= value <= most:
-                    wanted = f"at least {least}" if value < least else f"at most {most}"
+                if not minimum <= value <= maximum:
+                    wanted = f"at least {minimum}" if value < minimum else f"at most {maximum}"
                     raise BinsegError(f"data.{name}: {value} must be {wanted}")
 
     @property

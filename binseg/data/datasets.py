@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -130,12 +130,21 @@ TRAIN_SPLITS = {
 """What the split "train" may stand for; "train" alone where a data set is not named here."""
 
 
-def create_dataset(name: str, split: str, options: DatasetOptions) -> SegmentationDataset:
-    """Open one split of a data set.
+def create_dataset(
+    name: str, split: str, options: DatasetOptions | None = None, **more: Any
+) -> SegmentationDataset:
+    """Open one split of a data set: `binseg.create_dataset("folder", "val", root="my_data")`.
+
+    Args:
+        name: one of `DATASETS`.
+        split: train, val or test.
+        options: what its reader needs.
+        more: or fields of them, by name.
 
     Raises:
         BinsegError: an unknown name, split or class (says the nearest), or what the reader finds.
     """
+    options = (options or DatasetOptions())._replace(**more)
     if name not in DATASETS:
         raise unknown_name("data set", name, DATASETS)
     if split not in SPLITS:
@@ -173,7 +182,7 @@ def _grouped(name: str, split: str, options: DatasetOptions) -> SegmentationData
     group_by = options.group_by
     if group_by is None:
         if name not in SEQUENCES:
-            raise BinsegError("data.val_groups: needs data.group_by, which tells the groups")
+            raise BinsegError("data.val_groups: needs data.group_by, which finds the groups")
         group_by = SEQUENCE
     pool = _train_and_val(name, options)
     if split == "train" and options.train_split == "trainval":

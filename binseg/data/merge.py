@@ -9,7 +9,7 @@ from binseg.data.dataset_views import RelabelledDataset, stretched
 from binseg.data.datasets import DatasetOptions, create_dataset, dataset_labels
 from binseg.data.labels import CLASS_MAPPINGS, IGNORE, LabelTable
 from binseg.data.merge_config import MergeConfig
-from binseg.data.prepare import PreparedDataset
+from binseg.data.prepared_dataset import PreparedDataset
 from binseg.data.preprocess import Preprocessing
 from binseg.data.samples import Sample, size_in_words
 from binseg.errors import BinsegError, unknown_name

@@ -1,4 +1,4 @@
-"""What is said about a data set that is trained on, too: YAML under `data.merge:`."""
+"""The configuration of data sets that are trained on, too: YAML under `data.merge:`."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,21 +1,20 @@
 """Short videos, frame by frame, in memory that does not grow with their length."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-import cv2
 import numpy as np
 
 from binseg.atomic import atomic_path
 from binseg.data.preprocess import resize_image
 from binseg.demo.faults import without_folders
-from binseg.demo.images import MAX_PIXELS
 from binseg.demo.models import ModelList
 from binseg.errors import BinsegError
+from binseg.inference.video import Video, VideoWriter, even_size
 from binseg.visualize import overlay
 
 MOST_SECONDS = 30.0
@@ -24,16 +23,6 @@ LONGEST = 640
 """Pixels of the long side of the result."""
 
 NAME = "segmented.webm"
-_CODEC = cv2.VideoWriter.fourcc(*"VP80")  # every browser plays it, every OpenCV wheel writes it
-_PLAUSIBLE_RATE = (1.0, 240.0)  # frames a second
-_USUAL_RATE = 25.0
-
-# FFmpeg also opens play lists, which name other files and addresses of this machine
-_FORMATS: tuple[Callable[[bytes], bool], ...] = (
-    lambda head: head[4:8] == b"ftyp",  # MP4, MOV
-    lambda head: head[:4] == b"\x1aE\xdf\xa3",  # WebM, Matroska
-    lambda head: head[:4] == b"RIFF" and head[8:12] == b"AVI ",
-)
 
 
 @dataclass(frozen=True)
@@ -74,14 +63,11 @@ def plan_video(
         BinsegError: no such video, damaged, or too large; the message has the file's own name and
             no folder.
     """
-    with _opened(path) as capture:
-        readable, first = capture.read()
-        if not readable:
-            raise _damaged(path)
-        rate = capture.get(cv2.CAP_PROP_FPS)
-        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-    if not _PLAUSIBLE_RATE[0] <= rate <= _PLAUSIBLE_RATE[1]:
-        rate = _USUAL_RATE
+    with Video(path) as video:
+        first = next(video.frames(), None)
+        if first is None:
+            raise video.damaged()
+        rate, count = video.info.rate, video.info.frames
     within = max(1, round(rate * most_seconds))
     notes = []
     if not 1 <= count <= within:
@@ -93,8 +79,7 @@ def plan_video(
         notes.append(f"only one frame in {step}")
     height, width = first.shape[:2]
     shrink = min(1.0, longest / max(height, width))
-    # the codec stores colours for squares of two pixels
-    size = (_even(height * shrink), _even(width * shrink))
+    size = even_size(height * shrink, width * shrink)
     if shrink < 1:
         notes.append(f"shown at {size[1]} x {size[0]}; the upload has {width} x {height} pixels")
     return VideoPlan(math.ceil(count / step), step, rate / step, size, notes)
@@ -136,13 +121,13 @@ def segment_video(
     done = 0
     out = out_folder / NAME
     with without_folders(out), atomic_path(out) as temporary:
-        with _writing(temporary, plan) as writer:
+        with VideoWriter(temporary, plan.rate, plan.size) as writer:
             for frame in _frames(path, plan):
                 if stop is not None and stop.is_set():
                     break
                 class_map = predictor(frame).class_map
                 drawn = overlay(frame, class_map, predictor.labels, opacity)
-                writer.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+                writer.write(drawn)
                 done += 1
                 progress(done, plan.frames)
         if not done:
@@ -152,60 +137,6 @@ def segment_video(
 
 def _frames(path: Path, plan: VideoPlan) -> Iterator[np.ndarray]:
     """HWC uint8 RGB, of the plan's size; ends early where the file does."""
-    with _opened(path) as capture:
-        for index in range(plan.frames * plan.step):
-            if not capture.grab():
-                return
-            if index % plan.step:
-                continue
-            readable, frame = capture.retrieve()
-            if not readable:
-                return
-            yield resize_image(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), plan.size)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
-    if not path.is_file():
-        raise BinsegError(f"{path.name}: no such file; upload it again")
-    with path.open("rb") as file:
-        head = file.read(16)
-    if not any(fits(head) for fits in _FORMATS):
-        what = "not a video that binseg reads" if head else "empty file"
-        raise BinsegError(f"{path.name}: {what}; use MP4, MOV, WebM, MKV or AVI")
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    try:
-        if not capture.isOpened():
-            raise _damaged(path)
-        width = capture.get(cv2.CAP_PROP_FRAME_WIDTH)
-        height = capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
-        if width * height > MAX_PIXELS:
-            raise BinsegError(
-                f"{path.name}: frames of {width:.0f} x {height:.0f} pixels are too large; "
-                "make the video smaller"
-            )
-        yield capture
-    finally:
-        capture.release()
-
-
-@contextmanager
-def _writing(path: Path, plan: VideoPlan) -> Iterator[cv2.VideoWriter]:
-    height, width = plan.size
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, _CODEC, plan.rate, (width, height))
-    try:
-        if not writer.isOpened():
-            raise BinsegError("this OpenCV writes no WebM videos; install opencv-python-headless")
-        yield writer
-    finally:
-        writer.release()
-
-
-def _damaged(path: Path) -> BinsegError:
-    return BinsegError(
-        f"{path.name}: damaged, or coded in a way that binseg cannot decode; convert it to MP4"
-    )
-
-
-def _even(length: float) -> int:
-    return max(2, 2 * round(length / 2))
+    with Video(path) as video:
+        for frame in itertools.islice(video.frames(plan.step), plan.frames):
+            yield resize_image(frame, plan.size)

@@ -1,4 +1,4 @@
-"""What makes ±1 of activations: the sign, with a fixed or a learnt threshold; and RPReLU."""
+"""Binary activations: the sign, with a fixed or a learnt threshold; and RPReLU."""
 
 from typing import Literal, get_args
 
@@ -81,7 +81,7 @@ class LearntSign(BinaryActivation):
 
 
 class AdaptiveSign(BinaryActivation):
-    """ASD: sign(x + s), s = σ(W₂·ReLU(W₁·GAP(x))) for each picture and channel.
+    """ASD: sign(x + s), s = σ(W₂·ReLU(W₁·GAP(x))) for each image and channel.
 
     Source: Xue et al. 2021, "Self-Distribution Binary Neural Networks", section 3.2.
 

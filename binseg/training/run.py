@@ -23,7 +23,7 @@ from binseg.nn.start import StartModel, begin_at
 from binseg.training.checkpoints import BEST
 from binseg.training.classes import ClassTable, class_table
 from binseg.training.config import Experiment, LossConfig
-from binseg.training.fitting import check_teacher_pictures, fit, prepare_process
+from binseg.training.fitting import check_teacher_images, fit, prepare_process
 from binseg.training.losses import (
     log_frequency_weights,
     median_frequency_weights,
@@ -178,5 +178,5 @@ def _teacher(experiment: Experiment, data: SegmentationData) -> nn.Module | None
         return None
     loaded = load(path)
     check_same_classes(loaded.labels, data.labels, str(path), "give a teacher of these classes")
-    check_teacher_pictures(path, data.preprocessing, loaded.preprocessing)
+    check_teacher_images(path, data.preprocessing, loaded.preprocessing)
     return loaded.model

@@ -31,10 +31,10 @@ def test_every_part_and_every_number_of_workers(tmp_path: Path) -> None:
     rows = [(row["workers"], row["cache"]) for row in result["loader"]]
     assert rows == [(1, False), (0, False), (1, True), (0, True)]
     assert all(row["pictures_per_second"] > 1 for row in result["loader"])
-    reading = ["read picture", "read mask, train ids"]
+    reading = ["read image", "read mask, train ids"]
     assert list(result["training"]) == [
         *reading,
-        *("resize picture", "scale and crop", "flip", "colour jitter", "collate", "normalize"),
+        *("resize image", "scale and crop", "flip", "colour jitter", "collate", "normalize"),
     ]
     assert list(result["scoring"]) == [*reading, "confusion matrix", "Boundary IoU"]
     for part in (*result["training"].values(), *result["scoring"].values()):

@@ -13,7 +13,7 @@ import torch
 from dataset_trees import write_cityscapes, write_voc
 from two_processes import two_processes
 
-from binseg.atomic import NoSpaceError
+from binseg.atomic import NoSpaceError, atomic_path
 from binseg.cli import main
 from binseg.cli.evaluate import evaluate_command
 from binseg.cli.predict import predict
@@ -26,8 +26,11 @@ from binseg.evaluation.protocols import Protocol
 from binseg.loaded import save
 from binseg.lock import locked
 from binseg.nn.segmenter import create_model
-from binseg.prediction_folder import BEGUN, RECORDS, PredictionFolder
-from binseg.predictor import Predictor, Segmentation
+from binseg.prediction.outputs import Outputs
+from binseg.prediction.records import DoneImages, Made, Shard
+from binseg.predictor import Predictor
+
+RECORDS = Shard().records
 
 LABELS = LabelTable(
     "rooms",
@@ -51,7 +54,7 @@ def noise(height: int = 20, width: int = 30, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     folder = tmp_path / "pictures"
     write_image(folder / "a.png", noise(20, 30))
     write_image(folder / "b.jpg", noise(7, 41))
@@ -60,18 +63,18 @@ def pictures(tmp_path: Path) -> Path:
 
 
 class TestPredict:
-    def test_folder_with_a_broken_file(self, model, pictures, tmp_path, capsys):
-        (pictures / "c.jpg").write_bytes(read_bytes := (pictures / "b.jpg").read_bytes()[:300])
+    def test_folder_with_a_broken_file(self, model, images, tmp_path, capsys):
+        (images / "c.jpg").write_bytes(read_bytes := (images / "b.jpg").read_bytes()[:300])
         out = tmp_path / "out"
-        assert predict(model, [pictures], out) == 1
+        assert predict(model, [images], out) == 1
         printed = capsys.readouterr()
-        assert str(pictures / "c.jpg") in printed.err
+        assert str(images / "c.jpg") in printed.err
         assert printed.err.count("c.jpg") == 1
         assert {path.name for path in out.iterdir()} == {
             RECORDS,
             *(f"{stem}{end}" for stem in "abd" for end in (".png", "_overlay.jpg")),
         }
-        assert (pictures / "c.jpg").read_bytes() == read_bytes
+        assert (images / "c.jpg").read_bytes() == read_bytes
         assert (out / RECORDS).read_text() == printed.out
         records = [json.loads(line) for line in printed.out.splitlines()]
         assert [Path(record["file"]).name for record in records] == ["a.png", "b.jpg", "d.bmp"]
@@ -86,31 +89,31 @@ class TestPredict:
             assert record["seconds"] > 0
             assert Path(record["outputs"][1]).is_file()
 
-    def test_all_is_well(self, model, pictures, tmp_path, capsys):
-        assert predict(model, [pictures / "*.png"], tmp_path / "out", overlay=False) == 0
+    def test_all_is_well(self, model, images, tmp_path, capsys):
+        assert predict(model, [images / "*.png"], tmp_path / "out", overlay=False) == 0
         assert capsys.readouterr().err == ""
         assert {path.name for path in (tmp_path / "out").iterdir()} == {RECORDS, "a.png"}
 
-    def test_missing_inputs_do_not_stop_the_others(self, model, pictures, tmp_path, capsys):
-        inputs = [pictures / "none.jpg", tmp_path / "*.gif", pictures / "a.png", pictures]
+    def test_missing_inputs_do_not_stop_the_others(self, model, images, tmp_path, capsys):
+        inputs = [images / "none.jpg", tmp_path / "*.gif", images / "a.png", images]
         assert predict(model, inputs, tmp_path / "out") == 1
         printed = capsys.readouterr()
         assert "none.jpg" in printed.err
         assert "*.gif" in printed.err
         assert len(printed.out.splitlines()) == 3  # a.png comes once
 
-    def test_same_stems_and_own_inputs_are_kept(self, model, pictures, tmp_path):
+    def test_same_stems_and_own_inputs_are_kept(self, model, images, tmp_path):
         other = tmp_path / "other"
         write_image(other / "a.bmp", noise(11, 13))
-        before = {path: path.read_bytes() for path in pictures.iterdir()}
-        assert predict(model, [pictures, other], pictures) == 0
+        before = {path: path.read_bytes() for path in images.iterdir()}
+        assert predict(model, [images, other], images) == 0
         assert all(path.read_bytes() == content for path, content in before.items())
-        records = [json.loads(line) for line in (pictures / RECORDS).read_text().splitlines()]
+        records = [json.loads(line) for line in (images / RECORDS).read_text().splitlines()]
         written = [name for record in records for name in record["outputs"]]
         assert len(written) == len(set(written)) == 8
         sizes = {Path(r["file"]): read_mask(r["outputs"][0]).shape for r in records}
         assert sizes[other / "a.bmp"] == (11, 13)
-        assert sizes[pictures / "a.png"] == (20, 30)
+        assert sizes[images / "a.png"] == (20, 30)
 
     def test_names_that_are_no_utf8(self, model, tmp_path, capsys):
         path = tmp_path / os.fsdecode(b"caf\xe9 \xc3\xa9.png")
@@ -124,38 +127,35 @@ class TestPredict:
         assert record["file"] == str(path)
         assert all(Path(name).is_file() for name in record["outputs"])
 
-    def test_a_full_disk_ends_the_run(self, model, pictures, tmp_path, monkeypatch):
+    def test_a_full_disk_ends_the_run(self, model, images, tmp_path, monkeypatch):
         def fails(*_, **__):
             raise NoSpaceError("x.png: no space left on the disk")
 
-        monkeypatch.setattr("binseg.predictor.write_mask", fails)
+        monkeypatch.setattr("binseg.prediction.outputs.atomic_path", fails)
         with pytest.raises(BinsegError, match="no space left"):
-            predict(model, [pictures], tmp_path / "out")
+            predict(model, [images], tmp_path / "out")
 
     def test_a_folder_that_takes_nothing_any_more_ends_the_run(
-        self, model, pictures, tmp_path, monkeypatch
+        self, model, images, tmp_path, monkeypatch
     ):
-        def fails(path):
+        def fails(path, *_):
             raise BinsegError(f"{path}: cannot be written (Read-only file system)")
 
-        monkeypatch.setattr("binseg.data.imageio.atomic_path", fails)
-        monkeypatch.setattr("binseg.prediction_folder.atomic_path", fails)
+        monkeypatch.setattr("binseg.prediction.outputs.atomic_path", fails)
         with pytest.raises(BinsegError, match="probe: cannot be written"):
-            predict(model, [pictures], tmp_path / "out")
+            predict(model, [images], tmp_path / "out")
 
     def test_an_output_that_cannot_be_written_is_its_images_fault_alone(
-        self, model, pictures, tmp_path, monkeypatch, capsys
+        self, model, images, tmp_path, monkeypatch, capsys
     ):
-        written = Segmentation.save
-
-        def save(self, path, **settings):
+        def some(path, *more):
             if path.name == "b.png":
                 raise BinsegError(f"{path}: cannot be written (Invalid argument)")
-            return written(self, path, **settings)
+            return atomic_path(path, *more)
 
-        monkeypatch.setattr(Segmentation, "save", save)
+        monkeypatch.setattr("binseg.prediction.outputs.atomic_path", some)
         out = tmp_path / "out"
-        assert predict(model, [pictures], out) == 1
+        assert predict(model, [images], out) == 1
         printed = capsys.readouterr()
         assert "b.png: cannot be written" in printed.err
         assert [Path(json.loads(line)["file"]).name for line in printed.out.splitlines()] == [
@@ -175,11 +175,11 @@ class TestPredict:
         assert len({path.name for path in outputs}) == 6
         assert all(path.is_file() for path in outputs)
 
-    def test_a_second_run_adds_to_the_first_ones_records(self, model, pictures, tmp_path):
+    def test_a_second_run_adds_to_the_first_ones_records(self, model, images, tmp_path):
         out = tmp_path / "out"
         other = tmp_path / "other"
         write_image(other / "a.bmp", noise(11, 13))
-        assert predict(model, [pictures], out) == 0
+        assert predict(model, [images], out) == 0
         first = (out / RECORDS).read_text()
         mask = (out / "a.png").read_bytes()
         assert predict(model, [other], out) == 0
@@ -187,56 +187,56 @@ class TestPredict:
         assert (out / "a.png").read_bytes() == mask
         assert read_mask(out / "a_2.png").shape == (11, 13)
         # the same images again: a line for each, and the same files
-        assert predict(model, [pictures], out) == 0
+        assert predict(model, [images], out) == 0
         files = [json.loads(line)["file"] for line in (out / RECORDS).read_text().splitlines()]
         assert len(files) == len(set(files)) == 4
         assert len(list(out.glob("*.png"))) == 4
 
-    def test_its_own_outputs_are_no_images(self, model, pictures, capsys):
-        assert predict(model, [pictures], pictures) == 0
-        names = {path.name for path in pictures.iterdir()}
-        as_if_killed_in_the_last_record(pictures)
+    def test_its_own_outputs_are_no_images(self, model, images, capsys):
+        assert predict(model, [images], images) == 0
+        names = {path.name for path in images.iterdir()}
+        as_if_killed_in_the_last_record(images)
         capsys.readouterr()
-        assert predict(model, [pictures, pictures / "*.png"], pictures) == 0
+        assert predict(model, [images, images / "*.png"], images) == 0
         printed = capsys.readouterr()
         assert len(printed.out.splitlines()) == 3
         assert "6 outputs of earlier runs are no images here" in printed.err
-        assert {path.name for path in pictures.iterdir()} == names
+        assert {path.name for path in images.iterdir()} == names
 
-    def test_files_that_no_run_wrote_are_kept(self, model, pictures, tmp_path):
+    def test_files_that_no_run_wrote_are_kept(self, model, images, tmp_path):
         """Somebody's own masks are called as the images are."""
         out = tmp_path / "masks"
         out.mkdir()
         (out / "a.png").write_text("precious")
-        assert predict(model, [pictures], out) == 0
+        assert predict(model, [images], out) == 0
         assert (out / "a.png").read_text() == "precious"
         assert read_mask(out / "a_2.png").shape == (20, 30)
 
-    def test_continue_goes_on_where_a_killed_run_stopped(self, model, pictures, tmp_path, capsys):
+    def test_continue_goes_on_where_a_killed_run_stopped(self, model, images, tmp_path, capsys):
         out = tmp_path / "out"
-        assert predict(model, [pictures], out) == 0
+        assert predict(model, [images], out) == 0
         as_if_killed_in_the_last_record(out)
         before = {path: path.stat().st_mtime_ns for path in out.glob("[!.]*")}
         capsys.readouterr()
-        assert predict(model, [pictures], out, continue_=True) == 0
+        assert predict(model, [images], out, continue_=True) == 0
         printed = capsys.readouterr()
         assert [json.loads(line)["file"] for line in printed.out.splitlines()] == [
-            str(pictures / "d.bmp")
+            str(images / "d.bmp")
         ]
         assert "2 of 3 images were done before" in printed.err
         kept = {path for path in before if path.stat().st_mtime_ns == before[path]}
         assert {path.name for path in kept} == {"a.png", "a_overlay.jpg", "b.png", "b_overlay.jpg"}
-        assert main(["predict", str(model), str(pictures), f"--out={out}", "--continue"]) == 0
+        assert main(["predict", str(model), str(images), f"--out={out}", "--continue"]) == 0
         assert capsys.readouterr().out == ""
         assert {path.name for path in out.iterdir()} == {path.name for path in before}
 
-    def test_continue_does_again_what_is_not_the_same(self, model, pictures, tmp_path, capsys):
+    def test_continue_does_again_what_is_not_the_same(self, model, images, tmp_path, capsys):
         out = tmp_path / "out"
-        assert predict(model, [pictures], out) == 0
+        assert predict(model, [images], out) == 0
         (out / "b_overlay.jpg").unlink()
-        write_image(pictures / "a.png", noise(9, 9))
+        write_image(images / "a.png", noise(9, 9))
         capsys.readouterr()
-        assert predict(model, [pictures], out, continue_=True) == 0
+        assert predict(model, [images], out, continue_=True) == 0
         printed = capsys.readouterr().out
         assert [Path(json.loads(line)["file"]).stem for line in printed.splitlines()] == ["a", "b"]
         other = tmp_path / "other.safetensors"
@@ -248,61 +248,62 @@ class TestPredict:
             {"protocol": Protocol("sliding", window=24, stride=20)},
             {"alpha": 0.25},
         ):
-            call = {"model": model, "images": [pictures], "out": out, **settings}
+            call = {"model": model, "images": [images], "out": out, **settings}
             assert predict(**call, continue_=True) == 0
             assert len(capsys.readouterr().out.splitlines()) == 3, settings
 
     def test_what_is_left_out_of_a_folder_is_named_and_a_fault(
-        self, model, pictures, tmp_path, capsys
+        self, model, images, tmp_path, capsys
     ):
-        (pictures / "gone.jpg").symlink_to(tmp_path / "nowhere")
-        (pictures / "b.jpg").rename(pictures / "b.jpe")  # an odd ending, a plain JPEG
-        (pictures / "notes.txt").write_text("of no interest")
-        assert predict(model, [pictures], tmp_path / "out") == 1
+        (images / "gone.jpg").symlink_to(tmp_path / "nowhere")
+        (images / "b.jpg").rename(images / "b.jpe")  # an odd ending, a plain JPEG
+        (images / "notes.txt").write_text("of no interest")
+        assert predict(model, [images], tmp_path / "out") == 1
         printed = capsys.readouterr()
         assert "gone.jpg" in printed.err
         assert "notes" not in printed.err
         assert len(printed.out.splitlines()) == 3
 
-    def test_two_at_once_in_one_folder(self, model, pictures, tmp_path):
+    def test_two_at_once_in_one_folder(self, model, images, tmp_path):
         with locked(tmp_path / "out"), pytest.raises(BinsegError, match="works there"):
-            predict(model, [pictures], tmp_path / "out")
+            predict(model, [images], tmp_path / "out")
 
-    def test_two_processes_share_the_images(self, model, pictures, tmp_path, capsys):
-        """Names, masks and records are those of one process, however they take turns."""
+    def test_two_processes_share_the_images(self, model, images, tmp_path, capsys):
+        """Masks and records are those of one process, however they take turns."""
         for number in range(4):
-            write_image(pictures / f"sub{number}" / "a.png", noise(9 + number, 11))
-        (pictures / "c.jpg").write_bytes(b"no image")
-        patterns = [str(pictures), str(pictures / "sub*" / "*.png")]
+            write_image(images / f"sub{number}" / "a.png", noise(9 + number, 11))
+        (images / "c.jpg").write_bytes(b"no image")
+        patterns = [str(images), str(images / "sub*" / "*.png")]
         assert predict(model, [*map(Path, patterns)], tmp_path / "one") == 1
         line = ["predict", str(model), *patterns, "--out", str(tmp_path / "two")]
         assert two_processes(tmp_path, *line) == [1, 1], (tmp_path / "0.err").read_text()
         records = {}
         for name in ("one", "two"):
-            lines = (tmp_path / name / RECORDS).read_text().splitlines()
-            found = [json.loads(each) for each in lines]
+            files = sorted((tmp_path / name).glob("*.jsonl"))
+            found = [json.loads(line) for path in files for line in path.open()]
             records[name] = sorted(
-                (each["file"], [Path(path).name for path in each["outputs"]], each["shares"])
+                (each["file"], read_mask(each["outputs"][0]).tolist(), each["shares"])
                 for each in found
             )
+            assert len({output for each in found for output in each["outputs"]}) == 14
         assert len(records["one"]) == 7
         assert records["two"] == records["one"]
-        for path in (tmp_path / "one").glob("*.png"):
-            assert (tmp_path / "two" / path.name).read_bytes() == path.read_bytes()
-        printed = [(tmp_path / f"{rank}.out").read_text().splitlines() for rank in (0, 1)]
-        assert [len(each) for each in printed] == [3, 4] or sum(map(len, printed)) == 7
+        for rank in (0, 1):
+            printed = (tmp_path / f"{rank}.out").read_text()
+            lines = tmp_path / "two" / Shard(rank, 2).records
+            assert printed == (lines.read_text() if lines.exists() else "")
         errors = "".join((tmp_path / f"{rank}.err").read_text() for rank in (0, 1))
         assert errors.count("c.jpg") == 1
 
-    def test_out_is_a_file(self, model, pictures, tmp_path):
+    def test_out_is_a_file(self, model, images, tmp_path):
         (tmp_path / "out").write_text("x")
         with pytest.raises(BinsegError, match="cannot be written"):
-            predict(model, [pictures], tmp_path / "out")
+            predict(model, [images], tmp_path / "out")
 
-    def test_interrupted(self, model, pictures, tmp_path):
+    def test_interrupted(self, model, images, tmp_path):
         """Ctrl-C in the middle: whole files and whole lines only, and no temporary ones."""
         for number in range(300):
-            write_image(pictures / f"n{number:03d}.bmp", noise(30, 40, number))
+            write_image(images / f"n{number:03d}.bmp", noise(30, 40, number))
         out = tmp_path / "out"
         code = (
             "import signal, sys; from pathlib import Path; from binseg.cli.predict import predict\n"
@@ -310,7 +311,7 @@ class TestPredict:
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "predict(*map(Path, sys.argv[1:2]), [Path(sys.argv[2])], Path(sys.argv[3]))"
         )
-        arguments = [sys.executable, "-c", code, str(model), str(pictures), str(out)]
+        arguments = [sys.executable, "-c", code, str(model), str(images), str(out)]
         process = subprocess.Popen(
             arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -335,48 +336,45 @@ def as_if_killed_in_the_last_record(out: Path) -> None:
     """The outputs of the last image are there, its line is torn."""
     *lines, last = (out / RECORDS).read_text().splitlines(keepends=True)
     (out / RECORDS).write_text("".join(lines) + last[:20])
-    record = json.loads(last)
-    begun = {key: record[key] for key in ("path", "made_with", "made_from")}
-    begun["name"] = Path(record["outputs"][0]).stem
-    (out / BEGUN).write_text(json.dumps(begun) + "\n")
 
 
 def test_output_names(tmp_path):
-    def touch(name: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(name)
-        return path
+    outputs = Outputs(tmp_path / "o")
+    mask, drawing = np.zeros((2, 3), np.uint8), noise(2, 3)
 
-    def names(images: list[Path]) -> list[str]:
-        return list(PredictionFolder(tmp_path / "o", "").names(images).values())
+    def names(image: str) -> list[str]:
+        files = outputs.write(str(tmp_path / image), mask, [(0, 0, 0)], drawing)
+        assert [path.name[len(files[0].stem) :] for path in files] == [".png", "_overlay.jpg"]
+        return files[0].stem
 
-    first, second, third = touch("x/a.jpg"), touch("y/A.jpg"), touch("y/a_2.jpg")
-    # letter case is no difference on some disks
-    assert names([first, second, third]) == ["a", "A_2", "a_2_2"]
-    overlay = touch("o/a_overlay.jpg")  # an input that a's overlay would replace
-    assert names([first, overlay]) == ["a_2", "a_overlay"]
-    link = tmp_path / "link"
-    link.symlink_to(tmp_path / "o")
-    assert names([first, link / "a_overlay.jpg"])[0] == "a_2"
-    assert names([first]) == ["a_2"]  # nobody knows whose it is
-    PredictionFolder(tmp_path / "o", "").begin(first, "a")
-    assert names([first]) == ["a"]  # an earlier run's output
+    assert [names(image) for image in ("x/a.jpg", "y/a.jpg", "y/a_2.jpg")] == ["a", "a_2", "a_2_2"]
+    assert [names(image) for image in ("y/a_2.jpg", "y/a.jpg", "x/a.jpg")] == ["a_2_2", "a_2", "a"]
+    (tmp_path / "o/b_overlay.jpg").write_text("precious")  # that an overlay would replace
+    (tmp_path / "o/b_2.png").mkdir()
+    assert names("x/b.jpg") == "b_3"
+    assert (tmp_path / "o/b_overlay.jpg").read_text() == "precious"
+    assert not (tmp_path / "o/b.png").exists()
+    # hundreds of one name are not looked through one by one
+    many = {names(f"{number}/c.jpg") for number in range(30)}
+    assert len(many) == 30
+    assert all(outputs.has_written(str(tmp_path / "o" / f"{name}.png")) for name in many)
+    assert not outputs.has_written(str(tmp_path / "o/b_overlay.jpg"))
 
 
 def test_lines_that_say_nonsense_lead_nowhere(tmp_path):
     image = tmp_path / "a.png"
     image.write_text("x")
-    line = {"path": str(image), "name": "../../b", "made_with": "", "made_from": []}
-    for name in (BEGUN, RECORDS):
-        path = tmp_path / "o" / name
-        path.parent.mkdir(exist_ok=True)
-        lines = (line, {"outputs": [7], "path": [1]}, {"outputs": []}, [], {"path": 3, "name": 4})
-        path.write_text("\n".join(map(json.dumps, lines)) + "\nno JSON\n")
-        folder = PredictionFolder(tmp_path / "o", "")
-        assert folder.names([image]) == {image: "a"}
-        assert not folder.is_done(image, overlay=False)
-        folder.tidy()
+    made = Made("with", None)
+    lines = ({"outputs": [7], "path": [1]}, {"outputs": []}, [], {"path": 3}, {"file": None})
+    whole = {"file": str(image), "outputs": [str(image)], **made.about(str(image))}
+    text = "\n".join(map(json.dumps, (*lines, whole))) + '\nno JSON\n{"file": "'
+    (tmp_path / RECORDS).write_text(text)
+    done = DoneImages(tmp_path, Shard())
+    assert done.has(str(image), made)
+    assert not done.has(str(image), Made("with", 0.5))
+    assert not done.has(str(tmp_path), made)
+    image.write_text("xy")
+    assert not DoneImages(tmp_path, Shard()).has(str(image), made)
 
 
 class TestEvaluate:
@@ -438,7 +436,7 @@ class TestBenchmarks:
 
     @pytest.fixture
     def cityscapes(self, tmp_path: Path) -> tuple[DataConfig, Path]:
-        """Three pictures, and predictions of class ids for them, partly wrong."""
+        """Three images, and predictions of class ids for them, partly wrong."""
         root = write_cityscapes(tmp_path / "data", train=0, val=3, size=(31, 45))
         config = DataConfig(name="cityscapes", root=str(root))
         dataset, rng = config.open("val"), np.random.default_rng(2)
@@ -472,9 +470,9 @@ class TestBenchmarks:
             evaluate_command(**arguments)
 
     @pytest.mark.parametrize("pictures", [1, 3])
-    def test_two_processes_give_the_same_figures(self, cityscapes, tmp_path, pictures):
+    def test_two_processes_give_the_same_figures(self, cityscapes, tmp_path, images):
         data, masks = cityscapes
-        keep_pictures(data, pictures)
+        keep_images(data, images)
         evaluate_command(data=data, predictions=masks, out=tmp_path / "one", worst=2)
         codes = two_processes(
             tmp_path,
@@ -501,12 +499,12 @@ class TestBenchmarks:
         assert one["scores"]["mean_instance_iou"] > 0
         pages = [(tmp_path / name / "worst/index.html").read_text() for name in ("one", "two")]
         assert pages[0] == pages[1]
-        assert len(list((tmp_path / "export").glob("*_pred_labelIds.png"))) == pictures
+        assert len(list((tmp_path / "export").glob("*_pred_labelIds.png"))) == images
 
     def test_a_fault_in_one_process_ends_both_with_the_same_line(self, cityscapes, tmp_path):
-        """The process with the damaged picture says so; the other, which has none, ends too."""
+        """The process with the damaged image says so; the other, which has none, ends too."""
         data, masks = cityscapes
-        keep_pictures(data, 1)[0].write_bytes(b"no picture")
+        keep_images(data, 1)[0].write_bytes(b"no image")
         codes = two_processes(
             tmp_path,
             *("evaluate", "--data.name", "cityscapes", "--data.root", str(data.root)),
@@ -554,8 +552,8 @@ class TestBenchmarks:
             evaluate_command(data=data, predictions=masks, export=masks)
 
 
-def keep_pictures(data: DataConfig, count: int) -> list[Path]:
-    """The first `count` pictures of a tree of Cityscapes; the others are deleted."""
+def keep_images(data: DataConfig, count: int) -> list[Path]:
+    """The first `count` images of a tree of Cityscapes; the others are deleted."""
     paths = sorted(Path(str(data.root)).glob("leftImg8bit/val/*/*"))
     for path in paths[count:]:
         path.unlink()

@@ -93,13 +93,12 @@ def scripts(tmp_path_factory):
     """Shell → file with its completions."""
     folder = tmp_path_factory.mktemp("completion")
     program = (
-        "import contextlib, sys\nfrom binseg.cli import main\n"
+        "import sys\nfrom binseg.cli import main\n"
         "for shell in ('bash', 'zsh', 'fish'):\n"
-        "    with open(f'{sys.argv[1]}/{shell}', 'w') as file, contextlib.redirect_stdout(file):\n"
-        "        assert main(['completion', shell]) == 0\n"
+        "    assert main(['completion', shell, '--out', f'{sys.argv[1]}/new/{shell}']) == 0\n"
     )
     subprocess.run([sys.executable, "-c", program, str(folder)], check=True)
-    return {shell: folder / shell for shell in ("bash", "zsh", "fish")}
+    return {shell: folder / "new" / shell for shell in ("bash", "zsh", "fish")}
 
 
 COMPLETED = [

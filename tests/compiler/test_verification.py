@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from trained_networks import noise, pictures, trained
+from trained_networks import images, noise, trained
 
 from binseg.compiler.pack import pack
 from binseg.compiler.packed import PackedSegmenter
@@ -18,7 +18,7 @@ MINIMUM = 0.999
 
 
 def inputs():
-    return pictures().split(1)
+    return images().split(1)
 
 
 def test_what_agrees_is_not_tried_further():

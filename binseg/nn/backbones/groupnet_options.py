@@ -1,4 +1,4 @@
-"""What makes one Group-Net differ from another, and what follows from it for a block."""
+"""The options of a Group-Net, and what follows from them for a block."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -116,7 +116,7 @@ def stage_dilations(options: GroupNetOptions, stage: int) -> tuple[int, ...]:
 
     The paper's rates hold at output stride 8, where stages 3 and 4 lie on the grid of stride 8. On
     the coarser grids of output strides 16 and 32 the first rate shrinks with the stride, so that a
-    rate covers the same distance in the picture: 2 and 6 become 1 and 3, then 1 and 1.
+    rate covers the same distance in the image: 2 and 6 become 1 and 3, then 1 and 1.
     """
     grid = min(options.output_stride, 2 ** (stage + 1))
     ordinary = 2 ** (stage + 1) // grid

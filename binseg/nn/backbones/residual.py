@@ -30,7 +30,7 @@ class ResNetOptions:
     """What makes one binary ResNet differ from another.
 
     Attributes:
-        depth: 18 or 34 (four stages), or 20 (three stages of three blocks, for small pictures).
+        depth: 18 or 34 (four stages), or 20 (three stages of three blocks, for small images).
         precision: "binary", or "full" for the twin: the same topology and names, real weights and
             activations, zero padding, and ReLU where the binary network has no nonlinearity or a
             hardtanh, which serve the sign.

@@ -1,0 +1,1 @@
+"""Segmenting many images: what is to do, who does it, and what is left on the disk."""
