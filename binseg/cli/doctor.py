@@ -105,7 +105,7 @@ def _processor(report: _Report) -> None:
 
 
 def _cache(report: _Report) -> None:
-    """Where the CUDA kernels and the demo's network are kept."""
+    """Where the CUDA kernels are kept."""
     from binseg.machine import CACHE, cache_folder
 
     try:
