@@ -1,6 +1,7 @@
 """The pages that people read: all Markdown files, and what their code blocks hold."""
 
 import re
+import textwrap
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -18,7 +19,8 @@ def name(page: Path) -> str:
 
 def blocks(page: Path, language: str) -> list[str]:
     """The content of a page's code blocks of one language."""
-    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", page.read_text(), re.DOTALL | re.M)
+    return [textwrap.dedent(block) for _, block in found]
 
 
 def shell_lines(page: Path) -> list[str]:
@@ -30,4 +32,4 @@ def shell_lines(page: Path) -> list[str]:
 def commands(page: Path) -> list[str]:
     """Arguments of every `binseg …`, also behind torchrun and docker."""
     found = [re.search(r"(?:^|-m |\d |\" )binseg (.*)", line) for line in shell_lines(page)]
-    return [match[1] for match in found if match]
+    return [match[1].split(" > ")[0] for match in found if match]

@@ -3,8 +3,8 @@
     python docs/results/training_step.py > docs/results/training_step.json
 
 All variants are measured in turn in one process, several rounds; the figure is the minimum of
-the per-round medians. The grouped form of K bases (one convolution with K groups) is measured beside a
-loop over K convolutions on the same block.
+the per-round medians. The grouped form of K bases (one convolution with K groups) is measured
+beside a loop over K convolutions on the same block.
 """
 
 import json

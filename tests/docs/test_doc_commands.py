@@ -11,6 +11,7 @@ import pytest
 import torch
 from doc_pages import PAGES, README, ROOT, blocks, commands, name, shell_lines
 
+import binseg
 from binseg.cli import main
 from binseg.data.imageio import write_image
 from binseg.data.labels import get_label_table
@@ -64,7 +65,9 @@ def test_what_else_is_typed_is_there():
         scripts = re.findall(r"(?:^|-m )python3? ([\w/]+\.py)", lines, re.M)
         wrong += [each for each in scripts if not (ROOT / each).is_file()]
         for named in re.findall(r"(?:binseg|\.)\[([\w,]+)\]", text):
-            wrong += [each for each in named.split(",") if each not in extras["optional-dependencies"]]
+            wrong += [
+                each for each in named.split(",") if each not in extras["optional-dependencies"]
+            ]
         configs = re.findall(r"configs/[\w/.]+\.yaml", text)
         wrong += [each for each in configs if not (ROOT / each).is_file()]
         assert not wrong, f"{name(page)}: {wrong}"
@@ -75,11 +78,13 @@ def test_the_readme_is_short():
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)
-def test_python_examples_import_what_is_there(page):
+def test_python_examples_name_what_is_there(page):
     for block in blocks(page, "python"):
         for node in ast.walk(ast.parse(block)):
-            if isinstance(node, ast.Import | ast.ImportFrom):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("binseg"):
                 exec(ast.unparse(node), {})
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "binseg":
+                assert hasattr(binseg, node.attr)
 
 
 def python_example(page: str, word: str) -> str:

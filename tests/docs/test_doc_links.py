@@ -2,12 +2,15 @@
 
 import re
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from doc_pages import PAGES, README, ROOT, name
 from markdown_it import MarkdownIt
+
+import binseg
 
 HOSTS = {
     "127.0.0.1",
@@ -40,7 +43,7 @@ def anchors(page: Path) -> set[str]:
     """Of the page's headings, as GitHub makes them."""
     found: set[str] = set()
     tokens = parsed(page)
-    for heading, inline in zip(tokens, tokens[1:], strict=False):
+    for heading, inline in pairwise(tokens):
         if heading.type == "heading_open":
             shown = "".join(child.content for child in inline.children)
             slug = re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")
@@ -80,7 +83,7 @@ def test_broken_links_are_found(tmp_path, monkeypatch):
 
 
 def unreached() -> list[str]:
-    """Pages to which no way of links leads from the README; how-tos are in the site's navigation."""
+    """Pages to which no links lead from the README; how-tos are in the site's navigation."""
     reached: set[Path] = set()
     todo = [README]
     while todo:
@@ -94,3 +97,8 @@ def unreached() -> list[str]:
 
 def test_every_page_can_be_reached():
     assert not unreached()
+
+
+def test_the_page_of_the_api_has_every_public_name():
+    shown = re.findall(r"^::: (\S+)$", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
+    assert {f"{home}.{public}" for public, home in binseg._HOMES.items()} <= set(shown)

@@ -13,12 +13,16 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
+CARDS = [card.name for card in ROOT.glob("binseg/models/*.md")]
 PAGES = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "weights/README.md": "weights.md",
-    **{f"binseg/models/{card.name}": f"models/{card.name}" for card in ROOT.glob("binseg/models/*.md")},
+    **{
+        f"binseg/models/{card.name}": f"models/{card.name}"
+        for card in ROOT.glob("binseg/models/*.md")
+    },
 }
 """File in the repository → page of the site; docs/X is page X."""
 
