@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test ray format floors gpu-check clean
+.PHONY: quickstart test ray format docs floors gpu-check clean
 
 CXX_FILES := $(wildcard $(addprefix binseg/runtime/csrc/,*.h *.cpp */*.h */*.cpp) tests/runtime/*.cpp \
     binseg/program/cuda/csrc/* tests/cuda/cuda_emulation/*.h tools/*.cpp)
@@ -42,6 +42,10 @@ format: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_FILES)
 
+# The site, into build/site: docs/, the README and the cards, with the Python API
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict -f tools/site/mkdocs.yml
+
 # The lowest versions that pyproject.toml declares, in an environment of their own: do they install,
 # train and predict?
 floors: $(VENV)/floors/installed
@@ -65,6 +69,10 @@ $(VENV)/installed: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,demo]' cmake
 	touch $@
 
+$(VENV)/installed-docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $@
+
 $(VENV)/floors/installed: pyproject.toml | $(BIN)/python
 	$(PYTHON) -m venv $(VENV)/floors
 	$(VENV)/floors/bin/python -m pip install --quiet --disable-pip-version-check uv
@@ -77,4 +85,4 @@ $(VENV)/floors/installed: pyproject.toml | $(BIN)/python
 # all that `installed` has, and what the tests need; they import little of it, so none is compiled yet
 $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev]'
-	touch $(VENV)/installed $@
+	touch $(VENV)/installed $(VENV)/installed-docs $@

@@ -122,7 +122,7 @@ def _has(file: Path | None, letters: frozenset[str]) -> bool:
         font = _opened(file, 24)
         lacking = _drawn(font, _NO_LETTER)
         return all(_drawn(font, letter) != lacking for letter in letters)
-    except (OSError, ValueError):  # no font, a damaged one, or one of pictures only
+    except (OSError, ValueError):  # no font, a damaged one, or one of images only
         return False
 
 

@@ -19,7 +19,7 @@ from safetensors.numpy import save as serialize
 
 from binseg.atomic import atomic_path
 from binseg.errors import BinsegError
-from binseg.shipped import resolve
+from binseg.shipped import BEST, resolve
 
 FORMAT_VERSION = 2
 KINDS = ("float", "packed", "classifier")
@@ -182,7 +182,10 @@ def _without_nan(value: Any) -> Any:
 def _content(path: Path) -> tuple[bytes, list[tuple[str, dict[str, Any]]]]:
     """A whole file, and its tensors as safetensors found them: name, and dtype, shape and data."""
     if path.is_dir():
-        raise BinsegError(f"{path}: a folder; a run's network is {path / 'best.safetensors'}")
+        raise BinsegError(
+            f"{path}: a folder without {BEST}; give a model file, or the folder of a run that has "
+            "validated once"
+        )
     if not path.is_file():
         raise BinsegError(f"{path}: there is no such model file")
     try:
@@ -190,7 +193,7 @@ def _content(path: Path) -> tuple[bytes, list[tuple[str, dict[str, Any]]]]:
         return content, deserialize(content)
     except (SafetensorError, OSError) as error:
         if _is_checkpoint(path):
-            best = path.with_name("best.safetensors")
+            best = path.with_name(BEST)
             raise BinsegError(
                 f"{path}: a checkpoint (written by torch.save), not a model file; "
                 + (f"the run's network is {best}" if best.exists() else "give a .safetensors file")

@@ -99,9 +99,9 @@ class Segmentation:
         write_mask(path, self.class_map, self.labels.palette)
         if not with_overlay:
             return [path]
-        picture = path.with_name(f"{path.stem}_overlay.jpg")
-        write_image(picture, self.overlay(alpha, legend=True))
-        return [path, picture]
+        overlay = path.with_name(f"{path.stem}_overlay.jpg")
+        write_image(overlay, self.overlay(alpha, legend=True))
+        return [path, overlay]
 
 
 class Predictor:
@@ -214,7 +214,7 @@ class Predictor:
             make_ready(choose_device(str(self.device)))
 
     def _class_map(self, image: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
-        """HW uint8, of `size` (default: the picture's)."""
+        """HW uint8, of `size` (default: the image's)."""
         if self.packed is not None:
             return self.packed.class_map(image, size)
         from binseg.evaluation.protocols import segment

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from binseg.atomic import atomic_path
 from binseg.compiler.pack import pack
-from binseg.data.augment import AugmentConfig
+from binseg.data.augment_config import AugmentConfig
 from binseg.data.config import DataConfig
 from binseg.data.imageio import write_image
 from binseg.data.preprocess import network_input
@@ -42,13 +42,13 @@ from binseg.visualize import comparison
 if TYPE_CHECKING:
     from rich.table import Table
 
-PICTURES = 4
+IMAGES = 4
 """How many val scenes are predicted into `predictions/`."""
 
 RESULTS = "results.json"
 PACKED = "packed.safetensors"
 
-LEAST_AGREEMENT = 0.999
+MIN_AGREEMENT = 0.999
 """Share of the val scenes' pixels on which the packed network must say what the trained one says.
 The rest follow from numbers next to 0 that were rounded the other way; how many pixels one of them
 turns depends on the network, and no rounding may stop a quickstart after minutes of training."""
@@ -65,7 +65,7 @@ class Row:
         mean_iou: on the val scenes, by the evaluation that `binseg evaluate` runs.
         size: parameters and bytes.
         file_bytes: of its model file.
-        milliseconds: from a picture's tensor to its class map, on one thread.
+        milliseconds: from an image's tensor to its class map, on one thread.
         seconds: of its training, validations included; None for the packed network.
         agreement: the packed network's share of pixels with the trained one's class.
     """
@@ -118,7 +118,7 @@ def _fast_precision() -> Literal["fp32", "bf16"]:
     return "bf16" if supported() else "fp32"
 
 
-def run_quickstart(out: Path, say: Callable[[str], None] = print) -> list[Row]:
+def run_quickstart(out: Path, on_progress: Callable[[str], None] = print) -> list[Row]:
     """Train the 1-bit network and its full-precision twin, pack, score, predict, compare.
 
     Leaves in `out` a run folder for each network, the 1-bit one's with `packed.safetensors`,
@@ -126,7 +126,7 @@ def run_quickstart(out: Path, say: Callable[[str], None] = print) -> list[Row]:
 
     Args:
         out: new or empty folder, or that of an earlier quickstart, which is replaced.
-        say: takes a line about what happens next.
+        on_progress: takes a line about what happens next.
 
     Returns:
         The rows of the 1-bit network, of the same network packed, and of the twin.
@@ -144,7 +144,7 @@ def run_quickstart(out: Path, say: Callable[[str], None] = print) -> list[Row]:
         ("full-precision", out / "twin", "full"),
     ]
     for name, folder, precision in networks:
-        say(f"training the {name} network on {data.scenes_train} street scenes")
+        on_progress(f"training the {name} network on {data.scenes_train} street scenes")
         own = replace(experiment, model=replace(experiment.model, precision=precision))
         started = time.monotonic()
         try:
@@ -152,7 +152,7 @@ def run_quickstart(out: Path, say: Callable[[str], None] = print) -> list[Row]:
         except StopRequestedError as error:
             raise StopRequestedError("stopped; start the quickstart again") from error
         seconds[name] = time.monotonic() - started
-    say("packing the 1-bit network and comparing all three")
+    on_progress("packing the 1-bit network and comparing all three")
     trained, twin = load(models["1-bit"]), load(models["full-precision"])
     models["1-bit, packed"] = out / "binary" / PACKED
     packed = _pack(trained, models["1-bit, packed"])
@@ -208,7 +208,7 @@ def _score(model: LoadedModel, data: DataConfig) -> tuple[float, np.ndarray]:
 def _same(trained: np.ndarray, packed: np.ndarray) -> float:
     """Share of equal pixels of two networks' class maps; raises if it is too small."""
     share = float((trained == packed).mean())
-    if share < LEAST_AGREEMENT:
+    if share < MIN_AGREEMENT:
         raise BinsegError(
             f"the packed network agrees with the trained one on only {100 * share:.3f} % of the "
             "pixels; this is a fault of binseg, please report it"
@@ -217,19 +217,19 @@ def _same(trained: np.ndarray, packed: np.ndarray) -> float:
 
 
 def measure_milliseconds(
-    models: Mapping[str, Segmenter], picture: Tensor, *, rounds: int = 5, calls: int = 5
+    models: Mapping[str, Segmenter], image: Tensor, *, rounds: int = 5, calls: int = 5
 ) -> dict[str, float]:
-    """Time from a picture's tensor to its class map, on one thread of the CPU.
+    """Time from an image's tensor to its class map, on one thread of the CPU.
 
     All networks take turns in each round, float ones in both memory formats of torch, so that a
-    busy moment of the machine hits them alike; the least of the rounds' medians counts, and the
+    busy moment of the machine hits them alike; the minimum of the per-round medians counts, and the
     better format.
 
     Args:
         models: in eval mode, on the CPU; float ones are left in channels_last.
-        picture: float32 (1, 3, H, W).
+        image: float32 (1, 3, H, W).
         rounds: turns of each network.
-        calls: pictures in a turn.
+        calls: images in a turn.
 
     Returns:
         Milliseconds by name.
@@ -244,7 +244,7 @@ def measure_milliseconds(
                     for layout in (torch.contiguous_format, torch.channels_last):
                         if any(True for _ in model.parameters()):  # a packed one has only buffers
                             model.to(memory_format=layout)
-                        x = picture.contiguous(memory_format=layout)
+                        x = image.contiguous(memory_format=layout)
                         model.class_map(x)  # warms up
                         best[name] = min(best[name], _median(model, x, calls))
     finally:
@@ -281,19 +281,19 @@ def _clear(out: Path) -> None:
 def _predict(predictor: Predictor, data: DataConfig, folder: Path) -> None:
     """Class ids, overlay and a comparison with the truth of the first val scenes."""
     scenes = data.open("val")
-    for index in range(PICTURES):
+    for index in range(IMAGES):
         image, truth, _ = scenes[index]
         found = predictor(image)
         found.save(folder / f"scene_{index}.png")
-        picture = comparison(image, truth, found.class_map, predictor.labels)
-        write_image(folder / f"scene_{index}_comparison.png", picture)
+        strip = comparison(image, truth, found.class_map, predictor.labels)
+        write_image(folder / f"scene_{index}_comparison.png", strip)
 
 
 def results_table(rows: list[Row]) -> "Table":
     """The rows as a rich table for a screen of 80 columns."""
     from rich.table import Table
 
-    caption = "ms: from a picture's tensor to its class map, on one thread"
+    caption = "ms: from an image's tensor to its class map, on one thread"
     for row in rows:
         if row.agreement is not None:
             caption += f"\npacked: the same class at {100 * row.agreement:.3f} % of the pixels"

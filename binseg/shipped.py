@@ -1,7 +1,7 @@
 """The models inside the package, which go by name: `binseg.load("camvid-base")`.
 
-Each is `models/NAME.safetensors`, a packed network, with a card `NAME.md` and perhaps its
-full-precision twin `NAME.twin.safetensors`.
+Each is `models/NAME.safetensors`, a packed network, with a card `NAME.md`; its full-precision twin
+is `models/NAME.twin.safetensors` or, where that would be large, in weights/ of a checkout.
 """
 
 import os
@@ -13,7 +13,9 @@ from binseg.errors import BinsegError, unknown_name
 
 FOLDER = Path(__file__).parent / "models"
 WEIGHTS = Path(__file__).parents[1] / "weights"
-"""Of a checkout: the float weights of the shipped networks."""
+"""Of a checkout: the float weights of the shipped networks, and of their twins."""
+BEST = "best.safetensors"
+"""Of a run folder: the network of its best validation."""
 _SUFFIX = ".safetensors"
 _TWIN = f".twin{_SUFFIX}"
 
@@ -72,16 +74,24 @@ def trainable(name_or_path: str | os.PathLike[str]) -> Path:
 
 
 def twin_of(path: Path) -> Path | None:
-    """The file of the full-precision twin that lies beside a model file, if there is one."""
-    twin = path.with_name(path.name.removesuffix(_SUFFIX) + _TWIN)
-    return twin if twin.is_file() else None
+    """The file of a model's full-precision twin, if there is one.
+
+    That is NAME.twin.safetensors or NAME_twin.safetensors beside the model's own NAME.safetensors,
+    and for a shipped model also the one in weights/ of a checkout.
+    """
+    name = path.name.removesuffix(_SUFFIX)
+    places = [path.with_name(name + _TWIN), path.with_name(f"{name}_twin{_SUFFIX}")]
+    if path.parent == FOLDER:
+        places.append(WEIGHTS / f"{name.replace('-', '_')}_twin{_SUFFIX}")
+    return next((place for place in places if place.is_file()), None)
 
 
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     """The file that a name or a path means: what exists there, else the shipped model so named.
 
-    `hf:user/name` is the file of that model on the Hugging Face Hub, downloaded once. Anything else
-    is the path as it is.
+    Of a run folder it is the network that scored best in the run, best.safetensors. `hf:user/name`
+    is the file of that model on the Hugging Face Hub, downloaded once. Anything else is the path as
+    it is.
 
     Raises:
         BinsegError: a bare word that is neither, with the names there are; a model on the hub that
@@ -90,6 +100,8 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     if hub.is_hub_name(name := os.fspath(name_or_path)):
         return hub.fetch(name)
     path = Path(name_or_path)
+    if (path / BEST).is_file():
+        return path / BEST
     if path.exists():
         return path
     shipped = shipped_models()

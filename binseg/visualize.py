@@ -1,6 +1,6 @@
-"""Class maps as pictures: colours, overlays, legends and comparison strips.
+"""Class maps as images: colours, overlays, legends and comparison strips.
 
-Everything here takes and gives numpy arrays: pictures are HWC uint8 RGB in [0, 255], class maps
+Everything here takes and gives numpy arrays: images are HWC uint8 RGB in [0, 255], class maps
 HW uint8 train ids with 255 (`IGNORE`) for pixels that have no label.
 """
 
@@ -20,7 +20,7 @@ _INK = (25, 25, 25)
 _FRAME = (120, 120, 120)
 _LONGEST_NAME = 32
 _STRIP = 256
-"""Rows that are mixed at a time, so that large pictures need no large numbers in between."""
+"""Rows that are mixed at a time, so that large images need no large numbers in between."""
 
 
 def colorize(class_map: np.ndarray, palette: Iterable[Sequence[int]]) -> np.ndarray:
@@ -45,23 +45,23 @@ def colorize(class_map: np.ndarray, palette: Iterable[Sequence[int]]) -> np.ndar
 def overlay(
     image: np.ndarray, class_map: np.ndarray, labels: LabelTable, alpha: float = 0.5
 ) -> np.ndarray:
-    """The picture with its class colours laid over it: `(1 − alpha) · image + alpha · colours`.
+    """The image with its class colours laid over it: `(1 − alpha) · image + alpha · colours`.
 
     Args:
         image: HWC uint8 RGB.
-        class_map: HW uint8 class ids, of the picture's size.
+        class_map: HW uint8 class ids, of the image's size.
         labels: the table that names and colours the ids.
-        alpha: strength of the colours, 0 (the picture alone) to 1 (the colours alone).
+        alpha: strength of the colours, 0 (the image alone) to 1 (the colours alone).
 
     Returns:
-        HWC uint8 RGB, of the picture's size.
+        HWC uint8 RGB, of the image's size.
 
     Raises:
         ValueError: the two sizes differ, or `alpha` is outside [0, 1].
     """
     if image.shape[:2] != class_map.shape:
         raise ValueError(
-            f"picture is {_size(image)} but the class map is {_size(class_map)} (width x height)"
+            f"image is {_size(image)} but the class map is {_size(class_map)} (width x height)"
         )
     if not 0.0 <= alpha <= 1.0:
         raise ValueError(f"alpha must lie in [0, 1], not {alpha}")
@@ -121,28 +121,28 @@ def overlay_with_legend(
     *,
     longest_side: int = 4096,
 ) -> np.ndarray:
-    """The overlay with a legend of the classes in it, below a wide picture, beside a tall one.
+    """The overlay with a legend of the classes in it, below a wide image, beside a tall one.
 
-    A picture too small to be seen is magnified by a whole factor; one too large for a viewer is
+    An image too small to be seen is magnified by a whole factor; one too large for a viewer is
     shrunk.
 
     Args:
         image: HWC uint8 RGB.
-        class_map: HW uint8 class ids, of the picture's size.
+        class_map: HW uint8 class ids, of the image's size.
         labels: the table that names and colours the ids.
         alpha: strength of the colours, 0 to 1.
         longest_side: longest side of the overlay in pixels, without the legend.
 
     Returns:
-        HWC uint8 RGB, larger than the picture by the legend.
+        HWC uint8 RGB, larger than the image by the legend.
     """
-    picture = _into_view(overlay(image, class_map, labels, alpha), longest_side)
-    height, width = picture.shape[:2]
+    shown = _into_view(overlay(image, class_map, labels, alpha), longest_side)
+    height, width = shown.shape[:2]
     font_size = int(np.clip(max(height, width) / 45, 13, 64))
     if height > width:
         key = legend(labels, class_map, font_size=font_size)
-        return _joined([picture, key], axis=1)
-    return _joined([picture, legend(labels, class_map, width=width, font_size=font_size)], axis=0)
+        return _joined([shown, key], axis=1)
+    return _joined([shown, legend(labels, class_map, width=width, font_size=font_size)], axis=0)
 
 
 def comparison(
@@ -154,9 +154,9 @@ def comparison(
     panel: int = 480,
     columns: int | None = None,
 ) -> np.ndarray:
-    """A titled strip: picture | truth | prediction | errors, with a legend below.
+    """A titled strip: image | truth | prediction | errors, with a legend below.
 
-    Errors are red on the dimmed grey picture; pixels without a label have `IGNORE_COLOR` in the
+    Errors are red on the dimmed grey image; pixels without a label have `IGNORE_COLOR` in the
     truth and count neither as right nor as wrong.
 
     Args:
@@ -165,7 +165,7 @@ def comparison(
         prediction: HW uint8 train ids, of the truth's size.
         labels: the table that names and colours the ids.
         panel: longest side of each of the four panels in pixels.
-        columns: panels in a row; chosen by the picture's aspect if None.
+        columns: panels in a row; chosen by the image's aspect if None.
 
     Returns:
         HWC uint8 RGB.
@@ -191,7 +191,7 @@ def comparison(
     true_colors, predicted_colors = (colorize(ids, labels.palette) for ids in maps)
     font_size = max(14, panel // 32)
     panels = [
-        _titled(small, "picture", font_size),
+        _titled(small, "image", font_size),
         _titled(true_colors, "truth", font_size),
         _titled(predicted_colors, "prediction", font_size),
         _titled(grey, f"errors {share:.1%}", font_size),
@@ -237,27 +237,27 @@ def _paper(width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
     return panel, ImageDraw.Draw(panel)
 
 
-def _titled(picture: np.ndarray, title: str, font_size: int) -> np.ndarray:
-    """The picture under one line of text, on paper at least as wide as the text."""
+def _titled(image: np.ndarray, title: str, font_size: int) -> np.ndarray:
+    """The image under one line of text, on paper at least as wide as the text."""
     (name,) = drawable([title])
     font = name.font(font_size)
     text = round(font.getlength(name.text)) + font_size
-    bar, draw = _paper(max(text, picture.shape[1]), font_size + 10)
+    bar, draw = _paper(max(text, image.shape[1]), font_size + 10)
     draw.text((4, (font_size + 10) // 2), name.text, _INK, font, anchor="lm")
-    return _joined([np.asarray(bar), picture], axis=0, gap=0)
+    return _joined([np.asarray(bar), image], axis=0, gap=0)
 
 
-def _joined(pictures: Sequence[np.ndarray], axis: int, gap: int = 6) -> np.ndarray:
-    """Pictures one below the other (axis 0) or side by side (axis 1), on white paper."""
-    across = max(picture.shape[1 - axis] for picture in pictures)
-    along = sum(picture.shape[axis] for picture in pictures) + gap * (len(pictures) - 1)
+def _joined(images: Sequence[np.ndarray], axis: int, gap: int = 6) -> np.ndarray:
+    """Images one below the other (axis 0) or side by side (axis 1), on white paper."""
+    across = max(image.shape[1 - axis] for image in images)
+    along = sum(image.shape[axis] for image in images) + gap * (len(images) - 1)
     shape = (along, across, 3) if axis == 0 else (across, along, 3)
     canvas = np.full(shape, _PAPER, dtype=np.uint8)
     start = 0
-    for picture in pictures:
+    for image in images:
         y, x = (start, 0) if axis == 0 else (0, start)
-        canvas[y : y + picture.shape[0], x : x + picture.shape[1]] = picture
-        start += picture.shape[axis] + gap
+        canvas[y : y + image.shape[0], x : x + image.shape[1]] = image
+        start += image.shape[axis] + gap
     return canvas
 
 
@@ -265,16 +265,16 @@ def _strips(rows: int) -> Iterable[slice]:
     return (slice(start, start + _STRIP) for start in range(0, rows, _STRIP))
 
 
-def _into_view(picture: np.ndarray, longest: int, shortest: int = 240) -> np.ndarray:
-    """The picture, shrunk to `longest` or magnified by a whole factor to about `shortest`."""
-    height, width = picture.shape[:2]
+def _into_view(image: np.ndarray, longest: int, shortest: int = 240) -> np.ndarray:
+    """The image, shrunk to `longest` or magnified by a whole factor to about `shortest`."""
+    height, width = image.shape[:2]
     side = max(height, width)
     if side > longest:
         height, width = (max(1, round(length * longest / side)) for length in (height, width))
-        return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
+        return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
     factor = max(1, min(shortest, longest) // side)
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else picture
+    return image.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else image
 
 
-def _size(picture: np.ndarray) -> str:
-    return f"{picture.shape[1]} x {picture.shape[0]}"
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[1]} x {image.shape[0]}"

@@ -20,7 +20,7 @@ def _blocks(rng: np.random.Generator, size: tuple[int, int], ids: list[int]) -> 
     return labels
 
 
-def _picture(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
+def _image(rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
     colors = np.asarray(voc_palette(256), np.uint8)[labels] // 2
     return colors + rng.integers(0, 100, (*labels.shape, 1), np.uint8)
 
@@ -35,9 +35,9 @@ def write_voc(
     size: tuple[int, int] = (40, 60),
     seed: int = 0,
 ) -> Path:
-    """root/VOCdevkit/VOC2012 and, with `sbd` new pictures, root/sbd; returns root.
+    """root/VOCdevkit/VOC2012 and, with `sbd` new images, root/sbd; returns root.
 
-    SBD's lists also name the first picture of VOC's train and of its val, as the real ones do.
+    SBD's lists also name the first image of VOC's train and of its val, as the real ones do.
     """
     rng = np.random.default_rng(seed)
     voc = root / "VOCdevkit" / "VOC2012"
@@ -48,8 +48,8 @@ def write_voc(
         names[split] = [f"2008_{first + index:06d}" for index in range(count)]
         for name in names[split]:
             labels = _blocks(rng, size, [*range(21), 255])
-            labels[: size[0] // 3, : size[1] // 3] = 15  # some person in every picture
-            write_image(voc / "JPEGImages" / f"{name}.jpg", _picture(rng, labels))
+            labels[: size[0] // 3, : size[1] // 3] = 15  # some person in every image
+            write_image(voc / "JPEGImages" / f"{name}.jpg", _image(rng, labels))
             if split != "test":
                 write_mask(voc / "SegmentationClass" / f"{name}.png", labels, voc_palette(256))
     names["trainval"] = names["train"] + names["val"]
@@ -75,7 +75,7 @@ def _write_sbd(
     for split, names in lists.items():
         for name in names:
             labels = _blocks(rng, size, list(range(21)))
-            write_image(root / "img" / f"{name}.jpg", _picture(rng, labels))
+            write_image(root / "img" / f"{name}.jpg", _image(rng, labels))
             (root / "cls").mkdir(exist_ok=True)
             mat = np.empty((1, 1), [("Segmentation", object)])
             mat[0, 0]["Segmentation"] = labels
@@ -107,8 +107,8 @@ def write_cityscapes(
             labels[: size[0] // 4, : size[1] // 4] = 26
             if split == "test":
                 labels[:] = 3  # out of roi: what the public files hold
-            picture = root / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png"
-            write_image(picture, _picture(rng, labels))
+            image = root / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png"
+            write_image(image, _image(rng, labels))
             masks = root / kind / split / city
             write_mask(masks / f"{stem}_{kind}_labelIds.png", labels)
             if instances and kind == "gtFine":
@@ -121,7 +121,7 @@ _WITH_INSTANCES = (24, 25, 26, 27, 28, 31, 32, 33)
 
 
 def _write_instances(path: Path, labels: np.ndarray) -> None:
-    """16-bit ids: of each class with instances the left half of the picture is one, the right
+    """16-bit ids: of each class with instances the left half of the image is one, the right
     half another, and the lowest row a group without an instance of its own."""
     from PIL import Image
 

@@ -16,16 +16,16 @@ from binseg.training.pretraining_config import ClassificationLossConfig, Pretrai
 
 
 def write_tree(root: Path) -> Path:
-    """Three classes of noise in three colours, 8 training and 4 val pictures each, 16×16."""
+    """Three classes of noise in three colours, 8 training and 4 val images each, 16×16."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 8), ("val", 4)):
         for label in range(3):
             folder = root / split / f"class{label}"
             folder.mkdir(parents=True)
             for number in range(count):
-                picture = rng.integers(0, 160, (16, 16, 3), dtype=np.uint8)
-                picture[:, :, label] += 80
-                Image.fromarray(picture).save(folder / f"{number}.png")
+                image = rng.integers(0, 160, (16, 16, 3), dtype=np.uint8)
+                image[:, :, label] += 80
+                Image.fromarray(image).save(folder / f"{number}.png")
     return root
 
 

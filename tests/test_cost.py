@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from binseg.cli.summary import summary as summary_command
+from binseg.cli.summary import summary_command
 from binseg.errors import BinsegError
 from binseg.nn.segmenter import create_model
 from binseg.summarize import summary

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from test_wheel import SOURCES
 
-from binseg.cli.main import COMMANDS
+from binseg.cli.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "Dockerfile").read_text()

@@ -42,11 +42,11 @@ def trained(name, **options):
     for parameter_name, parameter in model.named_parameters():
         if parameter_name.endswith("shift"):
             parameter.data.normal_(0, 0.3)
-    model.train()(pictures(4))
+    model.train()(images(4))
     return model.eval()
 
 
-def pictures(number=2, seed=1):
+def images(number=2, seed=1):
     """Images of bytes, as a packed network takes them."""
     return noise(number, *SIZE, seed=seed)
 
@@ -54,12 +54,12 @@ def pictures(number=2, seed=1):
 @every_model
 def test_a_step_of_training_reaches_every_parameter(name):
     model = build(name)
-    logits = model(pictures())
+    logits = model(images())
     assert logits.shape == (2, CLASSES, *SIZE)
     nn.functional.cross_entropy(logits, torch.ones(2, *SIZE, dtype=torch.long)).backward()
     gradients = {n: p.grad for n, p in model.named_parameters()}
     assert all(g is not None and g.isfinite().all() for g in gradients.values())
-    # the few hidden units of an adaptive threshold may all be off for a picture
+    # the few hidden units of an adaptive threshold may all be off for an image
     unreached = [n for n, g in gradients.items() if not g.any() and "binarize_input" not in n]
     assert not unreached
 
@@ -69,7 +69,7 @@ def test_a_step_of_training_reaches_every_parameter(name):
 def test_maps_are_as_promised_at_every_output_stride(name, stride):
     backbone = build(name, output_stride=stride).backbone.eval()
     with torch.no_grad():
-        maps = backbone(pictures(1))
+        maps = backbone(images(1))
     # the network published as dilated is never coarser than its stride of 8
     assert backbone.strides[-1] == (8 if name.endswith("_dilated") else stride)
     for found, channels, own in zip(maps, backbone.channels, backbone.strides, strict=True):
@@ -81,15 +81,15 @@ def test_the_twin_has_no_bits(name):
     twin = build(name, precision="full")
     assert not any(isinstance(module, BinaryConv2d) for module in twin.modules())
     assert any(isinstance(module, BinaryConv2d) for module in build(name).modules())
-    assert twin.eval()(pictures(1)).shape == (1, CLASSES, *SIZE)
-    twin.train()(pictures()).square().mean().backward()
+    assert twin.eval()(images(1)).shape == (1, CLASSES, *SIZE)
+    twin.train()(images()).square().mean().backward()
     assert all(p.grad is not None for p in twin.parameters())
 
 
 @every_model
 @torch.inference_mode()
 def test_files_and_packing_keep_what_the_network_says(name, tmp_path):
-    model, x = trained(name), pictures()
+    model, x = trained(name), images()
     expected = model(x)
     save(tmp_path / "float.safetensors", model, LABELS, Preprocessing())
     assert torch.equal(load(tmp_path / "float.safetensors").model(x), expected)
@@ -107,7 +107,7 @@ def test_files_and_packing_keep_what_the_network_says(name, tmp_path):
 
 @every_family
 def test_export_says_the_same(name):
-    model, x = trained(name), pictures()
+    model, x = trained(name), images()
     program = torch.export.export(model, (x,))
     with torch.inference_mode():
         torch.testing.assert_close(program.module()(x), model(x))
@@ -115,7 +115,7 @@ def test_export_says_the_same(name):
 
 @every_family
 def test_compiled_says_the_same(name):
-    model, x = trained(name), pictures()
+    model, x = trained(name), images()
     torch.compiler.reset()
     # the graph must be captured whole; what a compiler makes of it is the compiler's business
     compiled = torch.compile(model, backend="eager", fullgraph=True)

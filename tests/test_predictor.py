@@ -1,4 +1,4 @@
-"""Picture in, segmentation out, at odd sizes and from every kind of input."""
+"""Image in, segmentation out, at odd sizes and from every kind of input."""
 
 import io
 import json
@@ -77,7 +77,7 @@ def test_seconds_are_without_the_kernels_compilation(monkeypatch):
 
 
 @pytest.mark.parametrize("short_side", [16, 64])
-def test_class_map_has_the_pictures_size_not_the_networks(short_side):
+def test_class_map_has_the_images_size_not_the_networks(short_side):
     preprocessing = Preprocessing((0.0,) * 3, (1.0,) * 3, short_side)
     predictor = Predictor(LeftRight(), labels=SCENES, preprocessing=preprocessing, device="cpu")
     found = predictor(halves(33, 50))
@@ -156,7 +156,7 @@ def test_what_is_no_image_is_told_in_one_sentence(predictor, tmp_path):
         predictor(np.zeros((4, 4, 3), np.float32))
 
 
-def test_pil_pictures_are_turned_as_their_exif_says(predictor, tmp_path):
+def test_pil_images_are_turned_as_their_exif_says(predictor, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     path = tmp_path / "turned.png"

@@ -19,7 +19,7 @@ class Store(dict):
 
 @pytest.mark.parametrize("size", [1, 2, 5])
 @pytest.mark.parametrize("length", [0, 1, 7])
-def test_shares_hold_each_picture_once(size, length):
+def test_shares_hold_each_image_once(size, length):
     shares = [list(Processes(rank, size).share(length)) for rank in range(size)]
     assert sorted(place for share in shares for place in share) == list(range(length))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1

@@ -43,7 +43,7 @@ def test_it_trains_both_networks_predicts_and_says_so(tmp_path, capsys):
     trained, packed, twin = rows
     assert trained["size"]["binary"] > 0
     assert twin["size"]["binary"] == 0
-    assert packed["agreement"] >= quickstart.LEAST_AGREEMENT
+    assert packed["agreement"] >= quickstart.MIN_AGREEMENT
     assert packed["mean_iou"] == pytest.approx(trained["mean_iou"], abs=1e-3)
     assert packed["file_bytes"] == (out / "binary" / quickstart.PACKED).stat().st_size
     assert packed["file_bytes"] < trained["file_bytes"] / 8
@@ -58,7 +58,7 @@ def test_it_trains_both_networks_predicts_and_says_so(tmp_path, capsys):
     assert f"{packed['file_bytes'] / 1e6:.2f} MB" in printed
     mask = np.array(Image.open(out / "predictions" / "scene_0.png"))
     assert mask.shape == tuple(quickstart.quickstart_experiment().data.scenes_size)
-    assert len(list((out / "predictions").iterdir())) == 3 * quickstart.PICTURES
+    assert len(list((out / "predictions").iterdir())) == 3 * quickstart.IMAGES
     # once more over its own folder
     assert main(["quickstart", "--out", str(out)]) == 0
 

@@ -12,6 +12,7 @@ ROOT = Path(binseg.__file__).parent
 # Lower floors know nothing of higher ones. Rooms on one floor do not know each other.
 FLOORS = {
     "errors": 0,
+    "network_options": 0,
     "machine": 0.5,
     "malloc": 0,
     "openmp": 0,

@@ -83,16 +83,38 @@ def test_a_name_is_the_file(folder):
 
 
 def test_commands_take_a_name(folder, tmp_path, capsys):
-    picture, out = tmp_path / "x.png", str(tmp_path / "out")
-    write_image(picture, ScenesDataset("val", 1, (45, 61))[0].image)
+    image, out = tmp_path / "x.png", str(tmp_path / "out")
+    write_image(image, ScenesDataset("val", 1, (45, 61))[0].image)
     data = ["--data.name", "scenes", "--data.scenes_val", "2", "--data.scenes_size", "[45,61]"]
-    assert main(["predict", "tiny", str(picture), "--out", out]) == 0
+    assert main(["predict", "tiny", str(image), "--out", out]) == 0
     assert main(["summary", "tiny", "--size", "[45,61]"]) == 0
     assert main(["evaluate", "tiny", *data, "--out", str(tmp_path / "report")]) == 0
     capsys.readouterr()
-    for command in (["predict", "tinny", str(picture), "--out", out], ["summary", "tinny"]):
+    for command in (["predict", "tinny", str(image), "--out", out], ["summary", "tinny"]):
         assert main(command) == 1
         assert "did you mean 'tiny'" in capsys.readouterr().err
+
+
+def test_a_run_folder_is_its_best_network(folder, tmp_path, capsys):
+    run, out = tmp_path / "run", str(tmp_path / "out")
+    run.mkdir()
+    image = tmp_path / "x.png"
+    write_image(image, ScenesDataset("val", 1, (45, 61))[0].image)
+    commands = (
+        ["predict", str(run), str(image), "--out", out],
+        ["summary", str(run), "--size", "[45,61]"],
+        ["evaluate", str(run), "--data.name", "scenes", "--data.scenes_val", "1",
+         "--data.scenes_size", "[45,61]"],
+        ["export", str(run), "--format", "page", "--out", str(tmp_path / "page.html")],
+    )  # fmt: skip
+    for command in commands:
+        assert main(command) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"{run}: a folder without best.safetensors" in line
+    (run / "best.safetensors").write_bytes((folder / "tiny.safetensors").read_bytes())
+    assert shipped.resolve(run) == run / "best.safetensors"
+    for command in commands:
+        assert main(command) == 0, capsys.readouterr().err
 
 
 def test_listing_them_loads_no_torch():

@@ -106,9 +106,9 @@ def test_group_net_multiplies_the_body_by_the_bases(bases):
 def test_packing_changes_neither_bits_nor_operations(tmp_path, options):
     model = binseg.create_model("groupnet18", **SMALL, **options).eval()
     before = summary(model, (61, 83)).total
-    picture = torch.randn(1, 3, 64, 96)
+    image = torch.randn(1, 3, 64, 96)
     for other_layers, bits in (("fp32", {1, 32}), ("bf16", {1, 16, 32}), ("int8", {1, 8, 32})):
-        packed = pack(model, other_layers=other_layers, calibration=[picture])
+        packed = pack(model, other_layers=other_layers, calibration=[image])
         found = summary(packed, (61, 83))
         # thresholds take 16 bits, where there are any
         assert set(found.total.parameters) - {16} == bits - {16}
@@ -152,7 +152,7 @@ def test_the_network_stays_as_it_is():
 
 def test_json_holds_every_layer():
     found = summary(by_hand(), (20, 30)).to_dict()
-    assert found["picture"] == [20, 30]
+    assert found["image"] == [20, 30]
     assert found["layers"][2]["binary_macs"] == 864 * 150
     assert found["total"]["parameters"] == {1: 864, 32: 264}
 

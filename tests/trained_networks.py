@@ -34,7 +34,7 @@ def trained(seed: int = 0, **options: Any) -> Segmenter:
     )
 
 
-def pictures(height: int = 45, width: int = 61) -> Tensor:
+def images(height: int = 45, width: int = 61) -> Tensor:
     """Noise and a drawn street scene, as a network takes them."""
     scene = network_input(ScenesDataset("train", 1, (height, width))[0].image, Preprocessing())
     return torch.cat([noise(1, height, width), scene])

@@ -136,11 +136,11 @@ async def _watch(pid: int, load: Load, began: float) -> None:
 async def _client(
     request: Callable[[bytes], Awaitable[str]], number: int, load: Load, began: float
 ) -> None:
-    picture = _scene(number)
+    image = _scene(number)
     while time.monotonic() - began < load.seconds:
         sent = time.monotonic()
         try:
-            answer = await request(picture)
+            answer = await request(image)
         except httpx.HTTPError as error:
             answer = f"{type(error).__name__}: {error}"
         load.answers[answer] += 1
@@ -150,9 +150,9 @@ async def _client(
             await asyncio.sleep(_PAUSE)
 
 
-async def _request(http: httpx.AsyncClient, choices: list[str], picture: bytes) -> str:
+async def _request(http: httpx.AsyncClient, choices: list[str], image: bytes) -> str:
     """Upload, segment by (model, backend), fetch the class ids; "ok", or what went wrong."""
-    uploaded = await http.post("/upload", files={"files": ("scene.jpg", picture)})
+    uploaded = await http.post("/upload", files={"files": ("scene.jpg", image)})
     uploaded.raise_for_status()
     file = {"path": uploaded.json()[0], "meta": {"_type": "gradio.FileData"}}
     called = await http.post("/call/segment", json={"data": [file, *choices]})

@@ -1,4 +1,4 @@
-"""Whether anything else is at work on the machine; a benchmark beside it would be worth nothing."""
+"""Detection of other work on the machine; a benchmark beside it would be worth nothing."""
 
 import os
 import time

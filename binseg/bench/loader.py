@@ -1,4 +1,4 @@
-"""How fast pictures are loaded for training and scored without a network, and where time goes."""
+"""How fast images are loaded for training and scored without a network, and where time goes."""
 
 import time
 from collections.abc import Callable
@@ -12,13 +12,14 @@ import torch
 from binseg.bench.idle import Watch, check_idle
 from binseg.bench.machine import describe
 from binseg.bench.timing import measure, threads
-from binseg.data.augment import AugmentConfig, train_transform
+from binseg.data.augment import train_transform
+from binseg.data.augment_config import AugmentConfig
 from binseg.data.config import DataConfig
 from binseg.data.imageio import read_image
 from binseg.data.labels import IGNORE
 from binseg.data.loader import collate
 from binseg.data.module import SegmentationData
-from binseg.data.prepare import PreparedDataset, evenly_spaced
+from binseg.data.prepared_dataset import PreparedDataset, evenly_spaced
 from binseg.data.samples import Sample
 from binseg.errors import BinsegError
 from binseg.evaluation.boundary import BoundaryIoU
@@ -36,7 +37,7 @@ class LoaderOptions:
     Attributes:
         workers: numbers of loader processes; each is measured by itself.
         batches: training batches that a figure is taken from.
-        pictures: that the parts are timed on, spread over the split.
+        images: that the parts are timed on, spread over the split.
         rounds: times that the parts are timed in turn.
         seconds: that a part runs in a round, at least.
         force: measure although other processes are at work.
@@ -47,7 +48,7 @@ class LoaderOptions:
 
     workers: tuple[int, ...] = (0, 1, 2)
     batches: int = 24
-    pictures: int = 16
+    images: int = 16
     rounds: int = 3
     seconds: float = 0.15
     force: bool = False
@@ -56,7 +57,7 @@ class LoaderOptions:
         for name, values, low, high in (
             ("workers", self.workers, 0, 1024),
             ("batches", (self.batches,), 1, 10**6),
-            ("pictures", (self.pictures,), 1, 10**6),
+            ("images", (self.images,), 1, 10**6),
             ("rounds", (self.rounds,), 1, 1000),
         ):
             for value in values:
@@ -78,8 +79,8 @@ def run_loader_bench(
 
     Returns:
         JSON values: what it ran on; "loader": a row for each number of workers, without the cache
-        and, if the training would use it, with it filled; "training" and "scoring": seconds a
-        picture of each part, on one thread. Scoring's parts are without a network.
+        and, if the training would use it, with it filled; "training" and "scoring": seconds an
+        image of each part, on one thread. Scoring's parts are without a network.
 
     Raises:
         BinsegError: the machine is busy, or the data is faulty.
@@ -109,7 +110,7 @@ def run_loader_bench(
 def _loaders(
     config: DataConfig, options: LoaderOptions, on_progress: Callable[[str], None]
 ) -> list[tuple[int, float]]:
-    """(workers, pictures a second) of the training loader for each number of workers."""
+    """(workers, images a second) of the training loader for each number of workers."""
     train_set = SegmentationData(config).train_set
     if train_set.cache is not None:
         for index in range(len(train_set)):
@@ -126,22 +127,22 @@ def _loaders(
 
 
 def _speed(data: SegmentationData, batches: int) -> float:
-    """Pictures a second over `batches` batches, epoch after epoch."""
+    """Images a second over `batches` batches, epoch after epoch."""
     loader = data.train_dataloader()
     stream = chain.from_iterable(repeat(loader))
     # what was begun while the workers started would flatter them
     for _ in islice(stream, max(1, _PREFETCHED * data.config.workers)):
         pass
     began = time.perf_counter()
-    pictures = sum(len(batch["name"]) for batch in islice(stream, batches))
-    return pictures / (time.perf_counter() - began)
+    images = sum(len(batch["name"]) for batch in islice(stream, batches))
+    return images / (time.perf_counter() - began)
 
 
 def _training_parts(
     config: DataConfig, options: LoaderOptions, on_progress: Callable[[str], None]
 ) -> dict[str, float]:
     data = SegmentationData(replace(config, workers=0, cache=False))
-    chosen = evenly_spaced(len(data.train_set), options.pictures)
+    chosen = evenly_spaced(len(data.train_set), options.images)
     whole = [data.train_set[index] for index in chosen]
 
     def changed(augment: AugmentConfig, samples: list[Sample]) -> list[Sample]:
@@ -157,7 +158,7 @@ def _training_parts(
     parts: dict[str, Callable[[], object]] = _reading_parts(data.train_set, chosen)
     if config.short_side is not None:
         originals = [data.train_set.dataset[index].image for index in chosen]
-        parts["resize picture"] = lambda: [data.preprocessing.resize(each) for each in originals]
+        parts["resize image"] = lambda: [data.preprocessing.resize(each) for each in originals]
     parts["scale and crop"] = lambda: changed(scaled, whole)
     if given.flip:
         parts["flip"] = lambda: changed(replace(_STILL, flip=given.flip), crops)
@@ -170,14 +171,14 @@ def _training_parts(
     parts["collate"] = lambda: collate(crops)
     batch: Any = collate(crops)
     parts["normalize"] = lambda: data.preprocessing.normalize(batch["image"])
-    return _per_picture(parts, len(chosen), options, on_progress)
+    return _per_image(parts, len(chosen), options, on_progress)
 
 
 def _scoring_parts(
     config: DataConfig, options: LoaderOptions, on_progress: Callable[[str], None]
 ) -> dict[str, float]:
     data = SegmentationData(replace(config, workers=0, cache=False))
-    chosen = evenly_spaced(len(data.val_set), options.pictures)
+    chosen = evenly_spaced(len(data.val_set), options.images)
     truths = [data.val_set.labels(index) for index in chosen]
     # a prediction with errors along every contour
     predictions = [np.roll(np.where(truth == IGNORE, 0, truth), 3, axis=1) for truth in truths]
@@ -195,7 +196,7 @@ def _scoring_parts(
             contours.update(guess, truth)
 
     parts["Boundary IoU"] = boundaries
-    return _per_picture(parts, len(chosen), options, on_progress)
+    return _per_image(parts, len(chosen), options, on_progress)
 
 
 def _reading_parts(prepared: PreparedDataset, chosen: list[int]) -> dict[str, Callable[[], object]]:
@@ -206,17 +207,17 @@ def _reading_parts(prepared: PreparedDataset, chosen: list[int]) -> dict[str, Ca
     if not images:
         return {"draw": lambda: [dataset[index] for index in chosen]}
     return {
-        "read picture": lambda: [read_image(path) for path in images],
+        "read image": lambda: [read_image(path) for path in images],
         "read mask, train ids": lambda: [dataset.read_labels(index) for index in chosen],
     }
 
 
-def _per_picture(
+def _per_image(
     parts: dict[str, Callable[[], object]],
-    pictures: int,
+    images: int,
     options: LoaderOptions,
     on_progress: Callable[[str], None],
 ) -> dict[str, float]:
-    """Part → seconds a picture."""
+    """Part → seconds an image."""
     found = measure(parts, rounds=options.rounds, seconds=options.seconds, on_progress=on_progress)
-    return {name: timing.seconds / pictures for name, timing in found.items()}
+    return {name: timing.seconds / images for name, timing in found.items()}

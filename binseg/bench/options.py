@@ -5,7 +5,7 @@ from typing import get_args
 
 from binseg.errors import BinsegError, unknown_name
 from binseg.machine import cores
-from binseg.nn.backbones.groupnet import Gates
+from binseg.network_options import Gates
 
 PARTS = ("network", "operators", "size", "memory", "startup")
 

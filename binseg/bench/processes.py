@@ -1,4 +1,4 @@
-"""What needs a process of its own: the memory that an image takes, and the time to a class map."""
+"""Measurements in processes of their own: the memory of an image, and the time to a class map."""
 
 import json
 import os

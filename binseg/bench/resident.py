@@ -1,4 +1,4 @@
-"""The most memory that this process has had resident."""
+"""Peak resident memory of this process."""
 
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""What is measured: packed networks, and the full-precision twin of their topology."""
+"""The networks that are measured: packed ones, and the full-precision twin of their topology."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from binseg.data.preprocess import Preprocessing, network_input
 from binseg.data.scenes import draw_scene
 from binseg.errors import BinsegError
 from binseg.loaded import save
-from binseg.nn.backbones.groupnet import Gates
+from binseg.network_options import Gates
 from binseg.nn.segmenter import BackboneSegmenter, Segmenter, create_model
 from binseg.program.file import OtherLayers
 

@@ -31,8 +31,9 @@ def bench(
     process; a figure is the minimum of the per-round medians. Other programs must rest meanwhile.
 
     Args:
-        network: model file, or one of `binseg models`, measured beside its full-precision twin;
-            left out, groupnet18 with an FCN head at output stride 16 for each of --bases.
+        network: model file, run folder, shipped name or architecture, measured beside its
+            full-precision twin; without one, groupnet18 with an FCN head at output stride 16 for
+            each of --bases.
         model: options of a network given by name.
         parts: what to measure, a list with commas: network (image to class map), operators (of the
             packed networks), size (files), memory (of a process that segments an image), startup
@@ -40,8 +41,8 @@ def bench(
         threads: numbers of threads, a list with commas; at most the cores of this machine.
         size: height and width of the image, in pixels.
         bases: K of the default networks, a list with commas.
-        gates: of the default networks, a list with commas of per_branch, shared, none.
-        classes: of networks that come without a file.
+        gates: gates of the default networks, a list with commas of per_branch, shared, none.
+        classes: number of classes of networks that come without a file.
         isa: hold binseg and oneDNN (torch, OpenVINO) to an instruction set; avx512 is AVX-512 with
             VNNI, without AMX. ONNX Runtime cannot be held.
         device: cuda measures the network part on the GPU.
@@ -144,7 +145,7 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
 
 
 def status() -> Any:
-    """What is being measured, on stderr; it refreshes only when told, to take no time."""
+    """What is being measured, on stderr; it refreshes only when called, to take no time."""
     import sys
     from contextlib import contextmanager
 

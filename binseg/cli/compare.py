@@ -102,7 +102,7 @@ def compare(
     if found.missing:
         print(f"not trained to the end yet: {'; '.join(found.missing)}")
     for fault in found.load.faults:
-        print(f"the times are worth little: {fault} meanwhile")
+        print(f"warning: unreliable timings: {fault} meanwhile")
     for name, reason in found.failures.items():
         print(f"failed: {name}: {reason}", file=sys.stderr)
     return 1 if found.failures else 0

@@ -18,7 +18,7 @@ def config_cp(name: str, out: Path | None = None) -> int:
     """Copy a configuration, to change it and give it to `--config`.
 
     Args:
-        name: as `binseg config ls` says it.
+        name: one that `binseg config ls` lists.
         out: file to write, or an existing folder (default: NAME.yaml here); no file is ever
             overwritten.
     """

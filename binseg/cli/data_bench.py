@@ -1,4 +1,4 @@
-"""`binseg data bench`: how fast pictures are loaded, and where the time goes."""
+"""`binseg data bench`: how fast images are loaded, and where the time goes."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ def data_bench(
     data: DataConfig,
     workers: str = "0,1,2",
     batches: int = 24,
-    pictures: int = 16,
+    images: int = 16,
     rounds: int = 3,
     force: bool = False,
     out: Path | None = None,
@@ -19,16 +19,16 @@ def data_bench(
     """Time the training loader and the parts of loading and scoring: `binseg data bench --config
     configs/…`.
 
-    The loader is timed from files and, if the training would keep its pictures in memory, from
+    The loader is timed from files and, if the training would keep its images in memory, from
     there. The parts run on one thread, without a network. Other programs must rest meanwhile.
 
     Args:
         data: the data of the training.
         workers: numbers of loader processes, a list with commas.
         batches: training batches that a figure is taken from.
-        pictures: that the parts are timed on, spread over the split.
-        rounds: times that the parts are timed in turn; a figure is the least of the rounds'
-            medians.
+        images: images that the parts are timed on, spread over the split.
+        rounds: times that the parts are timed in turn; a figure is the minimum of the
+            per-round medians.
         force: measure although other programs are at work; the JSON says so.
         out: folder for loader.json.
     """
@@ -49,15 +49,15 @@ def data_bench(
     options = LoaderOptions(
         workers=numbers_of_workers,
         batches=batches,
-        pictures=pictures,
+        images=images,
         rounds=rounds,
         force=force,
     )
     with ExitStack() as stack:
         # before the measuring: a folder that cannot be written is refused here
         file = None if out is None else stack.enter_context(atomic_path(out / RESULT))
-        with status() as say:
-            result = run_loader_bench(data, options, say)
+        with status() as on_progress:
+            result = run_loader_bench(data, options, on_progress)
         console = Console(width=WIDTH, highlight=False)
         for table in loader_tables(result):
             console.print(table)

@@ -39,7 +39,7 @@ def data_import(
     Args:
         source: folder, file or .zip with the annotations.
         out: the folder to write.
-        format: of the annotations; auto finds it out.
+        format: format of the annotations; auto finds it out.
         images: folder with the images, if they are not beside the annotations.
         labels: labels.yaml with names, ids and colours, for masks that come without.
         classes: only these classes, in this order; the others become uncovered pixels.

@@ -40,7 +40,7 @@ def data_prepare(
         BinsegError: a data set that is not prepared, with the layout of its folder.
     """
     from binseg.data.cityscapes_setup import check_cityscapes
-    from binseg.data.preparation import refuse_to_prepare
+    from binseg.data.setup_report import refuse_to_prepare
     from binseg.data.voc_setup import prepare_voc
 
     console = Console(soft_wrap=True, highlight=False)
@@ -48,7 +48,7 @@ def data_prepare(
         result = check_cityscapes(root, annotations)
     elif name == "voc":
         with _Steps(console) as steps:
-            result = prepare_voc(root, download=download, sbd=sbd, tell=steps.tell)
+            result = prepare_voc(root, download=download, sbd=sbd, on_progress=steps.on_progress)
     else:
         raise refuse_to_prepare(name)
     for line in result.found:
@@ -58,7 +58,7 @@ def data_prepare(
     if not result.missing:
         console.print(
             f"{name} is ready (binseg data check --data.name {name} --data.root {root} reads every "
-            "picture)",
+            "image)",
             markup=False,
         )
     return 1 if result.missing else 0
@@ -79,7 +79,7 @@ class _Steps(Progress):
             disable=not console.is_terminal,
         )
 
-    def tell(self, what: str, done: int, total: int | None) -> None:
+    def on_progress(self, what: str, done: int, total: int | None) -> None:
         current = self.tasks[-1] if self.tasks else None
         if current is not None and current.description != what:
             self.remove_task(current.id)

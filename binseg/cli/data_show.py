@@ -16,20 +16,20 @@ def data_show(
 ) -> int:
     """Write samples as a training sees them: `binseg data show --config configs/… --out DIR`.
 
-    Each PNG has the picture, the same picture under the colours of its labels, and a legend;
+    Each PNG has the image, the same image under the colours of its labels, and a legend;
     sheet.png has them all. Training samples are the first ones of an epoch, changed and cropped
-    with the training's own seeds; pixels outside the picture have no label.
+    with the training's own seeds; pixels outside the image have no label.
 
     Args:
-        out: folder for the pictures; files of an earlier call are overwritten.
+        out: folder for the images; files of an earlier call are overwritten.
         data: the data of the training.
         count: samples, at least 1.
         split: train (changed and cropped), val or test (as large as they are when scored).
-        epoch: of the training, from 0; it decides order and changes.
+        epoch: epoch of the training, from 0; it decides order and changes.
     """
-    for name, value, least in (("count", count, 1), ("epoch", epoch, 0)):
-        if value < least:
-            raise BinsegError(f"{name} must be at least {least}, not {value}")
+    for name, value, minimum in (("count", count, 1), ("epoch", epoch, 0)):
+        if value < minimum:
+            raise BinsegError(f"{name} must be at least {minimum}, not {value}")
     # seconds of imports that a wrong option need not wait for
     from binseg.training.sample_pictures import write_samples
 

@@ -12,7 +12,8 @@ def demo(
     """Show what 1-bit networks see in images and videos, on a page in the browser.
 
     Args:
-        models: model files or names of shipped models; without any, the shipped ones.
+        models: model files, run folders, hf:user/name or shipped names; without any, the shipped
+            ones.
         port: port to listen at; without it, the first free one from 7860.
         host: address to listen at; only this machine reaches the default, 0.0.0.0 is for all. The
             page answers to this machine's names and addresses only.

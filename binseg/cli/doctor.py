@@ -18,7 +18,7 @@ _OPTIONAL = {
     "gradio": "the demo in a browser",
     "torch": "trains, scores and packs networks",
 }
-_LEAST_SPACE = 200 * 2**20
+_MIN_SPACE = 200 * 2**20
 _SHOWN_LINES = 30
 
 
@@ -105,7 +105,7 @@ def _processor(report: _Report) -> None:
 
 
 def _cache(report: _Report) -> None:
-    """Where the CUDA kernels and the demo's network are kept."""
+    """Where the CUDA kernels are kept."""
     from binseg.machine import CACHE, cache_folder
 
     try:
@@ -115,7 +115,7 @@ def _cache(report: _Report) -> None:
         report.fault("cache", BinsegError(str(error)))
         return
     report.line("cache", f"{folder}, {free / 2**30:.1f} GiB free")
-    if free < _LEAST_SPACE:
+    if free < _MIN_SPACE:
         report.fault("cache", f"little space; free some or set {CACHE} to another folder")
 
 

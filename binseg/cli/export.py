@@ -32,8 +32,8 @@ def export(
     """Write a trained network for another runtime, run the file again and compare.
 
     Args:
-        model: float model file (.safetensors), or a run folder, whose best.safetensors is taken.
-            For pt2 and pages: packed files or shipped names; a page offers as many as are given.
+        model: model file, run folder, hf:user/name or shipped name: float networks, for pt2 and
+            pages packed ones; a page offers as many as are given.
         out: the file to write (.onnx, .xml for OpenVINO, or .pt2). For a page: a folder for a
             static host, or a file ending in .html that holds everything.
         format: onnx (float32, any size and batch), onnx-int8 or openvino-int8 (8 bits, of
@@ -72,7 +72,7 @@ def _export_one(
     from binseg.export.onnx_file import quantize_onnx, write_onnx
     from binseg.loaded import load
 
-    source = model / "best.safetensors" if model.is_dir() else model
+    source = model
     suffix = {"openvino-int8": ".xml", "pt2": ".pt2"}.get(format, ".onnx")
     if out.suffix != suffix:
         raise BinsegError(f"{out}: {format} files end in {suffix}; rename --out")

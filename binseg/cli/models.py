@@ -1,13 +1,13 @@
-"""`binseg models`: shipped networks, and the names that --model.name takes."""
+"""`binseg models`: shipped networks, and the architectures that --model.name takes."""
 
 import sys
 
 
 def models() -> int:
-    """List the packed networks that come with binseg and the networks that can be trained."""
+    """List shipped networks, which every command takes by name, and architectures, for training."""
     from binseg.shipped import shipped_models
 
-    print("come with binseg, packed:")
+    print("shipped networks (for predict, evaluate, bench, demo, …; trained and packed):")
     for name, model in shipped_models().items():
         print(f"{name}  {model.path.stat().st_size:,} bytes")
     try:
@@ -19,7 +19,7 @@ def models() -> int:
 
         if (advice := install_advice(error)) is None:
             raise
-        print(f"\nto list those that can be trained, {advice}", file=sys.stderr)
+        print(f"\nto list the architectures, {advice}", file=sys.stderr)
         return 0
 
     dense = list_backbones()
@@ -32,8 +32,8 @@ def models() -> int:
         for name in names:
             print(f"{name:{width}}  {sources[name]}")
 
-    print("\nto be trained:")
+    print("\narchitectures (for --model.name; not trained):")
     print_rows(list_models())
-    print("\nfor binseg pretrain only:")
+    print("\narchitectures for binseg pretrain only:")
     print_rows([name for name in list_backbones(dense=False) if name not in dense])
     return 0

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from binseg.errors import BinsegError
+from binseg.shipped import resolve
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +23,7 @@ _Images = tuple[str, Sequence[Callable[[], "np.ndarray"]]]
 """Where images are from, and functions that read them."""
 
 
-def pack(
+def pack_command(
     model: Path,
     *,
     out: Path,
@@ -30,7 +31,7 @@ def pack(
     calibration: list[Path] | None = None,
     verify: list[Path] | None = None,
     limit: int = 64,
-    least_agreement: float | None = None,
+    min_agreement: float | None = None,
 ) -> int:
     """Pack a trained network: 1-bit weights as bits, what follows them as integers and constants.
 
@@ -40,7 +41,7 @@ def pack(
     input by a millionth does as much is told apart from a fault.
 
     Args:
-        model: float model file (.safetensors), or a run folder, whose best.safetensors is packed.
+        model: trained network: a float model file (.safetensors), a run folder or hf:user/name.
         out: the file to write (.safetensors).
         other_layers: arithmetic of the layers that are not binary (stem, head, real 1x1
             convolutions): fp32 equals the trained network; bf16 and int8 are smaller and faster and
@@ -50,19 +51,19 @@ def pack(
         verify: images, folders and globs to compare class maps on; without it, the run's val
             images, else those of --calibration, else drawn street scenes.
         limit: images to compare on at most, spread evenly; int8 calibrates on 16 of them at most.
-        least_agreement: share of the pixels whose class must be the same; without it 0.999 for
+        min_agreement: share of the pixels whose class must be the same; without it 0.999 for
             fp32, 0.98 for bf16, 0.95 for int8.
 
     Returns:
         0; a network whose class maps differ too much raises.
     """
     if limit < 1:
-        raise BinsegError(f"limit must be at least 1 picture, not {limit}")
-    if least_agreement is not None and not 0 <= least_agreement <= 1:
-        raise BinsegError(f"least_agreement must lie in 0 to 1, not {least_agreement:g}")
+        raise BinsegError(f"limit must be at least 1 image, not {limit}")
+    if min_agreement is not None and not 0 <= min_agreement <= 1:
+        raise BinsegError(f"min_agreement must lie in 0 to 1, not {min_agreement:g}")
     if out.suffix != ".safetensors":
         raise BinsegError(f"{out}: a model file's name ends in .safetensors; choose such an --out")
-    source = model / "best.safetensors" if model.is_dir() else model
+    source = resolve(model)
     if out.exists() and source.exists() and out.samefile(source):
         raise BinsegError(f"{out}: is the trained network itself; choose another --out")
     if out.exists() and not out.is_file():
@@ -70,7 +71,7 @@ def pack(
     # seconds of imports that --help does not need
     from binseg.compiler.pack import pack as compile_and_pack
     from binseg.compiler.packed import PackedSegmenter
-    from binseg.compiler.verification import LEAST_AGREEMENT
+    from binseg.compiler.verification import MIN_AGREEMENT
     from binseg.compiler.verification import verify as compare
     from binseg.loaded import load, save
 
@@ -84,7 +85,7 @@ def pack(
     if other_layers == "int8":
         found = given or _split(data, "train")
         if found is None:
-            raise BinsegError("int8 needs pictures like those it will see: give --calibration")
+            raise BinsegError("int8 needs images like those it will see: give --calibration")
         print(f"calibrating on {found[0]}")
         inputs = _inputs(found, min(limit, _CALIBRATION), loaded.preprocessing)
     try:
@@ -98,15 +99,15 @@ def pack(
         raise
     except BinsegError as error:
         raise BinsegError(f"{source}: {error}") from error
-    least = LEAST_AGREEMENT[other_layers] if least_agreement is None else least_agreement
+    minimum = MIN_AGREEMENT[other_layers] if min_agreement is None else min_agreement
     agreement = compare(
         loaded.model,
         packed,
         lambda: _inputs(images, limit, loaded.preprocessing),
-        least=least,
+        minimum=minimum,
     )
-    if agreement.equal < least and not (other_layers == "fp32" and agreement.is_sensitivity):
-        raise BinsegError(_refusal(source, images[0], other_layers, agreement, least))
+    if agreement.equal < minimum and not (other_layers == "fp32" and agreement.is_sensitivity):
+        raise BinsegError(_refusal(source, images[0], other_layers, agreement, minimum))
     training = loaded.header.get("training") or {}
     save(out, packed, loaded.labels, loaded.preprocessing, training=training)
     _check_written(out, packed)
@@ -117,9 +118,9 @@ def pack(
     )
     print(
         f"class maps equal the trained network's on {100 * agreement.equal:.3f} % of the pixels of "
-        f"{agreement.images} images ({images[0]}; at least {100 * least:g} % are required)"
+        f"{agreement.images} images ({images[0]}; at least {100 * minimum:g} % are required)"
     )
-    if agreement.own is not None and agreement.equal < least:
+    if agreement.own is not None and agreement.equal < minimum:
         print(
             "note: the network is sensitive: a change of its input by a millionth alone changes "
             f"{100 * (1 - agreement.own):.3f} % of its own class map, as rounding does"
@@ -128,7 +129,7 @@ def pack(
 
 
 def _refusal(
-    source: Path, where: str, other_layers: str, agreement: "Agreement", least: float
+    source: Path, where: str, other_layers: str, agreement: "Agreement", minimum: float
 ) -> str:
     different = (
         f"{source}: packed with {other_layers}, it gives another class on "
@@ -141,8 +142,8 @@ def _refusal(
             "millionth, so this is a fault of binseg; nothing was written, please report it"
         )
     return (
-        f"{different}, more than {100 * (1 - least):g} %; nothing was written: choose "
-        "--other-layers fp32 or more --calibration images, or accept it with --least-agreement "
+        f"{different}, more than {100 * (1 - minimum):g} %; nothing was written: choose "
+        "--other-layers fp32 or more --calibration images, or accept it with --min-agreement "
         f"{int(100 * agreement.equal) / 100:.2f} (the trained network itself changes {own} when "
         "its input changes by a millionth)"
     )

@@ -11,7 +11,7 @@ def packed_summary(
     Networks that are not packed, and times, need torch: pip install 'binseg[train]'.
 
     Args:
-        network: a packed model file, or a model inside the package.
+        network: packed model file, hf:user/name or shipped name.
         size: height and width at which the network sees the image, in pixels.
         json: write the figures here as JSON, too.
     """

@@ -57,7 +57,7 @@ def predict(
     Ctrl-C keeps what is done.
 
     Args:
-        model: model file (.safetensors).
+        model: model file, run folder, hf:user/name or shipped name.
         images: files, folders and globs; videos (.mp4, .mov, .webm, .mkv, .avi), cameras (0, 1, …)
             and streams (rtsp://…).
         out: folder to write into; made if missing.

@@ -25,7 +25,7 @@ def pretrain(
     trainer: TrainerConfig = TrainerConfig(),  # noqa: B008
     resume: bool = False,
 ) -> int:
-    """Pretrain a backbone on labelled pictures: `binseg pretrain --config FILE --out runs/a`.
+    """Pretrain a backbone on labelled images: `binseg pretrain --config FILE --out runs/a`.
 
     The run folder holds config.yaml, train.log, history.json, curves.png, last.ckpt and
     best.safetensors, which `binseg train --model.backbone_weights` takes. Ctrl-C stops after the
@@ -33,7 +33,7 @@ def pretrain(
 
     Args:
         out: run folder, new or empty unless --resume.
-        data: the labelled pictures.
+        data: the labelled images.
         model: the backbone and its options; those of heads do not apply.
         optimizer: the optimizer and its schedule.
         loss: label smoothing and mixup.

@@ -11,9 +11,9 @@ def push(model: Path, name: str, *, private: bool = False, card: Path | None = N
     Log in first: `hf auth login`, or the environment variable HF_TOKEN.
 
     Args:
-        model: model file (.safetensors) or a shipped model's name.
+        model: model file, run folder or shipped name.
         name: hf:user/name; the repository is made if there is none.
-        private: make it private.
+        private: make a new repository private.
         card: Markdown file to upload in place of the one made from the header.
     """
     from binseg import hub

@@ -1,4 +1,4 @@
-"""What a terminal can show, and how a command ends in order when it is told to."""
+"""Output streams that take any text, and an orderly end at SIGTERM."""
 
 import codecs
 import io

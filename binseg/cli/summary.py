@@ -7,7 +7,7 @@ from binseg.errors import BinsegError
 from binseg.training.config import ModelConfig
 
 
-def summary(
+def summary_command(
     network: str,
     model: ModelConfig = ModelConfig(),  # noqa: B008 - the parser only reads its fields
     classes: int = 21,
@@ -20,9 +20,9 @@ def summary(
     """Parameters, bytes and operations of each layer, and what share of them is not 1 bit.
 
     Args:
-        network: model file of any kind, or one of `binseg models`.
+        network: model file, run folder, hf:user/name, shipped name or architecture.
         model: options of a network given by name; --model.name is not needed.
-        classes: of a network given by name.
+        classes: number of classes of a network given by name.
         size: height and width of the image, in pixels.
         json: write the figures here as JSON, too.
         time: run the packed network, on one thread of this machine, and show what its time goes
@@ -76,7 +76,7 @@ def _timed(subject: Any, size: tuple[int, int], other_layers: Any, console: Any)
     from binseg.summarize.tables import time_table
     from binseg.summarize.timing import real_time_share
 
-    picture = torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0))
+    image = torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0))
     if isinstance(subject.model, PackedSegmenter):
         packed = subject.model
     else:
@@ -84,7 +84,7 @@ def _timed(subject: Any, size: tuple[int, int], other_layers: Any, console: Any)
             packed = pack(
                 subject.model,
                 other_layers=other_layers,
-                calibration=[picture],
+                calibration=[image],
                 preprocessing=subject.preprocessing,
             )
         except BinsegError as error:
@@ -92,7 +92,7 @@ def _timed(subject: Any, size: tuple[int, int], other_layers: Any, console: Any)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        times, whole = time_operators(packed, picture)
+        times, whole = time_operators(packed, image)
     finally:
         torch.set_num_threads(before)
     title = f"time on one thread, packed, non-binary layers in {packed.other_layers}"

@@ -20,7 +20,7 @@ from binseg.training.config import (
 )
 
 
-def train(
+def train_command(
     out: Path,
     data: DataConfig = DataConfig(),  # noqa: B008 - the parser only reads its fields
     model: ModelConfig = ModelConfig(),  # noqa: B008

@@ -1,4 +1,4 @@
-"""val mIoU over what it costs: time, bytes, operations."""
+"""Scatter charts of val mIoU over time, bytes and operations."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

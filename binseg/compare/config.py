@@ -1,19 +1,20 @@
-"""What is compared: a recipe, and for each network what of it is different."""
+"""The configuration of a comparison: a recipe, and what each network changes of it."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
-import torch
 from jsonargparse import ArgumentError, ArgumentParser
 
+from binseg.distributed.processes import Processes
 from binseg.errors import BinsegError, unknown_name
 from binseg.machine import cores
-from binseg.nn.segmenter import create_model
 from binseg.program.file import OtherLayers
 from binseg.training.config import Experiment, ModelConfig, to_plain
+from binseg.training.start import with_start
 
 
 @dataclass
@@ -182,12 +183,17 @@ def check_buildable(networks: Mapping[str, Experiment], num_classes: int) -> Non
 
     Raises:
         BinsegError: an unknown model, an option that its family does not know, a value out of
-            range; the message names the row.
+            range, a start that cannot be trained on; the message names the row.
     """
+    import torch
+
+    from binseg.nn.segmenter import create_model
+
     for name, experiment in networks.items():
-        arguments = experiment.model.arguments(num_classes)
-        arguments.pop("encoder_weights", None)  # nothing to download before it is trained
         try:
+            begun, _ = with_start(experiment, Path(), resume=False, processes=Processes())
+            arguments = begun.model.arguments(num_classes)
+            arguments.pop("encoder_weights", None)  # nothing to download before it is trained
             with torch.device("meta"):
                 create_model(**arguments)
         except BinsegError as error:

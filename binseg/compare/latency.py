@@ -1,4 +1,4 @@
-"""The time of every network, all taking turns in one process."""
+"""Latencies of networks that take turns in one process."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

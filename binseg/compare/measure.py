@@ -56,7 +56,7 @@ class _Network:
 
 
 def measure_rows(
-    comparison: Comparison, runs: Sequence[Run], say: Callable[[str], None] = print
+    comparison: Comparison, runs: Sequence[Run], on_progress: Callable[[str], None] = print
 ) -> tuple[list[Row], Load]:
     """Pack, score and time the networks of finished runs.
 
@@ -65,7 +65,7 @@ def measure_rows(
     Args:
         comparison: how.
         runs: finished ones; `packed.safetensors` is written into the folders of binary ones.
-        say: takes a line about what happens next.
+        on_progress: takes a line about what happens next.
 
     Returns:
         A row for each network of which a run is finished, in the comparison's order, and what
@@ -77,20 +77,22 @@ def measure_rows(
     found: dict[str, _Network] = {}
     with TemporaryDirectory(prefix="binseg-compare-") as folder:
         for run in runs:
-            say(f"packing and scoring {run.title}")
+            on_progress(f"packing and scoring {run.title}")
             trained = load(run.model)
             if run.name not in found:
                 binary = measure_size(trained.model).binary > 0
                 seen = trained.preprocessing.target_size(*comparison.latency.size)
                 counts = summary(trained.model, seen).total
                 found[run.name] = _Network(binary, counts)
-            _take(found[run.name], run, trained, comparison, Path(folder), say)
+            _take(found[run.name], run, trained, comparison, Path(folder), on_progress)
         contenders = {
             name: Contender(each.shipped, each.int8)
             for name, each in found.items()
             if each.shipped is not None
         }
-        say(f"measuring {len(contenders)} networks in turn; leave the machine alone meanwhile")
+        on_progress(
+            f"measuring {len(contenders)} networks in turn; leave the machine alone meanwhile"
+        )
         watch = Watch()
         times = measure_latency(contenders, comparison.latency)
         busy = watch.load()
@@ -138,7 +140,7 @@ def _take(
     trained: LoadedModel,
     comparison: Comparison,
     folder: Path,
-    say: Callable[[str], None],
+    on_progress: Callable[[str], None],
 ) -> None:
     """Enter the outcome of one run."""
     data = run.experiment.data
@@ -158,7 +160,7 @@ def _take(
         own.mkdir()
         int8 = _int8(trained, data, own)
         for note in int8.notes:
-            say(f"{run.name}: {note}")
+            on_progress(f"{run.name}: {note}")
         network.int8 = network.int8 or int8
         int8_miou = _int8_miou(int8, data)
     if network.shipped is None and shipped is not None:

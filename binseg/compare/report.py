@@ -1,4 +1,4 @@
-"""What a comparison leaves in its folder: results.json, results.md, results.csv, scatter.png."""
+"""The files of a comparison: results.json, results.md, results.csv, scatter.png."""
 
 import json
 from dataclasses import asdict
@@ -50,9 +50,9 @@ def write_report(
     about = describe()
     machine, versions = about["machine"], about["versions"]
     epochs = [each.trainer.epochs for each in comparison.networks.values()]
-    least, most = min(epochs), max(epochs)
+    first, last = min(epochs), max(epochs)
     title = (
-        f"{recipe.data.name}, epochs: {least if least == most else f'{least} to {most}'}; "
+        f"{recipe.data.name}, epochs: {first if first == last else f'{first} to {last}'}; "
         f"{machine['processor']}, {about['date'][:10]}, binseg {versions['binseg']} "
         f"({about['commit'] or 'no commit'}), torch {versions['torch']}"
     )

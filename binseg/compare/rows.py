@@ -57,7 +57,7 @@ class Outcome:
         shipped_miou: val mIoU of the file that is shipped, by `binseg.evaluate`: packed for binary
             networks, float for the others. None if the network could not be packed.
         bytes: of that file.
-        class_iou: class → its IoU with that file, None for one that no picture has; empty if the
+        class_iou: class → its IoU with that file, None for one that no image has; empty if the
             network could not be packed.
         counts: of that file, see `Evaluation.counts`; None if the network could not be packed.
         fold: whose data it was trained on; None without folds.
@@ -92,7 +92,7 @@ class Row:
         int8_milliseconds: of a full-precision network in 8 bits; None if it was not measured.
         faster_than_int8: how many times faster a binary network is than its baseline in 8 bits.
         binary_parameters, real_parameters: 1-bit ones, and all others.
-        binary_macs: products of ±1 with ±1 for one picture of the latency's size.
+        binary_macs: products of ±1 with ±1 for one image of the latency's size.
         real_macs: all other products.
         not_packed: why a binary network could not be packed.
     """
@@ -186,12 +186,12 @@ class Row:
             return None
         ours, theirs = self.seeds, other.seeds
         common = [seed for seed in ours if seed in theirs]
-        sides = []
+        candidates = []
         for outcomes in (ours, theirs):
             by_fold = zip(*(outcomes[seed] for seed in common), strict=True)
-            sides.append([[each.counts for each in fold] for fold in by_fold])
-        for pair in zip(*sides, strict=True):
-            counts = [each for side in pair for each in side]
+            candidates.append([[each.counts for each in fold] for fold in by_fold])
+        for pair in zip(*candidates, strict=True):
+            counts = [each for candidate in pair for each in candidate]
             if any(each is None for each in counts):
                 return None
             shapes = {each.shape for each in counts if each is not None}
@@ -199,7 +199,7 @@ class Row:
                 return None
         if not common:
             return None
-        first, second = cast(list[list[list[np.ndarray]]], sides)
+        first, second = cast(list[list[list[np.ndarray]]], candidates)
         return paired_difference(first, second).mean_iou
 
     @property
@@ -211,7 +211,7 @@ class Row:
 
     @property
     def class_iou(self) -> dict[str, float | None]:
-        """Class → mean IoU over the packed seeds; None for one that no picture has."""
+        """Class → mean IoU over the packed seeds; None for one that no image has."""
         found = [each.class_iou for each in self.outcomes if each.class_iou]
         means: dict[str, float | None] = {}
         for name in found[0] if found else ():

@@ -19,7 +19,7 @@ from binseg.training.run import train
 FAILURE = "failure.txt"
 """Traceback of a training that failed, in its folder."""
 
-Say = Callable[[str], None]
+OnProgress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def run_comparison(
     *,
     only: Sequence[str] | None = None,
     report: bool = False,
-    say: Say = print,
+    on_progress: OnProgress = print,
 ) -> Compared:
     """Train every network once with each seed, then pack, score and time them.
 
@@ -58,7 +58,7 @@ def run_comparison(
         out: folder, new or that of an earlier call.
         only: rows to train; None for all. The others are measured if they are trained.
         report: train nothing.
-        say: takes a line about what happens next.
+        on_progress: takes a line about what happens next.
 
     Raises:
         BinsegError: before anything is trained: a network that cannot be built, data that cannot
@@ -75,11 +75,11 @@ def run_comparison(
     try:
         failures = {}
         if not report:
-            failures = _train([run for run in runs if run.name in names], say)
+            failures = _train([run for run in runs if run.name in names], on_progress)
         finished = [run for run in runs if run.finished]
         if not finished:
             raise BinsegError(_nothing(out, failures))
-        rows, load = measure_rows(comparison, finished, say)
+        rows, load = measure_rows(comparison, finished, on_progress)
     except (KeyboardInterrupt, StopRequestedError) as error:
         raise StopRequestedError(
             f"stopped; the same command goes on from here (finished networks in {out} are kept)"
@@ -88,14 +88,16 @@ def run_comparison(
     return Compared(rows, failures, missing, load)
 
 
-def _train(runs: Sequence[Run], say: Say) -> dict[str, str]:
+def _train(runs: Sequence[Run], on_progress: OnProgress) -> dict[str, str]:
     """Run → why it failed."""
     failures: dict[str, str] = {}
     left = [run for run in runs if not run.finished]
     if len(left) < len(runs):
-        say(f"{len(runs) - len(left)} of {len(runs)} trainings are finished already")
+        on_progress(f"{len(runs) - len(left)} of {len(runs)} trainings are finished already")
     for place, run in enumerate(left):
-        say(f"training {place + 1} of {len(left)}: {run.title}{_time_left(runs, left[place:])}")
+        on_progress(
+            f"training {place + 1} of {len(left)}: {run.title}{_time_left(runs, left[place:])}"
+        )
         try:
             train(run.experiment, run.folder, resume=True)
             if not run.finished:
@@ -106,7 +108,7 @@ def _train(runs: Sequence[Run], say: Say) -> dict[str, str]:
             failures[run.title] = _reason(error)
             run.folder.mkdir(parents=True, exist_ok=True)
             (run.folder / FAILURE).write_text(traceback.format_exc())
-            say(f"{run.title} failed: {failures[run.title]}")
+            on_progress(f"{run.title} failed: {failures[run.title]}")
     return failures
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _NETWORK, _NOT_PACKED = "network", "not packed"
 _FITTING = 10
 """Columns that a screen has room for."""
-_LEAST_NEEDED = "1-bit GMACs", "real GMACs", "params", "minutes"
+_MIN_NEEDED = "1-bit GMACs", "real GMACs", "params", "minutes"
 """What a screen leaves out first."""
 _FIGURES = (
     "network", "binary", "seeds", "trained_miou", "trained_deviation", "shipped_miou",
@@ -98,7 +98,7 @@ def screen_table(rows: Sequence[Row], conditions: Conditions) -> "Table":
     surplus = len(columns) - _FITTING
     if surplus > 0:  # the files have all of them, and the spread beside its mean
         # one more than the surplus: the spreads' column is wider than what it displaces
-        left_out = _LEAST_NEEDED[: surplus + 1]
+        left_out = _MIN_NEEDED[: surplus + 1]
         columns = {
             name: [cell.replace(" ± ", "\n± ").replace(" to ", "\nto ") for cell in cells]
             for name, cells in columns.items()

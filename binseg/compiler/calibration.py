@@ -1,4 +1,4 @@
-"""The ranges that 8 bits must cover: looked up in a few pictures."""
+"""Calibration of the ranges that 8 bits must cover, on a few images."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -39,19 +39,19 @@ class Range:
         return min(max(round(-self.low / self.scale), 0), LEVELS)
 
 
-def activation_ranges(model: nn.Module, pictures: Iterable[Tensor]) -> dict[nn.Module, Range]:
+def activation_ranges(model: nn.Module, images: Iterable[Tensor]) -> dict[nn.Module, Range]:
     """The range of the input of each convolution of `model` that reads real numbers.
 
     Args:
         model: a float network, which is run in eval mode and left as it was.
-        pictures: normalised float32 (N, 3, H, W); what the network will see.
+        images: normalised float32 (N, 3, H, W); what the network will see.
 
     Returns:
-        By module; each range is the one with the least mean squared error of the rounded values
+        By module; each range is the one with the smallest mean squared error of the rounded values
         among those cut from the extremes, see `best_range`.
 
     Raises:
-        BinsegError: no picture, or a network that gives nan.
+        BinsegError: no image, or a network that gives nan.
     """
     seen = {m: _Samples() for m in model.modules() if _reads_real_numbers(m)}
     device = next(model.parameters()).device
@@ -60,15 +60,15 @@ def activation_ranges(model: nn.Module, pictures: Iterable[Tensor]) -> dict[nn.M
             handle = module.register_forward_pre_hook(partial(_look, samples))
             stack.callback(handle.remove)
         stack.enter_context(evaluating(model))
-        for batch in pictures:
+        for batch in images:
             model(batch.to(device))
     if any(not samples.kept for samples in seen.values()):
-        raise BinsegError("int8 needs pictures to calibrate on: give at least one")
+        raise BinsegError("int8 needs images to calibrate on: give at least one")
     return {module: best_range(torch.cat(samples.kept)) for module, samples in seen.items()}
 
 
 def best_range(values: Tensor) -> Range:
-    """The range whose rounding and clipping has the least mean squared error on `values`.
+    """The range whose rounding and clipping has the smallest mean squared error on `values`.
 
     The high end is cut first, then the low end, then the high one again, in steps of a fiftieth
     of the extremes: outliers are clipped where that makes the step finer for all others.

@@ -374,7 +374,7 @@ def _upsample(context: Context, layer: nn.Upsample, x: Any) -> Value:
 def resize_by(
     context: Context, x: Value, factor: Any, mode: str, align_corners: bool | None
 ) -> Value:
-    """Resizing by whole numbers."""
+    """Resizing by integer factors."""
     scale = _two(factor)
     context.require(all(side == int(side) >= 1 for side in scale), "its scale must be an integer")
     attributes = {**resize_mode(context, mode, align_corners), "scale": [int(s) for s in scale]}

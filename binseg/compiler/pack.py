@@ -94,7 +94,7 @@ def pack(
     ranges = {}
     if other_layers == "int8":
         if calibration is None:
-            raise BinsegError("int8 needs pictures to calibrate on; give some, or use bf16")
+            raise BinsegError("int8 needs images to calibrate on; give some, or use bf16")
         ranges = activation_ranges(model, calibration)
     preprocessing = preprocessing or Preprocessing()
     with evaluating(model):

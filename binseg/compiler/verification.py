@@ -1,4 +1,4 @@
-"""Whether a packed network gives what the trained one gives, and if not, whose fault it is.
+"""Comparison of a packed network with the trained one; where they differ, whose fault it is.
 
 A network of signs can be sensitive: a number next to 0 that is rounded to the other side changes
 a bit, and the bit may change many pixels. Two correct computations of such a network differ as much
@@ -16,7 +16,7 @@ from binseg.compiler.packed import PackedSegmenter
 from binseg.nn.segmenter import Segmenter
 from binseg.program.file import OtherLayers
 
-LEAST_AGREEMENT: dict[OtherLayers, float] = {"fp32": 0.999, "bf16": 0.98, "int8": 0.95}
+MIN_AGREEMENT: dict[OtherLayers, float] = {"fp32": 0.999, "bf16": 0.98, "int8": 0.95}
 """Share of equal pixels that a packed network must reach, by the arithmetic of its other layers."""
 
 PERTURBATION = 1e-6
@@ -70,15 +70,15 @@ def verify(
     packed: PackedSegmenter,
     inputs: Callable[[], Iterable[Tensor]],
     *,
-    least: float,
+    minimum: float,
 ) -> Agreement:
-    """Compare a packed network with the trained one, and below `least` the trained one with itself.
+    """Compare a packed network with the trained one, and if they differ too much that with itself.
 
     Args:
         trained: in eval mode, on the CPU.
         packed: made of it.
         inputs: gives images afresh at each call: float32 (1, 3, H, W), normalised; at least one.
-        least: share of equal pixels that is enough.
+        minimum: share of equal pixels that is enough.
     """
     different: list[int] = []
     pixels = 0
@@ -88,7 +88,7 @@ def verify(
             different.append(int(unequal.sum()))
             pixels += unequal.numel()
         equal = 1 - sum(different) / pixels
-        if equal >= least:
+        if equal >= minimum:
             return Agreement(len(different), equal)
         own = sum(
             _own_change(trained, x, enough=count)

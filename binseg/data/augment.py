@@ -1,4 +1,4 @@
-"""Random changes of training pictures, the same in every process.
+"""Random changes of training images, the same in every process.
 
 Hue is changed by albumentations, all else here: albumentations 2.0.8 draws the same in every
 loader worker, and its `set_random_seed` gives all steps of a pipeline one seed. Here everything is
@@ -9,13 +9,12 @@ of workers, and a resumed run draws what the first one would have drawn.
 import os
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from binseg.data.augment_config import MAX_JPEG, MIN_BLUR, AugmentConfig
 from binseg.data.degrade import blurred, gamma_corrected, jpeg_compressed, noisy
 from binseg.data.jitter import Factors, jitter, random_factors
 from binseg.data.labels import IGNORE
@@ -24,85 +23,6 @@ from binseg.data.preprocess import IMAGENET_MEAN
 from binseg.data.turns import quarter_turned, rotated, with_hole
 from binseg.data.window import Window, cut, moved_to, random_window
 from binseg.errors import BinsegError
-
-
-@dataclass
-class AugmentConfig:
-    """How training pictures are varied.
-
-    Args:
-        scale_min: smallest random magnification (factor on height and width).
-        scale_max: largest random magnification (factor).
-        flip: probability of a left-right flip, 0 to 1.
-        flip_vertical: probability of an upside-down flip, 0 to 1.
-        rotate90: probability of a turn by 90, 180 or 270 degrees, 0 to 1.
-        rotate: largest turn of a crop about its centre to either side, in degrees, 0 to 45; the
-            corners that it leaves empty are ignored.
-        rare_every: in every n-th crop some pixel of a class that is rare in the training split,
-            of those that the image has; 0: never.
-        brightness: colour jitter multiplies brightness by 1 ± this, 0 to 1.
-        contrast: colour jitter multiplies contrast by 1 ± this, 0 to 1.
-        saturation: colour jitter multiplies saturation by 1 ± this, 0 to 1.
-        hue: colour jitter turns the hue by up to ± this share of the circle, 0 to 0.5; about
-            doubles the time of a sample.
-        gamma: gamma correction by a power between 1 / (1 + this) and 1 + this, 0 to 4.
-        blur: probability of a Gaussian blur, 0 to 1.
-        blur_sigma: its largest deviation, in pixels.
-        noise: probability of Gaussian sensor noise, 0 to 1.
-        noise_sigma: its largest deviation, in grey levels of 0 to 255.
-        jpeg: probability of a JPEG compression, 0 to 1.
-        jpeg_quality: its lowest quality, 1 to 90; the highest is 90.
-        cutout: probability of a rectangle without image and label, 0 to 1.
-        cutout_size: its largest height and width, as shares of the crop's.
-        extra: file of a pipeline in albumentations' own serialization (`albumentations.save`),
-            which changes the crops after all that is above.
-    """
-
-    scale_min: float = 0.5
-    scale_max: float = 2.0
-    flip: float = 0.5
-    flip_vertical: float = 0.0
-    rotate90: float = 0.0
-    rotate: float = 0.0
-    rare_every: int = 0
-    brightness: float = 0.3
-    contrast: float = 0.3
-    saturation: float = 0.3
-    hue: float = 0.0
-    gamma: float = 0.0
-    blur: float = 0.0
-    blur_sigma: float = 1.5
-    noise: float = 0.0
-    noise_sigma: float = 20.0
-    jpeg: float = 0.0
-    jpeg_quality: int = 20
-    cutout: float = 0.0
-    cutout_size: float = 0.5
-    extra: Path | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 < self.scale_min <= self.scale_max:
-            raise BinsegError(
-                f"augment: scale_min {self.scale_min} and scale_max {self.scale_max} must be "
-                "above 0 and in this order"
-            )
-        bounds: dict[str, tuple[float, float]] = {
-            "rotate": (0, 45),
-            "rare_every": (0, 1000),
-            "hue": (0, 0.5),
-            "gamma": (0, 4),
-            "blur_sigma": (_LEAST_BLUR, 100),
-            "noise_sigma": (0, 255),
-            "jpeg_quality": (1, _BEST_JPEG),
-        }
-        for field in fields(self)[2:-1]:
-            value, (low, high) = getattr(self, field.name), bounds.get(field.name, (0, 1))
-            if not low <= value <= high:
-                raise BinsegError(f"augment: {field.name} {value} is not in {low} … {high}")
-
-
-_LEAST_BLUR = 0.3  # pixels; less changes nothing
-_BEST_JPEG = 90
 
 
 class TrainTransform:
@@ -138,7 +58,7 @@ class TrainTransform:
                 rare classes.
 
         Returns:
-            uint8 (h, w, 3) and uint8 (h, w) at the crop's size; pixels outside the picture have
+            uint8 (h, w, 3) and uint8 (h, w) at the crop's size; pixels outside the image have
             the mean colour and label 255.
         """
         generator = np.random.default_rng(seed)
@@ -182,8 +102,8 @@ class TrainTransform:
         if not len(present):
             return window
         pixels = np.ones(IGNORE) if self.pixels is None else self.pixels
-        chances = 1 / np.maximum(pixels[present], 1)
-        wanted = generator.choice(present, p=chances / chances.sum())
+        probabilities = 1 / np.maximum(pixels[present], 1)
+        wanted = generator.choice(present, p=probabilities / probabilities.sum())
         rows, columns = np.nonzero(labels == wanted)
         one = generator.integers(len(rows))
         return moved_to(generator, window, labels.shape, (int(rows[one]), int(columns[one])))
@@ -191,7 +111,7 @@ class TrainTransform:
     def _blurred(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         config = self.config
         if generator.random() < config.blur:
-            image = blurred(image, generator.uniform(_LEAST_BLUR, config.blur_sigma))
+            image = blurred(image, generator.uniform(MIN_BLUR, config.blur_sigma))
         return image
 
     def _colored(self, image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -214,12 +134,12 @@ class TrainTransform:
         if generator.random() < config.noise:
             image = noisy(image, generator.uniform(0, config.noise_sigma), generator)
         if generator.random() < config.jpeg:
-            quality = int(generator.integers(config.jpeg_quality, _BEST_JPEG, endpoint=True))
+            quality = int(generator.integers(config.jpeg_quality, MAX_JPEG, endpoint=True))
             image = jpeg_compressed(image, quality)
         return image
 
     def geometry(self, size: tuple[int, int], seed: Sequence[int]) -> tuple[Window, bool]:
-        """What the variant of `seed` shows of a picture of (height, width) pixels, and whether it
+        """What the variant of `seed` shows of an image of (height, width) pixels, and whether it
         is then mirrored."""
         return self._geometry(np.random.default_rng(seed), size)[:2]
 
@@ -263,7 +183,7 @@ def train_transform(
     Args:
         config: strengths and probabilities.
         crop: (height, width) of the result, in pixels.
-        mean: mean colour on a scale from 0 to 1, for the pixels outside the picture.
+        mean: mean colour on a scale from 0 to 1, for the pixels outside the image.
         pixels: int64 (C,), of each class in the split, for `rare_every`; None: all alike.
 
     Raises:

@@ -14,6 +14,7 @@ from binseg.data.config import DataConfig
 from binseg.data.datasets import SPLITS, MissingSplitError
 from binseg.data.groups import SEQUENCE, SEQUENCES, group_of, group_pattern
 from binseg.data.labels import IGNORE
+from binseg.data.merge import open_merged
 from binseg.data.processes import in_processes
 from binseg.data.samples import SegmentationDataset, size_in_words
 from binseg.errors import BinsegError
@@ -50,7 +51,7 @@ class DatasetCheck:
                     self._fault("arrangement", str(error))
         for number, other in enumerate(config.merge, start=1):
             try:
-                opened = other.open(self.report.labels, strict=False)
+                opened = open_merged(other, self.report.labels, strict=False)
             except BinsegError as error:
                 self._fault("arrangement", str(error))
             else:

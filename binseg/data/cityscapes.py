@@ -15,13 +15,13 @@ from binseg.errors import BinsegError
 Annotations = Literal["fine", "coarse"]
 
 FULL_SIZES = {"train": 2975, "val": 500, "test": 1525, "train_extra": 19998}
-"""Pictures of the full sets."""
+"""Images of the full sets."""
 
 LABEL_ARCHIVES = {"gtFine": "gtFine_trainvaltest.zip", "gtCoarse": "gtCoarse.zip"}
 """Folder of labels → the archive that it comes in."""
 
 
-def picture_archive(split: str) -> str:
+def image_archive(split: str) -> str:
     """The archive that leftImg8bit/SPLIT comes in."""
     return f"leftImg8bit_{'trainextra' if split == 'train_extra' else 'trainvaltest'}.zip"
 
@@ -39,7 +39,7 @@ class CityscapesDataset(PairedFiles):
         strict: raise the first fault of the arrangement; else collect them in `faults`.
 
     Raises:
-        BinsegError: missing folders (says which archive holds them), or pictures without masks.
+        BinsegError: missing folders (says which archive holds them), or images without masks.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class CityscapesDataset(PairedFiles):
         )
 
     def sample_name(self, index: int) -> str:
-        """CITY_SEQUENCE_FRAME, by which the benchmark knows the picture."""
+        """CITY_SEQUENCE_FRAME, by which the benchmark knows the image."""
         return super().sample_name(index).removesuffix("_leftImg8bit")
 
     def read_instances(self, index: int) -> np.ndarray | None:
@@ -81,37 +81,37 @@ class CityscapesDataset(PairedFiles):
 def _listed(root: Path, split: str, kind: str) -> list[Pair]:
     from torchvision.datasets import Cityscapes
 
-    pictures = _folder(root, split)
+    images = _folder(root, split)
     if not (root / kind / split).is_dir():
         raise BinsegError(
-            f"{root / kind / split}: missing, there are only pictures; unpack "
+            f"{root / kind / split}: missing, there are only images; unpack "
             f"{LABEL_ARCHIVES[kind]} into {root}"
         )
     try:
         files = Cityscapes(str(root), split, "fine" if kind == "gtFine" else "coarse", "semantic")
     except OSError as error:  # a file where a city's folder should be
         raise BinsegError(
-            f"{error.filename or pictures}: not a city's folder; remove it from {pictures}"
+            f"{error.filename or images}: not a city's folder; remove it from {images}"
         ) from error
     pairs = [
         Pair(Path(image), Path(masks[0]))
         for image, masks in zip(files.images, files.targets, strict=True)
         if image.endswith("_leftImg8bit.png")
     ]
-    return _not_none(sorted(pairs), pictures)
+    return _not_none(sorted(pairs), images)
 
 
 def _unlabelled(root: Path) -> list[Pair]:
-    pictures = _folder(root, "test")
+    images = _folder(root, "test")
     return _not_none(
-        [Pair(path, None) for path in sorted(pictures.glob("*/*_leftImg8bit.png"))], pictures
+        [Pair(path, None) for path in sorted(images.glob("*/*_leftImg8bit.png"))], images
     )
 
 
 def _folder(root: Path, split: str) -> Path:
-    pictures = root / "leftImg8bit" / split
-    if pictures.is_dir():
-        return pictures
+    images = root / "leftImg8bit" / split
+    if images.is_dir():
+        return images
     if deeper := [path for path in root.glob("*/leftImg8bit") if path.is_dir()]:
         raise BinsegError(
             f"{root}: leftImg8bit lies one folder deeper, in {deeper[0].parent.name}/; set "
@@ -119,15 +119,15 @@ def _folder(root: Path, split: str) -> Path:
         )
     kind = MissingSplitError if split == "test" else BinsegError
     raise kind(
-        f"{pictures}: missing; set --data.root to the folder with leftImg8bit/, or unpack "
-        f"{picture_archive(split)} into it"
+        f"{images}: missing; set --data.root to the folder with leftImg8bit/, or unpack "
+        f"{image_archive(split)} into it"
     )
 
 
-def _not_none(pairs: list[Pair], pictures: Path) -> list[Pair]:
+def _not_none(pairs: list[Pair], images: Path) -> list[Pair]:
     if not pairs:
         raise BinsegError(
-            f"{pictures}: no CITY/*_leftImg8bit.png in it; unpack the archive of pictures again"
+            f"{images}: no CITY/*_leftImg8bit.png in it; unpack the archive of images again"
         )
     return pairs
 
@@ -160,6 +160,6 @@ def _faults(pairs: Sequence[Pair], kind: str) -> list[str]:
     if not missing:
         return []
     return [
-        f"{missing[0]}: missing; {len(missing):,} of {len(pairs):,} pictures have no mask: unpack "
+        f"{missing[0]}: missing; {len(missing):,} of {len(pairs):,} images have no mask: unpack "
         f"{LABEL_ARCHIVES[kind]} again"
     ]

@@ -8,9 +8,9 @@ from binseg.data.cityscapes import (
     FULL_SIZES,
     LABEL_ARCHIVES,
     Annotations,
-    picture_archive,
+    image_archive,
 )
-from binseg.data.preparation import Preparation
+from binseg.data.setup_report import Preparation
 from binseg.errors import BinsegError
 
 _NEEDED = {
@@ -21,7 +21,7 @@ _NEEDED = {
 
 
 def check_cityscapes(root: Path, annotations: Annotations) -> Preparation:
-    """Look for the pictures and masks that training and scoring need.
+    """Look for the images and masks that training and scoring need.
 
     Train ids are made when a mask is read, so nothing is written.
 
@@ -49,7 +49,7 @@ def check_cityscapes(root: Path, annotations: Annotations) -> Preparation:
             _count(root, split, kind, result)
     tests = len(_stems(root / "leftImg8bit" / "test", "_leftImg8bit.png"))
     result.found.append(
-        f"test: {tests:,} of the full set's {FULL_SIZES['test']:,} pictures, whose labels are not "
+        f"test: {tests:,} of the full set's {FULL_SIZES['test']:,} images, whose labels are not "
         "public (for exports alone)"
     )
     result.missing.extend(_remedy(root, *entry) for entry in absent.items())
@@ -59,7 +59,7 @@ def check_cityscapes(root: Path, annotations: Annotations) -> Preparation:
 def _archive(folder: str) -> str:
     """The archive that holds a folder such as gtFine/val."""
     kind, split = folder.split("/")
-    return picture_archive(split) if kind == "leftImg8bit" else LABEL_ARCHIVES[kind]
+    return image_archive(split) if kind == "leftImg8bit" else LABEL_ARCHIVES[kind]
 
 
 def _stems(folder: Path, suffix: str) -> set[str]:
@@ -72,12 +72,12 @@ def _stems(folder: Path, suffix: str) -> set[str]:
 
 def _count(root: Path, split: str, kind: str, result: Preparation) -> None:
     """What of a split is there, and what is without its other half."""
-    images, labels = f"leftImg8bit/{split}", f"{kind}/{split}"
-    pictures = _stems(root / images, "_leftImg8bit.png")
-    masks = _stems(root / labels, f"_{kind}_labelIds.png")
+    image_folder, label_folder = f"leftImg8bit/{split}", f"{kind}/{split}"
+    images = _stems(root / image_folder, "_leftImg8bit.png")
+    masks = _stems(root / label_folder, f"_{kind}_labelIds.png")
     for folder, lacking, what in (
-        (labels, pictures - masks, "pictures have no *_labelIds.png"),
-        (images, masks - pictures, "masks have no picture"),
+        (label_folder, images - masks, "images have no *_labelIds.png"),
+        (image_folder, masks - images, "masks have no image"),
     ):
         if lacking:
             result.missing.append(
@@ -85,20 +85,20 @@ def _count(root: Path, split: str, kind: str, result: Preparation) -> None:
                 f"{_archive(folder)} again"
             )
     expected = FULL_SIZES[split]
-    if len(pictures | masks) < expected:
+    if len(images | masks) < expected:
         result.missing.append(
-            f"{root / images}: {len(pictures | masks):,} of {expected:,} pictures of the full set, "
-            f"in {len(_cities(pictures | masks))} cities; unpack {_archive(images)} and "
-            f"{_archive(labels)} again"
+            f"{root / image_folder}: {len(images | masks):,} of {expected:,} images of the full "
+            f"set, in {len(_cities(images | masks))} cities; unpack {_archive(image_folder)} and "
+            f"{_archive(label_folder)} again"
         )
     result.found.append(
-        f"{split}: {len(pictures & masks):,} of the full set's {expected:,} pictures with masks of "
+        f"{split}: {len(images & masks):,} of the full set's {expected:,} images with masks of "
         f"{kind}"
     )
 
 
 def _cities(stems: Iterable[str]) -> dict[str, list[str]]:
-    """City → its pictures, both by name."""
+    """City → its images, both by name."""
     cities = defaultdict(list)
     for city, stem in (stem.split("/") for stem in sorted(stems)):
         cities[city].append(stem)
@@ -106,24 +106,24 @@ def _cities(stems: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _by_city(stems: Iterable[str]) -> str:
-    """Each city with its count and its first picture."""
+    """Each city with its count and its first image."""
     return ", ".join(f"{city} {len(all_):,} ({all_[0]})" for city, all_ in _cities(stems).items())
 
 
 def _remedy(root: Path, archive: str, folders: Sequence[str]) -> str:
     """Why folders may be missing, and what to do."""
-    told = f"{', '.join(str(root / folder) for folder in folders)}: missing"
+    fault = f"{', '.join(str(root / folder) for folder in folders)}: missing"
     if (root.parent / folders[0]).is_dir():
-        return f"{told}, one folder too deep; set --root {root.parent}"
+        return f"{fault}, one folder too deep; set --root {root.parent}"
     kind = folders[0].split("/")[0]
     for deeper in sorted([*root.glob(f"*/{folders[0]}"), *root.glob(f"*/*/{folders[0]}")]):
         base = deeper.parents[1]
         if (base / "leftImg8bit").is_dir() and (base / "gtFine").is_dir():
-            return f"{told}, one folder too high; set --root {base}"
-        return f"{told}, {archive} is unpacked too deep; move {base / kind}/* to {root / kind}/"
+            return f"{fault}, one folder too high; set --root {base}"
+        return f"{fault}, {archive} is unpacked too deep; move {base / kind}/* to {root / kind}/"
     if (root / archive).is_file():
-        return f"{told}, {archive} is not unpacked; unzip it in {root}"
+        return f"{fault}, {archive} is not unpacked; unzip it in {root}"
     return (
-        f"{told}; download {archive} from www.cityscapes-dataset.com (it needs an account) and "
+        f"{fault}; download {archive} from www.cityscapes-dataset.com (it needs an account) and "
         f"unpack it into {root}"
     )

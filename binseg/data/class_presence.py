@@ -1,5 +1,5 @@
-"""Whether there is anything to learn and to score: every class labelled in train, some pixel in
-val, two classes at least.
+"""Checks that there is something to learn and to score: every class labelled in train, some pixel
+in val, two classes at least.
 
 A class that no mask has is learnt by nobody, and its absence is easily taken for a result: masks
 of 0 and 255 with two classes train one class only, since 255 is ignored unless a class has it.

@@ -10,23 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from binseg.data.batch_sampler import CalibrationBatches, Key, OrderedBatches, TrainBatches
 from binseg.data.classification_augment import augment, augment_one, fit_size, square, views
 from binseg.data.classification_config import ClassificationConfig
-from binseg.data.classification_files import LabelledPictures, check_same_classes, open_split
-from binseg.data.classification_store import Progress, decode, stored_bytes
+from binseg.data.classification_files import LabelledImages, check_same_classes, open_split
+from binseg.data.classification_store import OnProgress, decode, stored_bytes
 from binseg.data.image_files import left_out_lines
 from binseg.data.loader import Loader, ResumableLoader
 from binseg.data.position import ResumableData
-from binseg.data.prepare import evenly_spaced
+from binseg.data.prepared_dataset import evenly_spaced
 from binseg.data.preprocess import Preprocessing
-from binseg.data.sampler import CalibrationBatches, Key, OrderedBatches, TrainBatches
 from binseg.data.samples import Sample
 from binseg.errors import BinsegError, printable
 
 
 class LabelledBatch(TypedDict):
     """`image`: uint8 (N, 3, size, size), channels_last; `label`: int64 (N,) class ids; `index`, of
-    pictures in memory: N places in the split."""
+    images in memory: N places in the split."""
 
     image: Tensor
     label: Tensor
@@ -34,7 +34,7 @@ class LabelledBatch(TypedDict):
 
 
 class ClassificationData(ResumableData):
-    """Labelled pictures for training and scoring a classifier.
+    """Labelled images for training and scoring a classifier.
 
     Small data sets are decoded once and stay in memory, on the GPU if there is one, where whole
     batches are cut and mirrored at once. Large ones go through loader processes.
@@ -43,12 +43,12 @@ class ClassificationData(ResumableData):
 
     Args:
         config: what the user said.
-        progress: called with (decoded, all pictures) while a split is decoded into memory.
+        on_progress: called with (decoded, all images) while a split is decoded into memory.
 
     Attributes:
         classes: names by class id.
         preprocessing: size and normalisation; belongs into the model file.
-        in_memory: whether the pictures are decoded once.
+        in_memory: whether the images are decoded once.
 
     Raises:
         BinsegError: a missing root or split, an empty class, splits of different classes.
@@ -57,7 +57,7 @@ class ClassificationData(ResumableData):
     def __init__(
         self,
         config: ClassificationConfig,
-        progress: Progress = lambda done, total: None,
+        on_progress: OnProgress = lambda done, total: None,
     ) -> None:
         super().__init__(config)
         self.config = config
@@ -65,7 +65,7 @@ class ClassificationData(ResumableData):
         self._splits = {split: open_split(config, split) for split in ("train", "val")}
         self.classes = self._splits["train"].classes
         check_same_classes(self.classes, self._splits["val"].classes, str(config.root))
-        self._progress = progress
+        self._on_progress = on_progress
         needed = sum(stored_bytes(split, config.stored_size) for split in self._splits.values())
         kept = str(config.in_memory).lower()
         self.in_memory = kept == "true" or (
@@ -87,8 +87,8 @@ class ClassificationData(ResumableData):
         if self.trainer is not None:
             device = self.trainer.strategy.root_device
         return {
-            split: _Store(pictures, self.config, self._progress, device)
-            for split, pictures in self._splits.items()
+            split: _Store(found, self.config, self._on_progress, device)
+            for split, found in self._splits.items()
         }
 
     # --- loaders ------------------------------------------------------------------------------
@@ -102,35 +102,35 @@ class ClassificationData(ResumableData):
         return ResumableLoader(read, batches, workers=self.config.workers, persistent=True)
 
     def val_dataloader(self) -> Iterable[LabelledBatch]:
-        """Whole validation pictures in a fixed order, each in exactly one process."""
+        """Whole validation images in a fixed order, each in exactly one process."""
         batches = OrderedBatches(
             len(self._splits["val"].targets), self.config.val_batch_size, *self._shard
         )
         return self._plain("val", batches)
 
     def calibration_batches(self) -> Iterable[LabelledBatch]:
-        """Unaugmented training pictures, evenly spaced, for re-estimating BatchNorm."""
+        """Unaugmented training images, evenly spaced, for re-estimating BatchNorm."""
         chosen = evenly_spaced(self._train_length(), self.config.calibration_images)
         return self._plain(
             "train", CalibrationBatches(chosen, self.config.batch_size, *self._shard)
         )
 
-    def plain_pictures(self, size: int, count: int) -> Iterator[Tensor]:
-        """The training pictures in their order, unaugmented, `count` at a time.
+    def plain_images(self, size: int, count: int) -> Iterator[Tensor]:
+        """The training images in their order, unaugmented, `count` at a time.
 
         Args:
             size: sides of the result in pixels.
-            count: pictures at a time; the last may be fewer.
+            count: images at a time; the last may be fewer.
 
         Returns:
             uint8 (n, 3, size, size) on the training device, channels_last.
 
         Raises:
-            BinsegError: the pictures are not kept in memory.
+            BinsegError: the images are not kept in memory.
         """
         if not self.in_memory:
             raise BinsegError(
-                f"{self.config.root}: its pictures are not kept in memory, as a teacher that sees "
+                f"{self.config.root}: its images are not kept in memory, as a teacher that sees "
                 "each once wants it; raise data.memory_limit or set data.in_memory"
             )
         store = self._stores["train"]
@@ -139,7 +139,7 @@ class ClassificationData(ResumableData):
             yield fit_size(images, size)
 
     def views(self, indices: list[int], epoch: int) -> Tensor:
-        """Where the pictures of a training batch come from, see `classification_augment.views`.
+        """Where the images of a training batch come from, see `classification_augment.views`.
 
         Args:
             indices: the batch's, in its order.
@@ -166,17 +166,17 @@ class _Store:
 
     def __init__(
         self,
-        pictures: LabelledPictures,
+        split: LabelledImages,
         config: ClassificationConfig,
-        progress: Progress,
+        on_progress: OnProgress,
         device: torch.device,
     ) -> None:
         cache = None if config.cache is None else Path(config.cache).expanduser()
         array = decode(
-            pictures, config.stored_size, workers=config.workers, cache=cache, progress=progress
+            split, config.stored_size, workers=config.workers, cache=cache, on_progress=on_progress
         )
         self.images = torch.from_numpy(array).to(device)
-        self.targets = torch.tensor(pictures.targets, device=device)
+        self.targets = torch.tensor(split.targets, device=device)
 
     def take(self, indices: list[int]) -> LabelledBatch:
         chosen = torch.tensor(indices, device=self.images.device)
@@ -209,7 +209,7 @@ class _AugmentedBatches:
 
 
 class _PlainBatches:
-    """Unchanged pictures from memory."""
+    """Unchanged images from memory."""
 
     def __init__(
         self, store: _Store, batches: OrderedBatches | CalibrationBatches, size: int
@@ -228,18 +228,16 @@ class _PlainBatches:
 # --- through loader processes -----------------------------------------------------------------
 
 
-def _cut(pictures: LabelledPictures, config: ClassificationConfig, key: Key) -> Sample:
+def _cut(split: LabelledImages, config: ClassificationConfig, key: Key) -> Sample:
     epoch, index = key
-    changed = augment_one(pictures.picture(index), config, (config.seed, epoch, index))
-    return _sample(pictures, index, changed)
+    changed = augment_one(split.image(index), config, (config.seed, epoch, index))
+    return _sample(split, index, changed)
 
 
-def _middle(pictures: LabelledPictures, config: ClassificationConfig, index: int) -> Sample:
-    picture = square(pictures.picture(index), config.size)
-    return _sample(pictures, index, picture)
+def _middle(split: LabelledImages, config: ClassificationConfig, index: int) -> Sample:
+    image = square(split.image(index), config.size)
+    return _sample(split, index, image)
 
 
-def _sample(pictures: LabelledPictures, index: int, image: np.ndarray) -> Sample:
-    return Sample(
-        np.ascontiguousarray(image), np.array(pictures.targets[index], np.int64), str(index)
-    )
+def _sample(split: LabelledImages, index: int, image: np.ndarray) -> Sample:
+    return Sample(np.ascontiguousarray(image), np.array(split.targets[index], np.int64), str(index))

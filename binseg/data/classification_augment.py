@@ -12,9 +12,9 @@ _RATIOS = (3 / 4, 4 / 3)
 
 
 def augment(images: Tensor, config: ClassificationConfig, key: tuple[int, ...]) -> Tensor:
-    """Crop, enlarge and mirror each picture of a batch in its own way.
+    """Crop, enlarge and mirror each image of a batch in its own way.
 
-    Resized windows are sampled and not averaged, which serves pictures that grow or hardly shrink.
+    Resized windows are sampled and not averaged, which serves images that grow or hardly shrink.
 
     Args:
         images: uint8 (N, 3, H, W) on any device.
@@ -35,16 +35,16 @@ def augment(images: Tensor, config: ClassificationConfig, key: tuple[int, ...]) 
 def views(
     config: ClassificationConfig, key: tuple[int, ...], count: int, size: tuple[int, int]
 ) -> Tensor:
-    """Where `augment`'s pictures come from.
+    """Where `augment`'s images come from.
 
     Args:
         config, key: as given to `augment`.
-        count: N, pictures of the batch.
-        size: (H, W) of the pictures; H = W if their crop is "shift".
+        count: N, images of the batch.
+        size: (H, W) of the images; H = W if their crop is "shift".
 
     Returns:
-        float32 (N, 2, 3), the affine maps from a point (x, y, 1) of a changed picture to that of
-        the picture, both from −1 at the left or upper edge to 1 at the opposite one.
+        float32 (N, 2, 3), the affine maps from a point (x, y, 1) of a changed image to that of
+        the image, both from −1 at the left or upper edge to 1 at the opposite one.
     """
     windows, mirrored = _draw(config, key, count, size)
     if config.crop == "shift":
@@ -57,7 +57,7 @@ def _draw(
     config: ClassificationConfig, key: tuple[int, ...], count: int, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Windows as of `random_windows`, or offsets (N, 2) in the border of "shift"; and bool (N,),
-    which pictures are mirrored."""
+    which images are mirrored."""
     rng = np.random.default_rng(list(key))
     mirrored = rng.random(count) < 0.5 if config.flip else np.zeros(count, bool)
     if config.crop == "shift":
@@ -66,23 +66,23 @@ def _draw(
 
 
 def augment_one(
-    picture: np.ndarray, config: ClassificationConfig, key: tuple[int, ...]
+    image: np.ndarray, config: ClassificationConfig, key: tuple[int, ...]
 ) -> np.ndarray:
-    """`augment` for a large picture of its own size, uint8 (H, W, 3) to (size, size, 3).
+    """`augment` for a large image of its own size, uint8 (H, W, 3) to (size, size, 3).
 
-    Windows are averaged when they shrink; a random shift is one of the picture's middle square.
+    Windows are averaged when they shrink; a random shift is one of the image's middle square.
     """
     if config.crop == "shift":
-        image = torch.from_numpy(np.ascontiguousarray(square(picture, config.size)))
-        changed = augment(image.permute(2, 0, 1)[None], config, key)
+        middle = torch.from_numpy(np.ascontiguousarray(square(image, config.size)))
+        changed = augment(middle.permute(2, 0, 1)[None], config, key)
         return changed[0].permute(1, 2, 0).numpy()
     rng = np.random.default_rng(list(key))
     mirrored = config.flip and rng.random() < 0.5
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     ((top, left, high, wide),) = random_windows(rng, 1, height, width, config.area)
     rows, columns = max(1, round(high * height)), max(1, round(wide * width))
     y, x = int(top * height), int(left * width)
-    window = resize_image(picture[y : y + rows, x : x + columns], (config.size, config.size))
+    window = resize_image(image[y : y + rows, x : x + columns], (config.size, config.size))
     return window[:, ::-1] if mirrored else window
 
 
@@ -98,28 +98,28 @@ def fit_size(images: Tensor, size: int) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def square(picture: np.ndarray, side: int | None) -> np.ndarray:
+def square(image: np.ndarray, side: int | None) -> np.ndarray:
     """uint8 (H, W, 3) with its shorter side resized to `side`, cut to the middle square.
 
-    With None the picture stays as it is.
+    With None the image stays as it is.
     """
     if side is None:
-        return picture
-    height, width = picture.shape[:2]
+        return image
+    height, width = image.shape[:2]
     scale = side / min(height, width)
     size = max(side, round(height * scale)), max(side, round(width * scale))
-    picture = resize_image(picture, size)
+    image = resize_image(image, size)
     top, left = (size[0] - side) // 2, (size[1] - side) // 2
-    return picture[top : top + side, left : left + side]
+    return image[top : top + side, left : left + side]
 
 
 def random_windows(
     rng: np.random.Generator, count: int, height: int, width: int, area: tuple[float, float]
 ) -> np.ndarray:
-    """float64 (N, 4): top, left, height and width of random windows, as shares of the picture.
+    """float64 (N, 4): top, left, height and width of random windows, as shares of the image.
 
     The area is uniform in `area`, the ratio of the sides log-uniform in [3/4, 4/3], and a side
-    longer than the picture is cut to it (Szegedy et al. 2015, "Going Deeper with Convolutions",
+    longer than the image is cut to it (Szegedy et al. 2015, "Going Deeper with Convolutions",
     section 6).
     """
     share = rng.uniform(*area, count)
@@ -132,15 +132,15 @@ def random_windows(
 
 
 def _shifted(images: Tensor, offsets: np.ndarray, mirrored: np.ndarray, padding: int) -> Tensor:
-    """Windows of the picture's own size at `offsets` (N, 2) of a mirrored-edge border."""
+    """Windows of the image's own size at `offsets` (N, 2) of a mirrored-edge border."""
     count, _, height, width = images.shape
     rows = _reflected(offsets[:, :1] - padding + np.arange(height), height)
     columns = _reflected(offsets[:, 1:] - padding + np.arange(width), width)
     columns = np.where(mirrored[:, None], columns[:, ::-1], columns)
-    picture = torch.arange(count, device=images.device)[:, None, None]
+    place = torch.arange(count, device=images.device)[:, None, None]
     row = torch.from_numpy(rows).to(images.device)[:, :, None]
     column = torch.from_numpy(np.ascontiguousarray(columns)).to(images.device)[:, None, :]
-    return images.permute(0, 2, 3, 1)[picture, row, column].permute(0, 3, 1, 2)
+    return images.permute(0, 2, 3, 1)[place, row, column].permute(0, 3, 1, 2)
 
 
 def _reflected(index: np.ndarray, length: int) -> np.ndarray:
@@ -153,7 +153,7 @@ def _reflected(index: np.ndarray, length: int) -> np.ndarray:
 
 def _theta(windows: np.ndarray, mirrored: np.ndarray) -> Tensor:
     top, left, high, wide = windows.T
-    # grid_sample's coordinates run from −1 to 1 over the picture
+    # grid_sample's coordinates run from −1 to 1 over the image
     theta = np.zeros((len(windows), 2, 3), np.float32)
     theta[:, 0, 0] = np.where(mirrored, -wide, wide)
     theta[:, 1, 1] = high

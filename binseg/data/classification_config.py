@@ -1,4 +1,4 @@
-"""What a person may say about pictures for classification: YAML under `data:`, or `--data.KEY`."""
+"""The configuration of images for classification: under `data:`, or as `--data.KEY VALUE`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,30 +9,30 @@ from binseg.errors import BinsegError
 
 @dataclass
 class ClassificationConfig:
-    """The labelled pictures, how they are cut and changed, and how they are loaded.
+    """The labelled images, how they are cut and changed, and how they are loaded.
 
     Args:
         name: data set: imagefolder (train/CLASS/*.jpg and val/CLASS/*.jpg) or cifar10.
         root: folder of the data set.
         download: fetch CIFAR-10 into root if it is not there.
         size: pixels: height and width of what the network sees.
-        stored_size: pixels: side of the squares that pictures are kept as in memory, resized and
+        stored_size: pixels: side of the squares that images are kept as in memory, resized and
             cut to their middle, at most about twice `size`; null: as they are, which must then be
             of one size.
-        crop: of training pictures: shift (a random window over a border of `padding` pixels) or
+        crop: crops of training images: shift (a random window over a border of `padding` pixels) or
             resized (a random window of random area, enlarged to `size`).
         padding: pixels of border on each side for `shift`.
-        area: least and largest share of the picture for `resized`.
-        flip: mirror every second training picture.
-        batch_size: training pictures a step, in each process.
-        val_batch_size: pictures a step when scoring.
+        area: smallest and largest share of the image for `resized`.
+        flip: mirror every second training image.
+        batch_size: training images a step, in each process.
+        val_batch_size: images a step when scoring.
         in_memory: decode everything once and keep it, on the GPU if there is one; auto: if that
             takes less than memory_limit. Else loader processes read the files again each epoch.
         memory_limit: GiB for auto.
         workers: loader processes, and threads of the first decoding; 0: this one alone.
-        cache: folder for the decoded pictures, so that the next run need not decode; null: none.
-        calibration_images: unaugmented training pictures for re-estimating BatchNorm.
-        mean: of R, G, B on a scale from 0 to 1; as the segmentation network will have it.
+        cache: folder for the decoded images, so that the next run need not decode; null: none.
+        calibration_images: unaugmented training images for re-estimating BatchNorm.
+        mean: mean of R, G, B on a scale from 0 to 1; as the segmentation network will have it.
         std: standard deviation of R, G, B on that scale.
         seed: fixes the order and the augmentation; 0 or more.
     """
@@ -58,7 +58,7 @@ class ClassificationConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value, least, most in (
+        for name, value, minimum, maximum in (
             ("size", self.size, 8, 4096),
             ("stored_size", self.size if self.stored_size is None else self.stored_size, 8, 8192),
             ("padding", self.padding, 0, 4096),
@@ -69,8 +69,8 @@ class ClassificationConfig:
             ("calibration_images", self.calibration_images, 1, 2**40),
             ("seed", self.seed, 0, 2**63),
         ):
-            if not least <= value <= most:
-                wanted = f"at least {least}" if value < least else f"at most {most}"
+            if not minimum <= value <= maximum:
+                wanted = f"at least {minimum}" if value < minimum else f"at most {maximum}"
                 raise BinsegError(f"data.{name}: {value} must be {wanted}")
         if not 0 < self.area[0] <= self.area[1] <= 1:
-            raise BinsegError(f"data.area: {self.area} must be two shares of 1, least first")
+            raise BinsegError(f"data.area: {self.area} must be two shares of 1, smaller one first")

@@ -1,4 +1,4 @@
-"""Labelled pictures on the disk: an ImageFolder tree or CIFAR-10, listed by torchvision."""
+"""Labelled images on the disk: an ImageFolder tree or CIFAR-10, listed by torchvision."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
 
 
-class LabelledPictures(Protocol):
+class LabelledImages(Protocol):
     """One split of a classification data set.
 
     Attributes:
         classes: names by class id.
-        targets: class id of each picture.
-        left_out: files beside the pictures that are not read.
+        targets: class id of each image.
+        left_out: files beside the images that are not read.
     """
 
     classes: list[str]
     targets: list[int]
     left_out: list[LeftOut]
 
-    def picture(self, index: int) -> np.ndarray:
+    def image(self, index: int) -> np.ndarray:
         """uint8 (H, W, 3) RGB; a BinsegError names an unreadable file."""
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width) from the header."""
 
     def key(self) -> str:
-        """What a cache of the decoded pictures depends on."""
+        """What a cache of the decoded images depends on."""
 
 
-class PictureFolder:
+class FolderSplit:
     """root/SPLIT/CLASS/*.jpg, the layout of ImageNet; class ids follow the sorted folder names."""
 
     def __init__(self, root: Path, split: str) -> None:
@@ -72,10 +72,10 @@ class PictureFolder:
         for index, name in enumerate(self.classes):
             if index not in filled:
                 raise BinsegError(
-                    f"{self.folder / name}: no pictures in this class; add some or remove it"
+                    f"{self.folder / name}: no images in this class; add some or remove it"
                 )
 
-    def picture(self, index: int) -> np.ndarray:
+    def image(self, index: int) -> np.ndarray:
         return read_image(self._paths[index])
 
     def size(self, index: int) -> tuple[int, int]:
@@ -114,15 +114,15 @@ class Cifar10:
             ) from error
         self.classes: list[str] = found.classes
         self.targets: list[int] = found.targets
-        self._pictures: np.ndarray = found.data
+        self._images: np.ndarray = found.data
         self.left_out: list[LeftOut] = []
         self._key = f"cifar10 {split}"
 
-    def picture(self, index: int) -> np.ndarray:
-        return self._pictures[index]
+    def image(self, index: int) -> np.ndarray:
+        return self._images[index]
 
     def size(self, index: int) -> tuple[int, int]:
-        return self._pictures.shape[1], self._pictures.shape[2]
+        return self._images.shape[1], self._images.shape[2]
 
     def key(self) -> str:
         return self._key
@@ -150,18 +150,18 @@ def _silent(what: str, done: int, total: int | None) -> None:
     """Report nothing."""
 
 
-def open_split(config: ClassificationConfig, split: str) -> LabelledPictures:
+def open_split(config: ClassificationConfig, split: str) -> LabelledImages:
     """Open "train" or "val" of the data set that `config` names.
 
     Raises:
-        BinsegError: a missing root or split, a class without pictures.
+        BinsegError: a missing root or split, a class without images.
     """
     if config.root is None:
         raise BinsegError("data.root is not set; give the folder of the data set")
     if config.name == "cifar10":
         root = Path(config.root).expanduser()
         return Cifar10(root, split, download=config.download)
-    return PictureFolder(existing_root(config.root), split)
+    return FolderSplit(existing_root(config.root), split)
 
 
 def check_same_classes(train: Sequence[str], val: Sequence[str], root: str) -> None:

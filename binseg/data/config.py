@@ -1,19 +1,15 @@
-"""What a person may say about the data: in YAML under `data:` or as `--data.KEY VALUE`."""
+"""The configuration of the data: in YAML under `data:` or as `--data.KEY VALUE`."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from binseg.data.augment import AugmentConfig
-from binseg.data.dataset_views import stretched
-from binseg.data.datasets import (
-    DatasetOptions,
-    SegmentationDataset,
-    create_dataset,
-    dataset_labels,
-)
+from binseg.data.augment_config import AugmentConfig
 from binseg.data.labels import LabelTable
-from binseg.data.merge import MergeConfig, check_repeat, check_stretch
+from binseg.data.merge_config import MergeConfig, check_repeat, check_stretch
 from binseg.errors import BinsegError
+
+if TYPE_CHECKING:
+    from binseg.data.samples import SegmentationDataset
 
 
 @dataclass
@@ -30,8 +26,8 @@ class DataConfig:
         stretch: factor on the width of images that are stored squeezed, when they are read.
         classes: only these classes, in this order, like [background,cat,dog] or
             background,cat,dog; all other pixels are ignored. null: all.
-        train_split: what is trained on: train; camvid, folder and voc: also trainval; voc: also
-            trainaug (train + SBD without val); cityscapes: also train_extra (coarse labels).
+        train_split: what is trained on: train, trainval (camvid, folder, voc), trainaug (voc:
+            train + SBD without val) or train_extra (cityscapes: coarse labels).
         group_by: split anew, all images of train and val, by whole groups (camvid and folder): a
             regular expression that finds the group in an image's name (its first parenthesis, or
             all that it matches), `folder` (the folder below images/ that an image lies in) or
@@ -43,8 +39,8 @@ class DataConfig:
             VOCdevkit/.
         short_side: pixels of the shorter side that images are resized to before anything else,
             also when scoring and predicting; null: native size, or that of model.start.
-        mean: of R, G, B on a scale from 0 to 1, which images are normalised with. null: ImageNet's,
-            or those of model.start.
+        mean: mean of R, G, B on a scale from 0 to 1, which images are normalised with. null:
+            ImageNet's, or those of model.start.
         std: standard deviation of R, G, B on that scale; null as for mean.
         crop: height and width of training crops, in pixels, after resizing.
         batch_size: training images a step, in each process.
@@ -96,7 +92,7 @@ class DataConfig:
         if self._held_out == []:
             raise BinsegError("data.val_groups: names no group; leave it out for a hashed split")
         short_side = 16 if self.short_side is None else self.short_side
-        for name, values, least, most in (
+        for name, values, minimum, maximum in (
             ("batch_size", [self.batch_size], 1, 2**20),
             ("val_batch_size", [self.val_batch_size], 1, 2**20),
             ("workers", [self.workers], 0, 1024),
@@ -109,8 +105,8 @@ class DataConfig:
             ("scenes_size", self.scenes_size, 16, 4096),
         ):
             for value in values:
-                if not least <= value <= most:
-                    wanted = f"at least {least}" if value < least else f"at most {most}"
+                if not minimum <= value <= maximum:
+                    wanted = f"at least {minimum}" if value < minimum else f"at most {maximum}"
                     raise BinsegError(f"data.{name}: {value} must be {wanted}")
 
     @property
@@ -141,14 +137,20 @@ class DataConfig:
         Raises:
             BinsegError: an unknown data set or class, or a faulty labels.yaml.
         """
+        # readers load OpenCV, which a configuration does without
+        from binseg.data.datasets import dataset_labels
+
         return dataset_labels(self.name, self.root, self.chosen_classes)
 
-    def open(self, split: str, *, strict: bool = True) -> SegmentationDataset:
+    def open(self, split: str, *, strict: bool = True) -> "SegmentationDataset":
         """Open one split (train, val or test) of the data set.
 
         Raises:
             BinsegError: what the data set's reader finds wrong.
         """
+        from binseg.data.dataset_views import stretched
+        from binseg.data.datasets import DatasetOptions, create_dataset
+
         options = DatasetOptions(
             root=self.root,
             length=self.scenes_train if split == "train" else self.scenes_val,

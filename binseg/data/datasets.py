@@ -182,7 +182,7 @@ def _grouped(name: str, split: str, options: DatasetOptions) -> SegmentationData
     group_by = options.group_by
     if group_by is None:
         if name not in SEQUENCES:
-            raise BinsegError("data.val_groups: needs data.group_by, which tells the groups")
+            raise BinsegError("data.val_groups: needs data.group_by, which finds the groups")
         group_by = SEQUENCE
     pool = _train_and_val(name, options)
     if split == "train" and options.train_split == "trainval":

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from binseg.errors import BinsegError
 
-Tell = Callable[[str, int, int | None], None]
-"""Told what is being done, the bytes done, and the bytes in all; None where nobody knows."""
+OnProgress = Callable[[str, int, int | None], None]
+"""Called with what is being done, the bytes done, and the bytes in all; None where nobody knows."""
 
 _CHUNK = 1 << 20
 _SILENCE = 60  # seconds without a byte after which a connection counts as cut
@@ -28,7 +28,7 @@ class Archive(NamedTuple):
     md5: str
 
 
-def find_archive(archive: Archive, folders: Sequence[Path], tell: Tell) -> Path | None:
+def find_archive(archive: Archive, folders: Sequence[Path], on_progress: OnProgress) -> Path | None:
     """The archive where somebody has put it already; None if it is in none of the folders.
 
     Raises:
@@ -37,7 +37,7 @@ def find_archive(archive: Archive, folders: Sequence[Path], tell: Tell) -> Path 
     for path in (folder / archive.name for folder in folders):
         if not path.is_file():
             continue
-        if not _intact(path, archive, tell):
+        if not _intact(path, archive, on_progress):
             raise BinsegError(
                 f"{path}: damaged or incomplete, its MD5 is not {archive.md5}; delete it, or "
                 f"rename it to {archive.name}.part to go on from it, and run this again"
@@ -46,7 +46,7 @@ def find_archive(archive: Archive, folders: Sequence[Path], tell: Tell) -> Path 
     return None
 
 
-def fetch(archive: Archive, folder: Path, tell: Tell) -> Path:
+def fetch(archive: Archive, folder: Path, on_progress: OnProgress) -> Path:
     """Download an archive into `folder`, going on where an earlier call was interrupted.
 
     The bytes gather in NAME.part; only what has the right MD5 gets the archive's name. A connection
@@ -57,10 +57,10 @@ def fetch(archive: Archive, folder: Path, tell: Tell) -> Path:
     """
     part = folder / f"{archive.name}.part"
     try:
-        _transfer(archive, part, tell)
+        _transfer(archive, part, on_progress)
     except (OSError, http.client.HTTPException) as error:
         raise by_hand(archive, folder, _reason(error)) from error
-    if not _intact(part, archive, tell):
+    if not _intact(part, archive, on_progress):
         part.unlink()
         raise BinsegError(
             f"{archive.url}: gave another file than the published one, its MD5 is not "
@@ -127,20 +127,20 @@ def alone(home: Path, *, wait: bool = False) -> Iterator[None]:
             lock.unlink(missing_ok=True)
 
 
-def _intact(path: Path, archive: Archive, tell: Tell) -> bool:
+def _intact(path: Path, archive: Archive, on_progress: OnProgress) -> bool:
     from torchvision.datasets.utils import check_integrity
 
-    tell(f"checking {archive.name}", 0, None)
+    on_progress(f"checking {archive.name}", 0, None)
     return check_integrity(path, archive.md5)
 
 
-def _transfer(archive: Archive, part: Path, tell: Tell) -> None:
+def _transfer(archive: Archive, part: Path, on_progress: OnProgress) -> None:
     """Append to `part` what it lacks, over as many connections as it takes."""
     whole = False
     while not whole:
         before = _size(part)
         try:
-            whole = _receive(archive, part, tell)
+            whole = _receive(archive, part, on_progress)
         except (OSError, http.client.HTTPException):
             if _size(part) <= before:
                 raise
@@ -148,7 +148,7 @@ def _transfer(archive: Archive, part: Path, tell: Tell) -> None:
             raise ConnectionError("the connection breaks at the same place each time")
 
 
-def _receive(archive: Archive, part: Path, tell: Tell) -> bool:
+def _receive(archive: Archive, part: Path, on_progress: OnProgress) -> bool:
     """One connection; True if the file has the length that the server announced."""
     offset = _size(part)
     headers = {"User-Agent": "binseg"}  # some servers turn urllib's own away
@@ -167,23 +167,23 @@ def _receive(archive: Archive, part: Path, tell: Tell) -> bool:
             offset = 0  # this server cannot continue, it sends everything
         total = None if response.length is None else offset + response.length
         if total is not None:
-            # what it unpacks to is about as large: pictures hardly compress
+            # what it unpacks to is about as large: images hardly compress
             check_space(part.parent, 2 * total - offset, f"{archive.name}, packed and unpacked,")
-        done = _write(response, part, offset, lambda done: tell(archive.name, done, total))
+        done = _write(response, part, offset, lambda done: on_progress(archive.name, done, total))
     return total is None or done >= total
 
 
 def _write(
-    response: http.client.HTTPResponse, part: Path, done: int, tell: Callable[[int], None]
+    response: http.client.HTTPResponse, part: Path, done: int, on_progress: Callable[[int], None]
 ) -> int:
     """Bytes in `part` after what the connection brings."""
     try:
         with part.open("ab" if done else "wb") as file:
-            tell(done)
+            on_progress(done)
             while chunk := response.read1(_CHUNK):
                 file.write(chunk)
                 done += len(chunk)
-                tell(done)
+                on_progress(done)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

@@ -1,4 +1,4 @@
-"""Whatever a person may give for an image, as one array."""
+"""Images in any form that a person may give, as one array."""
 
 import os
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""What a person should know of an image that is read, though not as its maker meant: dark values,
-pages and frames that are left out."""
+"""Notes on images that are read, though not as their maker meant: dark values, pages and frames
+that are left out."""
 
 import warnings
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _DEPTHS = (8, 10, 12, 14)
 """Bits of cameras and scanners whose values are stored in 16."""
 
 Note = Callable[[str], None]
-"""Is told what there is to know, in words that follow "PATH: "."""
+"""Called with a note, in words that follow "PATH: "."""
 
 _noted: set[tuple[str, Path]] = set()
 

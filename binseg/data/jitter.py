@@ -25,7 +25,7 @@ def random_factors(generator: np.random.Generator, strengths: Factors) -> Factor
 
 
 def jitter(image: np.ndarray, factors: Factors) -> np.ndarray:
-    """A picture with brightness b, contrast c and saturation s changed.
+    """An image with brightness b, contrast c and saturation s changed.
 
         b · (c · (s · x + (1 − s) · grey(x)) + (1 − c) · mean of grey)
 

@@ -1,4 +1,4 @@
-"""What a table of classes is.
+"""Tables of classes.
 
 A mask file holds *raw ids*, whatever the people who drew it used. A network sees *train ids*
 0 … C−1, and `IGNORE` where a pixel never counts. A `LabelTable` maps the one to the other.

@@ -1,94 +1,40 @@
 """Several data sets in one training: what is said about each, and how its classes become ours."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from binseg.data.dataset_views import RelabelledDataset, stretched
 from binseg.data.datasets import DatasetOptions, create_dataset, dataset_labels
 from binseg.data.labels import CLASS_MAPPINGS, IGNORE, LabelTable
-from binseg.data.prepare import PreparedDataset
+from binseg.data.merge_config import MergeConfig
+from binseg.data.prepared_dataset import PreparedDataset
 from binseg.data.preprocess import Preprocessing
 from binseg.data.samples import Sample, size_in_words
 from binseg.errors import BinsegError, unknown_name
 
 
-@dataclass
-class MergeConfig:
-    """Another data set whose training images are trained on, too.
-
-    Args:
-        name: data set, as in `data.name`.
-        root: folder of the data set.
-        labels: what each of its classes becomes: the name of a class of `data.name`, or null for
-            ignored pixels, like {sidewalk: pavement, terrain: null}. A class that is not named
-            becomes the class of the same name. null: the built-in table for the two data sets
-            (cityscapes merged into camvid), or classes of the same names.
-        repeat: how often each of its images is seen in an epoch.
-        train_split: as in `data.train_split`.
-        annotations: as in `data.annotations`.
-        sbd_root: as in `data.sbd_root`.
-        short_side: as in `data.short_side`, for these images; null: the same.
-        stretch: as in `data.stretch`, for these images.
-    """
-
-    name: str
-    root: str | None = None
-    labels: dict[str, str | None] | None = None
-    repeat: int = 1
-    train_split: str = "train"
-    annotations: Literal["fine", "coarse"] = "fine"
-    sbd_root: str | None = None
-    short_side: int | None = None
-    stretch: float = 1.0
-
-    def __post_init__(self) -> None:
-        side = 16 if self.short_side is None else self.short_side
-        check_repeat("data.merge: repeat", self.repeat)
-        check_stretch("data.merge: stretch", self.stretch)
-        if not 8 <= side <= 16384:
-            raise BinsegError(f"data.merge: short_side {side} must be from 8 to 16384")
-
-    def open(self, labels: LabelTable, *, strict: bool = True) -> "RelabelledDataset":
-        """Its training split, with the classes of `labels`.
-
-        Raises:
-            BinsegError: what the data set's reader finds wrong, or a class without a destination.
-        """
-        options = DatasetOptions(
-            root=self.root,
-            strict=strict,
-            train_split=self.train_split,
-            annotations=self.annotations,
-            sbd_root=self.sbd_root,
-        )
-        # first: a faulty mapping is told before a whole data set is listed
-        theirs = dataset_labels(self.name, self.root)
-        lookup = class_lookup(theirs, labels, self.labels)
-        dataset = stretched(create_dataset(self.name, "train", options), self.stretch)
-        return RelabelledDataset(dataset, labels, lookup)
-
-
-def check_repeat(key: str, value: int) -> None:
-    """Refuse a number of repetitions below 1 or above 1000.
+def open_merged(
+    config: MergeConfig, labels: LabelTable, *, strict: bool = True
+) -> RelabelledDataset:
+    """The training split of another data set, with the classes of `labels`.
 
     Raises:
-        BinsegError: with the key and what it takes.
+        BinsegError: what the data set's reader finds wrong, or a class without a destination.
     """
-    if not 1 <= value <= 1000:
-        raise BinsegError(f"{key}: {value} must be from 1 to 1000")
-
-
-def check_stretch(key: str, value: float) -> None:
-    """Refuse a factor that no image is squeezed by.
-
-    Raises:
-        BinsegError: with the key and what it takes.
-    """
-    if not 0.1 <= value <= 10:
-        raise BinsegError(f"{key}: {value} must be from 0.1 to 10")
+    options = DatasetOptions(
+        root=config.root,
+        strict=strict,
+        train_split=config.train_split,
+        annotations=config.annotations,
+        sbd_root=config.sbd_root,
+    )
+    # first: a faulty mapping is reported before a whole data set is listed
+    theirs = dataset_labels(config.name, config.root)
+    lookup = class_lookup(theirs, labels, config.labels)
+    dataset = stretched(create_dataset(config.name, "train", options), config.stretch)
+    return RelabelledDataset(dataset, labels, lookup)
 
 
 def class_lookup(
@@ -251,5 +197,5 @@ def prepared_part(
     own = preprocessing
     if config.short_side is not None:
         own = Preprocessing(preprocessing.mean, preprocessing.std, config.short_side)
-    samples = PreparedDataset(config.open(labels), own, resize_labels=True, cache=cache)
+    samples = PreparedDataset(open_merged(config, labels), own, resize_labels=True, cache=cache)
     return Part(config.name, samples, config.repeat)

@@ -7,13 +7,14 @@ import cv2
 import numpy as np
 
 from binseg.data.augment import TrainTransform, train_transform
+from binseg.data.batch_sampler import CalibrationBatches, Key, OrderedBatches
 from binseg.data.class_presence import require_labels
 from binseg.data.config import DataConfig
 from binseg.data.labels import IGNORE, LabelTable
 from binseg.data.loader import Batch, Loader, ResumableLoader
 from binseg.data.merge import Part, TrainingSet, prepared_part
 from binseg.data.position import ResumableData
-from binseg.data.prepare import PreparedDataset, evenly_spaced
+from binseg.data.prepared_dataset import PreparedDataset, evenly_spaced
 from binseg.data.preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -21,7 +22,6 @@ from binseg.data.preprocess import (
     resize_image,
     resize_labels,
 )
-from binseg.data.sampler import CalibrationBatches, Key, OrderedBatches
 from binseg.data.samples import Sample, size_in_words
 from binseg.data.window import Window
 from binseg.errors import BinsegError, printable
@@ -186,7 +186,7 @@ class SegmentationData(ResumableData):
         beyond = self._transform.beyond_geometry
         if plain and beyond:
             raise BinsegError(
-                f"distillation.sees pictures cannot follow data.augment.{beyond[0]}; set "
+                f"distillation.sees images cannot follow data.augment.{beyond[0]}; set "
                 "distillation.sees to crops"
             )
 

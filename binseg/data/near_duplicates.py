@@ -38,7 +38,7 @@ class Limits(NamedTuple):
 
     Attributes:
         differing: largest share of signs that differ.
-        correlation: least correlation of the differences.
+        correlation: smallest correlation of the differences.
         tightened: whether the images of the set are so much alike (one fixed camera, one organ)
             that the limits were moved.
     """

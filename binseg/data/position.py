@@ -5,7 +5,7 @@ from typing import Any, Protocol
 import lightning
 from lightning.pytorch.utilities import rank_zero_warn
 
-from binseg.data.sampler import TrainBatches
+from binseg.data.batch_sampler import TrainBatches
 
 
 class _Config(Protocol):
@@ -20,7 +20,7 @@ class ResumableData(lightning.LightningDataModule):
         config: the size of a batch and the data seed.
     """
 
-    # with more processes than pictures to score, some have none
+    # with more processes than images to score, some have none
     allow_zero_length_dataloader_with_multiple_devices = True
 
     def __init__(self, config: _Config) -> None:

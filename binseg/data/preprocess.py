@@ -1,4 +1,4 @@
-"""From a decoded picture to what a network takes in: resizing and normalising.
+"""From a decoded image to what a network takes in: resizing and normalising.
 
 torch and OpenCV load on first use: to run packed networks, which resize and normalise by
 themselves, neither is needed.
@@ -21,7 +21,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How pictures become network input; travels with a model in its file.
+    """How images become network input; travels with a model in its file.
 
     Args:
         mean: mean of R, G, B on a scale from 0 to 1 (default: ImageNet's).
@@ -58,7 +58,7 @@ class Preprocessing:
         try:
             side = data["short_side"]
             if side is not None and (isinstance(side, bool) or not isinstance(side, int)):
-                raise TypeError(f"short_side {side!r} is not a whole number")
+                raise TypeError(f"short_side {side!r} is not an integer")
             return cls(_three(data["mean"]), _three(data["std"]), side)
         except (KeyError, TypeError, ValueError) as error:
             what = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else str(error)
@@ -67,14 +67,14 @@ class Preprocessing:
             ) from error
 
     def target_size(self, height: int, width: int) -> tuple[int, int]:
-        """(height, width) in pixels that a picture of `height` × `width` is resized to."""
+        """(height, width) in pixels that an image of `height` × `width` is resized to."""
         if self.short_side is None:
             return height, width
         scale = self.short_side / min(height, width)
         return max(1, round(height * scale)), max(1, round(width * scale))
 
     def resize(self, image: np.ndarray) -> np.ndarray:
-        """Resize a picture, uint8 (H, W, 3), to `target_size`; by area if it shrinks, else linear.
+        """Resize an image, uint8 (H, W, 3), to `target_size`; by area if it shrinks, else linear.
 
         Returns `image` itself if the size already fits.
         """
@@ -145,7 +145,7 @@ def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """uint8 (H, W) train ids to `size` = (height, width) by the nearest pixel, ids never mixed.
 
     The exact rule is used: cv2's plain INTER_NEAREST samples up to half a pixel away from where
-    `resize_image` puts the picture.
+    `resize_image` puts the image.
     """
     height, width = size
     if labels.shape == (height, width):

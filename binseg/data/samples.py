@@ -1,4 +1,4 @@
-"""What a data set is: labelled images in a fixed order."""
+"""The interface of data sets: labelled images in a fixed order."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""SBD: masks for the pictures of PASCAL VOC that have none of their own.
+"""SBD: masks for the images of PASCAL VOC that have none of their own.
 
 Hariharan et al., "Semantic Contours from Inverse Detectors", ICCV 2011. The masks are MATLAB
 files with VOC's class ids and no void pixels.

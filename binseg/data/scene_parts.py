@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from binseg.data.scenery import (
+from binseg.data.scene_canvas import (
     BARK,
     BUILDING,
     CAR,

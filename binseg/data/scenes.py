@@ -11,8 +11,7 @@ import cv2
 import numpy as np
 
 from binseg.data.samples import Sample
-from binseg.data.scene_parts import building, car, hedge, person, pole, tree
-from binseg.data.scenery import (
+from binseg.data.scene_canvas import (
     BUILDING,
     PAVEMENT,
     ROAD,
@@ -25,6 +24,7 @@ from binseg.data.scenery import (
     pick,
     shade,
 )
+from binseg.data.scene_parts import building, car, hedge, person, pole, tree
 
 _FAR = 90.0  # metres; where the street ends
 _GREYS: tuple[Rgb, ...] = (
@@ -52,7 +52,7 @@ def draw_scene(seed: int, index: int, size: tuple[int, int] = (144, 192)) -> Sam
         size: (height, width) in pixels, at least 32 each.
 
     Returns:
-        The picture, uint8 (h, w, 3) RGB, and its labels, uint8 (h, w) ids of table "scenes"
+        The image, uint8 (h, w, 3) RGB, and its labels, uint8 (h, w) ids of table "scenes"
         without a single ignored pixel.
     """
     rng = np.random.default_rng([seed, index])
@@ -114,7 +114,7 @@ def _skyline(canvas: Canvas, camera: Camera, rng: np.random.Generator) -> None:
     """Houses and trees far off, so that the street does not run into the sky."""
     z = _FAR * 1.1
     haze = rng.uniform(0.9, 1.25)
-    # from the left edge of the picture to the right one
+    # from the left edge of the image to the right one
     x = -z * (camera.center[0] / camera.focal + camera.bend * z) - rng.uniform(0, 20)
     end = x + 20 + z * canvas.labels.shape[1] / camera.focal
     while x < end:
@@ -201,7 +201,7 @@ def _sides(canvas: Canvas, camera: Camera, rng: np.random.Generator, street: _St
             if far < street.near + 0.5 or _overlaps(street.crossing, near, far):
                 continue
             if not -2 <= camera(front, 0, far)[0] <= canvas.labels.shape[1] + 2:
-                continue  # all of it is beside the picture
+                continue  # all of it is beside the image
             near = max(near, street.near)
             choice = rng.random()
             if choice < (0.25 if green else 0.75):
@@ -233,7 +233,7 @@ def _shadows(canvas: Canvas, camera: Camera, rng: np.random.Generator, street: _
         corners += [camera(reach, 0, far), camera(reach, 0, z)]
         cv2.fillPoly(mask, [np.array(corners, np.int32)], 255)
         z = far + rng.choice((0.0, rng.uniform(0, 6)))
-    for _ in range(int(rng.integers(0, 12))):  # dappled light under trees off the picture
+    for _ in range(int(rng.integers(0, 12))):  # dappled light under trees off the image
         at = camera(rng.uniform(*street.fronts), 0, rng.uniform(1.5, 20))
         radius = rng.uniform(0.02, 0.1) * canvas.labels.shape[0]
         cv2.ellipse(mask, at, (max(1, round(radius * 2)), max(1, round(radius * 0.6))), 0, 0, 360,
@@ -254,7 +254,7 @@ def _things(canvas: Canvas, camera: Camera, rng: np.random.Generator, street: _S
         side = int(rng.integers(2))
         kerb, front = street.kerbs[side], street.fronts[side]
         x = kerb + (front - kerb) * rng.uniform(inner, outer)
-        things.append((max(z, 1.7 * abs(x)), what, x))  # nearer, it would be beside the picture
+        things.append((max(z, 1.7 * abs(x)), what, x))  # nearer, it would be beside the image
 
     for _ in range(int(rng.integers(1, 5))):
         put("tree", rng.uniform(5, 30), 0.2, 1.0)
@@ -309,12 +309,12 @@ def _photograph(canvas: Canvas, camera: Camera, rng: np.random.Generator) -> np.
     blotches: np.ndarray = rng.standard_normal((height // 2, width // 2, 3), np.float32)
     blotches *= grain * np.float32(0.6)
     image += cv2.resize(blotches, (width, height), interpolation=cv2.INTER_NEAREST)
-    picture: np.ndarray = np.clip(image, 0, 255).astype(np.uint8)
+    pixels: np.ndarray = np.clip(image, 0, 255).astype(np.uint8)
     if rng.random() < 0.5:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 85))]
-        _, coded = cv2.imencode(".jpg", picture, quality)
-        picture = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
-    return picture
+        _, coded = cv2.imencode(".jpg", pixels, quality)
+        pixels = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
+    return pixels
 
 
 def _texture(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -16,8 +16,9 @@ _STRETCH = {2: 85, 4: 17}
 
 
 class BmpFile(BmpImagePlugin.BmpImageFile):
-    """Pillow's reader of BMP, mended: a palette of greys makes it read indices of one or four bits
-    as bytes, and bytes as single bits if there are two colours. Such images stay indices here."""
+    """Pillow's reader of BMP, corrected: a palette of greys makes it read indices of one or four
+    bits as bytes, and bytes as single bits if there are two colours. Such images stay indices here.
+    """
 
     def _bitmap(self, header: int = 0, offset: int = 0) -> None:
         super()._bitmap(header, offset)

@@ -6,11 +6,11 @@ import tarfile
 import zlib
 from pathlib import Path
 
-from binseg.data.fetch import Tell, check_space
+from binseg.data.fetch import OnProgress, check_space
 from binseg.errors import BinsegError
 
 
-def unpack(archive: Path, inside: str, target: Path, tell: Tell) -> None:
+def unpack(archive: Path, inside: str, target: Path, on_progress: OnProgress) -> None:
     """Extract a tar archive and move its folder `inside` to `target`.
 
     If there is no `target`, it appears by one rename. If there is one, left by an extraction that
@@ -23,7 +23,7 @@ def unpack(archive: Path, inside: str, target: Path, tell: Tell) -> None:
     """
     target = target.resolve()  # a rename stays on one disk, wherever links lead
     staging = target.parent / f".{target.name}.unpacking"
-    tell(f"unpacking {archive.name}", 0, None)
+    on_progress(f"unpacking {archive.name}", 0, None)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(staging, ignore_errors=True)  # of a call that was killed
@@ -35,7 +35,7 @@ def unpack(archive: Path, inside: str, target: Path, tell: Tell) -> None:
     except OSError as error:
         reason = "no space left" if error.errno == errno.ENOSPC else error.strerror or str(error)
         raise BinsegError(
-            f"{error.filename or target}: {archive.name} cannot be unpacked there ({reason}); mend "
+            f"{error.filename or target}: {archive.name} cannot be unpacked there ({reason}); fix "
             "that and run this again"
         ) from error
     finally:

@@ -15,16 +15,16 @@ from binseg.data.sbd import find_sbd, read_sbd_mask, sbd_pairs
 from binseg.errors import BinsegError
 
 FULL_SIZES = {"train": 1464, "val": 1449, "trainval": 2913, "trainaug": 10582, "test": 1456}
-"""Pictures of the full sets; trainaug is train + SBD (train and val) without VOC's own val."""
+"""Images of the full sets; trainaug is train + SBD (train and val) without VOC's own val."""
 
 
 class VOCDataset(PairedFiles):
     """PASCAL VOC 2012, 21 classes; 255 (void, the borders of objects) is ignored.
 
-    `trainaug` is VOC's train, with VOC's masks, and every picture of SBD (Hariharan et al., ICCV
+    `trainaug` is VOC's train, with VOC's masks, and every image of SBD (Hariharan et al., ICCV
     2011) that is in neither VOC's train nor its val. If VOC2012/ holds SegmentationClassAug/ and
     ImageSets/Segmentation/trainaug.txt, as other toolkits write them, these are read in its place.
-    `test` has no labels; its list and pictures come with the challenge's own archive.
+    `test` has no labels; its list and images come with the challenge's own archive.
 
     Args:
         root: the folder that holds VOCdevkit/, VOCdevkit/ itself or VOC2012/.
@@ -78,7 +78,7 @@ def find_voc(root: str | Path) -> Path:
             full = folder.absolute()  # not resolved: a link may well have another name behind it
             if (full.parent.name, full.name) != ("VOCdevkit", "VOC2012"):
                 raise BinsegError(
-                    f"{folder}: VOC's pictures must lie in folders VOCdevkit/VOC2012, as its "
+                    f"{folder}: VOC's images must lie in folders VOCdevkit/VOC2012, as its "
                     "archive unpacks them; rename the folders"
                 )
             return folder if len(folder.parts) > 2 else full
@@ -152,20 +152,20 @@ def _pairs(voc: Path, split: str, images: Sequence[str], masks: Sequence[str]) -
     ]
     where = _list_path(voc, split)
     if not pairs:
-        raise BinsegError(f"{where}: names no pictures; extract the archive again")
+        raise BinsegError(f"{where}: names no images; extract the archive again")
     if alien := [pair.image.stem for pair in pairs if pair.image.stem.isdigit()]:
         raise BinsegError(
-            f"{where}: lists pictures of VOC 2007 ({alien[0]}, …) in the folder of 2012; keep the "
+            f"{where}: lists images of VOC 2007 ({alien[0]}, …) in the folder of 2012; keep the "
             "years apart and extract VOC2012 again"
         )
     return pairs
 
 
 def _faults(pairs: Sequence[Pair]) -> list[str]:
-    """One line for the missing pictures and one for the missing masks."""
+    """One line for the missing images and one for the missing masks."""
     faults = []
     masks = [pair.mask for pair in pairs if pair.mask is not None]
-    for kind, paths in (("pictures", [pair.image for pair in pairs]), ("masks", masks)):
+    for kind, paths in (("images", [pair.image for pair in pairs]), ("masks", masks)):
         if missing := absent(paths):
             faults.append(
                 f"{missing[0]}: missing, like {len(missing) - 1:,} more of {len(paths):,} listed "

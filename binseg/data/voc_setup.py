@@ -4,19 +4,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from binseg.data.fetch import Archive, Tell, alone, by_hand, fetch, find_archive
+from binseg.data.fetch import Archive, OnProgress, alone, by_hand, fetch, find_archive
 from binseg.data.files import Pair, absent
-from binseg.data.preparation import Preparation
 from binseg.data.sbd import sbd_pairs
+from binseg.data.setup_report import Preparation
 from binseg.data.unpack import unpack
 from binseg.data.voc import FULL_SIZES, VOCDataset
 from binseg.errors import BinsegError
 
 SBD_SIZES = {"train": 8498, "val": 2857}
-"""Pictures in SBD's own lists, which share none."""
+"""Images in SBD's own lists, which share none."""
 
-VOC_PICTURES = 17125
-"""Pictures in VOC's archive; those that are in no list for segmentation serve other tasks."""
+VOC_IMAGES = 17125
+"""Images in VOC's archive; those that are in no list for segmentation serve other tasks."""
 
 
 class _Part(NamedTuple):
@@ -27,7 +27,7 @@ class _Part(NamedTuple):
         archive: the published file.
         inside: the tree's folder in it.
         folder: where the tree belongs.
-        pictures: folder of its pictures, and how many there are in the archive.
+        images: folder of its images, and how many there are in the archive.
         lists: its lists of names, and how many names each has.
         pairs: all that the lists name.
     """
@@ -36,12 +36,12 @@ class _Part(NamedTuple):
     archive: Archive
     inside: str
     folder: Path
-    pictures: tuple[str, int]
+    images: tuple[str, int]
     lists: Mapping[Path, int]
     pairs: Callable[[], Sequence[Pair]]
 
 
-def prepare_voc(root: Path, *, download: bool, sbd: bool, tell: Tell) -> Preparation:
+def prepare_voc(root: Path, *, download: bool, sbd: bool, on_progress: OnProgress) -> Preparation:
     """Bring PASCAL VOC 2012 and SBD into `root`, as far as they are not there.
 
     Archives come from `root`, if somebody put them there, or from the addresses that torchvision
@@ -53,7 +53,7 @@ def prepare_voc(root: Path, *, download: bool, sbd: bool, tell: Tell) -> Prepara
             VOC2012/ in it.
         download: False: use what is there.
         sbd: also bring SBD, which trainaug needs.
-        tell: told about every step.
+        on_progress: called at every step.
 
     Raises:
         BinsegError: there is a tree that is not the archive's, which is left alone.
@@ -70,7 +70,7 @@ def prepare_voc(root: Path, *, download: bool, sbd: bool, tell: Tell) -> Prepara
     result = Preparation([], [])
     for part in parts:
         try:
-            _settle(part, home, download, tell)
+            _settle(part, home, download, on_progress)
             result.found.append(_summary(part))
         except BinsegError as error:
             result.missing.append(str(error))
@@ -90,7 +90,7 @@ def _voc(folder: Path) -> _Part:
         Archive(known["filename"], known["url"], known["md5"]),
         known["base_dir"],
         folder,
-        ("JPEGImages", VOC_PICTURES),
+        ("JPEGImages", VOC_IMAGES),
         {lists / f"{split}.txt": FULL_SIZES[split] for split in splits},
         lambda: [pair for s in splits for pair in VOCDataset(folder, s, strict=False).pairs],
     )
@@ -128,7 +128,7 @@ def _check_lists(part: _Part) -> None:
             )
 
 
-def _settle(part: _Part, home: Path, download: bool, tell: Tell) -> None:
+def _settle(part: _Part, home: Path, download: bool, on_progress: OnProgress) -> None:
     """Make `part` complete.
 
     Raises:
@@ -138,10 +138,12 @@ def _settle(part: _Part, home: Path, download: bool, tell: Tell) -> None:
     if lacking is None:
         return
     with alone(home):
-        archive = find_archive(part.archive, (home, part.folder), tell)
+        archive = find_archive(part.archive, (home, part.folder), on_progress)
         if archive is None and not download:
             raise BinsegError(f"{lacking}; {by_hand(part.archive, home, '--no_download')}")
-        unpack(archive or fetch(part.archive, home, tell), part.inside, part.folder, tell)
+        unpack(
+            archive or fetch(part.archive, home, on_progress), part.inside, part.folder, on_progress
+        )
     if lacking := _lacking(part):
         raise BinsegError(f"{lacking}, also after unpacking {part.archive.name}")
 
@@ -159,10 +161,10 @@ def _lacking(part: _Part) -> str | None:
 
 
 def _summary(part: _Part) -> str:
-    name, expected = part.pictures
+    name, expected = part.images
     there = sum(1 for _ in (part.folder / name).glob("*.jpg"))
     lists = ", ".join(f"{path.stem} {count:,}" for path, count in part.lists.items())
-    return f"{part.title}: {there:,} of {expected:,} pictures in {part.folder}; {lists} with masks"
+    return f"{part.title}: {there:,} of {expected:,} images in {part.folder}; {lists} with masks"
 
 
 def _check_trainaug(home: Path, result: Preparation) -> None:
@@ -173,9 +175,9 @@ def _check_trainaug(home: Path, result: Preparation) -> None:
         result.missing.append(str(error))
         return
     if len(trainaug) == trainaug.expected:
-        result.found.append(f"trainaug: {len(trainaug):,} pictures (train + SBD without val)")
+        result.found.append(f"trainaug: {len(trainaug):,} images (train + SBD without val)")
     else:
         result.missing.append(
-            f"trainaug: {len(trainaug):,} pictures and not {trainaug.expected:,}; if VOC2012 holds "
+            f"trainaug: {len(trainaug):,} images and not {trainaug.expected:,}; if VOC2012 holds "
             "SegmentationClassAug/, remove that, else extract both archives again"
         )

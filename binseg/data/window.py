@@ -1,6 +1,6 @@
-"""Random scale and crop in one step: only the part of a picture that the crop shows is resized.
+"""Random scale and crop in one step: only the part of an image that the crop shows is resized.
 
-A picture of 2048 × 1024 that is magnified by 2 has 25 MB; the window that a crop of 480 × 480
+An image of 2048 × 1024 that is magnified by 2 has 25 MB; the window that a crop of 480 × 480
 shows of it has 170 kB.
 """
 
@@ -14,10 +14,10 @@ from binseg.data.preprocess import resize_image, resize_labels
 
 
 class Window(NamedTuple):
-    """What a crop shows of a picture, each pair for rows and columns.
+    """What a crop shows of an image, each pair for rows and columns.
 
-    `start` and `length`: the part of the picture, in its own pixels; `shown`: pixels of the crop
-    that this part is resized to; `before`: pixels of the crop in front of it, outside the picture.
+    `start` and `length`: the part of the image, in its own pixels; `shown`: pixels of the crop
+    that this part is resized to; `before`: pixels of the crop in front of it, outside the image.
     """
 
     start: tuple[int, int]
@@ -33,16 +33,16 @@ def random_window(
     scale_min: float,
     scale_max: float,
 ) -> Window:
-    """A crop at a random place of the picture at a random scale.
+    """A crop at a random place of the image at a random scale.
 
     The scale is uniform in [scale_min, scale_max], the place uniform among those where the crop
-    lies in the scaled picture, or, along an axis on which that is smaller, where it lies in the
-    crop. The part begins and ends between two pixels of the picture, so that its scale is exact to
+    lies in the scaled image, or, along an axis on which that is smaller, where it lies in the
+    crop. The part begins and ends between two pixels of the image, so that its scale is exact to
     half a pixel of its length.
 
     Args:
         generator: of the draws.
-        size: (height, width) of the picture in pixels.
+        size: (height, width) of the image in pixels.
         crop: (height, width) of the result in pixels.
         scale_min: smallest magnification, above 0.
         scale_max: largest magnification.
@@ -69,7 +69,7 @@ def _random_span(
 def moved_to(
     generator: np.random.Generator, window: Window, size: tuple[int, ...], pixel: tuple[int, int]
 ) -> Window:
-    """The window at a random place of those where it shows `pixel`, (row, column) of a picture of
+    """The window at a random place of those where it shows `pixel`, (row, column) of an image of
     `size`."""
     start = tuple(
         int(generator.integers(max(0, at - part + 1), min(length - part, at), endpoint=True))
@@ -85,14 +85,14 @@ def cut(
     crop: tuple[int, int],
     fill: tuple[int, int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The window of a picture and of its labels, resized and with a border where it is smaller.
+    """The window of an image and of its labels, resized and with a border where it is smaller.
 
     Args:
         image: uint8 (H, W, 3).
         labels: uint8 (H, W) train ids.
-        window: of this picture.
+        window: of this image.
         crop: (h, w) of the result in pixels.
-        fill: colour outside the picture; labels are 255 there.
+        fill: colour outside the image; labels are 255 there.
 
     Returns:
         uint8 (h, w, 3) and uint8 (h, w); views of the arguments if there is nothing to do.

@@ -42,7 +42,7 @@ ADDRESSES = (
     _address("GET HEAD", r"/(?:assets|static|svelte)(?:/(?!\.)[A-Za-z0-9_@.-]{1,120}){1,8}"),
     _address("GET HEAD", r"/(?:favicon\.ico|robots\.txt|manifest\.json|config|theme\.css)"),
     _address("GET", f"{API}/(?:info|startup-events|theme\\.css|queue/status)"),
-    _address("POST", "/segment", "segment", "model backend format"),
+    _address("POST", "/segment", "segment", "model backend precision format"),
     _address("GET HEAD", f"{API}/file=(?P<path>.+)", "file"),
     _address("POST", f"{API}/upload", "upload", "upload_id"),
     _address("GET", f"{API}/upload_progress", "progress", "upload_id"),

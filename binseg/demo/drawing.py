@@ -5,15 +5,14 @@ import platform
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from binseg.data.imageio import write_image, write_mask
 from binseg.demo.inference import DemoResult
+from binseg.demo.twins import Comparison
 from binseg.visualize import overlay
 
 
 def result_json(result: DemoResult) -> dict[str, Any]:
-    """JSON values: classes with their shares, milliseconds, model, sizes, backend, versions."""
+    """JSON values: classes with their shares, milliseconds, model, bytes, backend, versions."""
     height, width = result.class_map.shape
     size = {"width": width, "height": height}
     return {
@@ -26,17 +25,26 @@ def result_json(result: DemoResult) -> dict[str, Any]:
             for each in result.shares
         ],
         "milliseconds": result.milliseconds,
+        "threads": result.threads,
         "model_bytes": result.model_bytes,
-        "fp32_bytes": result.fp32_bytes,
-        "times_smaller": result.times_smaller,
-        "times_faster": result.times_faster,
-        "times_faster_note": result.faster_note,
         "versions": {
-            "binseg": importlib.metadata.version("binseg"),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+            name: importlib.metadata.version(name) for name in ("binseg", "torch", "gradio")
+        }
+        | {"python": platform.python_version()},
     }
+
+
+def comparison_json(result: DemoResult, comparison: Comparison) -> dict[str, Any]:
+    """JSON values of the same network in full precision: bytes, and how they compare."""
+    found: dict[str, Any] = {
+        "fp32_bytes": comparison.fp32_bytes,
+        "times_smaller": comparison.fp32_bytes / result.model_bytes,
+        "times_faster": comparison.times_faster,
+        "times_faster_note": comparison.note,
+    }
+    if comparison.class_map is not None:
+        found["agreement"] = float((comparison.class_map == result.class_map).mean())
+    return found
 
 
 def write_downloads(

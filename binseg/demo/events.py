@@ -1,6 +1,6 @@
 """What the page does when somebody uploads, chooses, starts or stops."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
@@ -9,16 +9,14 @@ from typing import Any
 import gradio as gr
 
 from binseg.demo import viewer
-from binseg.demo.drawing import result_json, write_downloads
-from binseg.demo.explain import explain
-from binseg.demo.explanation import layer_table
+from binseg.demo.drawing import comparison_json, result_json, write_downloads
 from binseg.demo.images import OpenedImage, open_upload
 from binseg.demo.inference import DemoResult, segment_image
 from binseg.demo.models import ModelList
+from binseg.demo.twins import Twins
 from binseg.demo.uploads import find_upload, work_folder
 from binseg.demo.video import plan_video, segment_video
 from binseg.errors import BinsegError
-from binseg.visualize import overlay
 
 OPACITY = 0.6
 
@@ -32,45 +30,69 @@ class Events:
 
     Args:
         models: all that the page offers.
+        examples: images that it offers to the networks that learned from drawn scenes.
     """
 
-    def __init__(self, models: ModelList) -> None:
+    def __init__(self, models: ModelList, examples: Sequence[Path]) -> None:
         self.models = models
+        self.twins = Twins(models)
+        self._examples = examples
         self._stops: dict[str, Event] = {}
 
-    def image(
-        self,
-        upload: Upload,
-        model: str,
-        backend: str,
-        progress: gr.Progress = gr.Progress(),  # noqa: B008 - gradio finds it by this default
-    ) -> Iterator[tuple[Any, Any, Any]]:
-        """Segment the page's image; then, where there is a twin, compare the two.
+    def image(self, upload: Upload, model: str, backend: str) -> Iterator[dict[str, Any]]:
+        """Segment the page's image; then compare with the full-precision twin.
 
         Yields:
-            Values of the viewer, of the comparison's group and of its slider.
+            Values of the viewer.
         """
-        hidden = gr.update(visible=False), None
+        chosen = viewer.chosen(self.models, model, backend)
         if upload is None:
-            yield viewer.message(viewer.EMPTY), *hidden
+            yield chosen | viewer.message(self.empty(model))
             return
         try:
             path, name = find_upload(upload, "an image")
-            self._prepare(model, progress)
             opened, found = self._segment(path, model, backend)
-            yield viewer.result(found, Path(name).stem, opened.notes), *hidden
-            if self.models.get(model).twin is not None:
-                pair = self._compared(found)
-                yield gr.skip(), gr.update(visible=True), pair
+            yield chosen | viewer.result(found, Path(name).stem, opened.notes)
+            yield {"comparison": viewer.comparison(found, self.twins.compare(found))}
         except BinsegError as error:
-            yield viewer.message(str(error), alarming=True), *hidden
+            yield chosen | viewer.message(str(error), alarming=True)
+
+    def model(self, upload: Upload, model: str, backend: str) -> Iterator[tuple[Any, ...]]:
+        """What follows from another model: its examples, and the image by it.
+
+        Yields:
+            Values of the image, of the examples and of the viewer.
+        """
+        drawn = self.models.get(model).drawn
+        # what is not there at all loses its names, see `_NAME_EXAMPLES`
+        examples = gr.update(visible=drawn or "hidden")
+        image: Any = gr.skip()
+        if drawn and upload is None:
+            upload = self._example()
+            image = str(self._examples[0])
+        elif not drawn and self._is_example(upload):
+            # a network that learned from photographs sees nothing in a drawn scene
+            image = upload = None
+        shown: dict[str, Any] = {}
+        for shown in self.image(upload, model, backend):
+            yield image, examples, shown
+            image = gr.skip()
+
+    def empty(self, model: str) -> str:
+        """What stands in place of a result where there is no image."""
+        if self.models.get(model).drawn:
+            return "Choose an example, or drop an image of your own."
+        return (
+            f"{model} learned from photographs: drop one of a street, or open the camera.\n"
+            "The drawn examples belong to the network of drawn scenes."
+        )
 
     def segment(self, image: Upload, model: str, backend: str) -> Iterator[tuple[str, str, Any]]:
         """Segment an image: a palette PNG of class ids, the overlay, and the figures as JSON."""
         try:
             path, name = find_upload(image, "an image")
-            self.models.prepare(model)
             _, found = self._segment(path, model, backend)
+            figures = result_json(found) | comparison_json(found, self.twins.compare(found))
         except BinsegError as error:
             raise gr.Error(str(error), print_exception=False) from error
         # gradio copies the files while the generator waits
@@ -78,7 +100,7 @@ class Events:
             ids, drawing = write_downloads(
                 Path(folder), found, opacity=OPACITY, stem=Path(name).stem
             )
-            yield str(ids), str(drawing), result_json(found)
+            yield str(ids), str(drawing), figures
 
     def video(
         self,
@@ -103,7 +125,6 @@ class Events:
         with TemporaryDirectory(dir=work_folder()) as folder:
             try:
                 path, _ = find_upload(upload, "a video")
-                self._prepare(model, progress)
                 notes = plan_video(path).notes
                 out = segment_video(
                     path,
@@ -131,31 +152,26 @@ class Events:
         if waiting := self._stops.get(session):
             waiting.set()
 
-    def explanation(self, model: str) -> tuple[str, str, str]:
-        """Values of the tab that explains the model: text, drawing of weights, table of layers."""
+    def explanation(self, upload: Upload, model: str) -> tuple[str, str, str]:
+        """Values of the tab that explains the model: text, signs of the image, table of layers."""
+        # they load torch, for which the page's first result need not wait
+        from binseg.demo.explain import explain
+        from binseg.demo.explanation import layer_table
+
         try:
-            self.models.prepare(model)
-            found = explain(self.models, model)
+            path, _ = find_upload(upload or self._example(), "an image")
+            found = explain(self.models, model, open_upload(path).image)
         except BinsegError as error:
             return f"**{error}**", "", ""
-        return found.text, found.picture, layer_table(found)
+        return found.text, found.signs, layer_table(found)
 
-    def _prepare(self, model: str, progress: gr.Progress) -> None:
-        def report(share: float, text: str) -> None:
-            progress(share, desc=text)
+    def _example(self) -> dict[str, Any]:
+        return {"path": str(self._examples[0]), "orig_name": self._examples[0].name}
 
-        self.models.prepare(model, report)
+    def _is_example(self, upload: Upload) -> bool:
+        return upload is not None and upload.get("path") in [str(path) for path in self._examples]
 
     def _segment(self, path: Path, model: str, backend: str) -> tuple[OpenedImage, DemoResult]:
         opened = open_upload(path)
         found = segment_image(self.models, model, backend, opened.image)
         return opened, found
-
-    def _compared(self, found: DemoResult) -> tuple[Any, Any]:
-        """Overlays of the 1-bit network and of its full-precision twin."""
-        twin = self.models.predictor(found.key, found.backend, "full")(found.image)
-        left, right = (
-            overlay(found.image, class_map, found.labels, OPACITY)
-            for class_map in (found.class_map, twin.class_map)
-        )
-        return left, right

@@ -7,7 +7,7 @@ from binseg.data.scenes import draw_scene
 
 _SIZE = (480, 640)
 _SCENES = ((6, 3), (7, 17), (6, 6), (6, 7))
-"""(seed, index) of scenes that also networks see well that learned from photographs."""
+"""(seed, index) of scenes that no shipped network was trained on."""
 
 
 def write_examples(folder: Path) -> list[Path]:

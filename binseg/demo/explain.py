@@ -3,16 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-from torch import nn
 
-from binseg.compiler.packed import PackedSegmenter
 from binseg.demo.models import ModelList
-from binseg.demo.weights_picture import weights_picture
-from binseg.nn.layers import BinaryConv2d
-from binseg.program.program import Program
-from binseg.program.tensors import unpack_bits
+from binseg.demo.signs import first_signs, signs_html
 from binseg.summarize import Layer, Summary, summary
-from binseg.summarize.programs import BIT_CONVOLUTIONS, operator_name
 from binseg.summarize.tables import count
 
 COLUMNS = (
@@ -36,53 +30,29 @@ class Explanation:
     Attributes:
         text: Markdown.
         rows: texts in the order of `COLUMNS`, a row for each layer; the last one has the sums.
-        picture: SVG of weights of this very model and what a kernel does with them; empty where
-            no layer has 1-bit weights.
+        signs: HTML of what its first 1-bit layer makes of an image; empty where no layer has 1-bit
+            weights.
     """
 
     text: str
     rows: list[list[str]]
-    picture: str
+    signs: str
 
 
-def explain(models: ModelList, key: str) -> Explanation:
-    """Explain a model of the list.
+def explain(models: ModelList, key: str, image: np.ndarray) -> Explanation:
+    """Explain a model of the list with an image, uint8 (H, W, 3).
 
     Raises:
-        BinsegError: there is no such model, or its file is damaged.
+        BinsegError: there is no such model, its file is damaged, or the image is too small for it.
     """
     loaded = models.load(key)
     size = loaded.preprocessing.target_size(*_SIZE)
     found = summary(loaded.model, size)
-    signs = first_signs(loaded.model)
-    text = _text(key, found, models.get(key).bytes, loaded.model.architecture)
+    text = _text(key, found, models.bytes(key), models.get(key).architecture)
     rows = [_row(layer) for layer in (*found.layers, found.total)]
-    return Explanation(text, rows, "" if signs is None else weights_picture(*signs))
-
-
-def first_signs(model: nn.Module) -> tuple[str, np.ndarray] | None:
-    """Name and signs of the first 1-bit layer with 3x3 kernels.
-
-    Returns:
-        Bool (C_out, C_in, 3, 3), True for +1; None if there is no such layer.
-    """
-    if isinstance(model, PackedSegmenter):
-        return _first_bits(model.program)
-    for name, module in model.named_modules():
-        if isinstance(module, BinaryConv2d) and module.kernel_size == 3:
-            return name, (module.latent_weight.detach().cpu() >= 0).numpy()
-    return None
-
-
-def _first_bits(program: Program) -> tuple[str, np.ndarray] | None:
-    for index, operator in enumerate(program.operators):
-        found = operator.attributes
-        if operator.kind in BIT_CONVOLUTIONS and found["kernel"] == [3, 3]:
-            bases = 1 if found.get("shared_weight") else len(found["dilations"])
-            shape = (bases * found["out_channels"], 3, 3, found["in_channels"])
-            bits = unpack_bits(program.tensors[operator.tensors["weight"]], shape)
-            return operator_name(program, index), bits.transpose(0, 3, 1, 2)
-    return None
+    packed = models.packed(key)
+    signs = None if packed is None else first_signs(packed, image)
+    return Explanation(text, rows, "" if signs is None else signs_html(signs))
 
 
 def _row(layer: Layer) -> list[str]:

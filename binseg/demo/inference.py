@@ -1,4 +1,4 @@
-"""From an opened image to everything that the page and the API say of it."""
+"""From an opened image to what the page and the API say of it."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -6,8 +6,8 @@ from functools import cached_property
 import numpy as np
 
 from binseg.data.label_table import Color, LabelTable
+from binseg.demo.backends import timed_again
 from binseg.demo.models import ModelList
-from binseg.demo.twins import fp32_bytes, times_faster
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,9 @@ class DemoResult:
         image: HWC uint8 RGB.
         class_map: HW uint8 class ids, of the image's size.
         labels: names and colours of the ids.
-        milliseconds: of "pre-processing", "network" and "upsampling", see
-            `BackendPredictor.timed`; who draws adds "drawing".
+        milliseconds: of `binseg.demo.backends.STEPS`.
+        threads: that worked on it.
         model_bytes: of the model's file.
-        fp32_bytes: of the same network in full precision, with 32 bits for every number.
-        times_faster: than the same network in full precision, measured on this backend's device
-            at this image's size; None if it could not be measured.
-        faster_note: what was measured, or why it could not be.
     """
 
     key: str
@@ -66,15 +62,8 @@ class DemoResult:
     class_map: np.ndarray
     labels: LabelTable
     milliseconds: dict[str, float]
+    threads: int
     model_bytes: int
-    fp32_bytes: int
-    times_faster: float | None
-    faster_note: str
-
-    @property
-    def times_smaller(self) -> float:
-        """Than the same network in full precision."""
-        return self.fp32_bytes / self.model_bytes
 
     @cached_property
     def shares(self) -> list[ClassShare]:
@@ -83,30 +72,26 @@ class DemoResult:
 
 
 def segment_image(models: ModelList, key: str, backend: str, image: np.ndarray) -> DemoResult:
-    """Segment an image, one at a time on each device; others wait.
+    """Segment an image, one at a time; others wait.
 
     Args:
         models: the demo's list.
         key: of the model.
-        backend: one of `binseg.demo.models.backends()`.
+        backend: one of `binseg.demo.backends.backends()`.
         image: HWC uint8 RGB.
 
     Raises:
         BinsegError: there is no such model or backend, or the image does not go through.
     """
-    predictor = models.predictor(key, backend)
-    found, milliseconds = predictor.timed(image)
-    seconds = (milliseconds["network"] + milliseconds["upsampling"]) / 1e3
-    faster, note = times_faster(models, key, backend, (image.shape[0], image.shape[1]), seconds)
+    runner = models.runner(key, backend)
+    class_map, milliseconds = timed_again(runner, image)
     return DemoResult(
         key=key,
         backend=backend,
-        image=found.image,
-        class_map=found.class_map,
-        labels=found.labels,
+        image=image,
+        class_map=class_map,
+        labels=runner.labels,
         milliseconds=milliseconds,
-        model_bytes=models.get(key).bytes,
-        fp32_bytes=fp32_bytes(models, key),
-        times_faster=faster,
-        faster_note=note,
+        threads=runner.threads,
+        model_bytes=models.bytes(key),
     )

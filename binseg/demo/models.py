@@ -1,27 +1,31 @@
 """The fixed list of models that the demo offers, each opened once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from binseg.demo.backends import BackendPredictor, backends, device_of
+from binseg.demo.backends import PackedRunner, Runner, TorchRunner, backends
 from binseg.demo.faults import without_folders
+from binseg.demo.uploads import packed_folder
 from binseg.errors import BinsegError, unknown_name
-from binseg.loaded import LoadedModel, load, read_header
-from binseg.machine import cache_folder
-from binseg.nn.backbones.groupnet import Precision
-from binseg.shipped import shipped_models, twin_of
+from binseg.model_file import read_header
+from binseg.shipped import FOLDER, shipped_models, twin_of
 
-QUICKSTART = "quickstart"
+if TYPE_CHECKING:
+    from binseg.loaded import LoadedModel
 
+Precision = Literal["binary", "full"]
+"""The model itself, or its full-precision twin."""
+
+PRECISIONS: tuple[Precision, ...] = ("binary", "full")
+
+_DRAWN = "scenes"  # name of the label table of the built-in scenes
 _WARM_UP = np.zeros((240, 320, 3), np.uint8)
 """The first image through a network also pays for what is only made once."""
-
-Report = Callable[[float, str], None]
-"""Takes the share that is done, in [0, 1], and a line about it."""
 
 
 @dataclass(frozen=True)
@@ -31,53 +35,52 @@ class ModelChoice:
     Attributes:
         key: what people and the API call it; says nothing of where the file lies.
         title: key, architecture and data in a line.
-        path: its file; not there yet for a quickstart that was never trained.
+        path: its file.
+        kind: of the file: packed or float.
+        drawn: whether it learned from the built-in scenes.
+        architecture: arguments of `binseg.create_model`, as far as the file has them.
         twin: file of its full-precision twin, if there is one.
     """
 
     key: str
     title: str
     path: Path
+    kind: str
+    drawn: bool
+    architecture: dict[str, object]
     twin: Path | None = None
-
-    @property
-    def bytes(self) -> int:
-        """Of the file; 0 before it is there."""
-        return self.path.stat().st_size if self.path.exists() else 0
 
 
 class ModelList:
     """The models that the demo offers; all its methods may be called from many threads.
 
     Args:
-        paths: model files; without any, the models inside the package, and without those the
-            quickstart's network, which is trained on first use.
+        paths: model files; without any, the models inside the package.
 
     Raises:
-        BinsegError: a file is missing, foreign or damaged.
+        BinsegError: a file is missing, foreign or damaged, or the package has no models.
     """
 
     def __init__(self, paths: Sequence[Path] = ()) -> None:
         choices = [_choice(_unique(paths, index), path) for index, path in enumerate(paths)]
         choices = choices or [_choice(name, m.path) for name, m in shipped_models().items()]
-        self._folder: Path | None = None
         if not choices:
-            # imports lightning, which takes seconds that nobody else need wait for
-            from binseg.demo.training import quickstart_files
-
-            self._folder = cache_folder() / "demo"
-            network, twin = quickstart_files(self._folder)
-            title = f"{QUICKSTART}: Group-Net**, drawn street scenes"
-            choices = [ModelChoice(QUICKSTART, title, network, twin)]
+            raise BinsegError(f"{FOLDER}: no models here; give a model file to the demo")
         self._choices = {choice.key: choice for choice in choices}
-        self._loaded: dict[tuple[str, Precision, str], LoadedModel] = {}
-        self._predictors: dict[tuple[str, Precision, str], BackendPredictor] = {}
+        self._loaded: dict[tuple[str, Precision], LoadedModel] = {}
+        self._packed: dict[str, Path] = {}
+        self._runners: dict[tuple[str, Precision, str], Runner] = {}
         self._lock = RLock()
 
     @property
     def keys(self) -> list[str]:
         """What `get` takes."""
         return list(self._choices)
+
+    @property
+    def first(self) -> str:
+        """What the page begins with: the first model that the drawn examples are good for."""
+        return next((key for key, each in self._choices.items() if each.drawn), self.keys[0])
 
     def get(self, key: str) -> ModelChoice:
         """The model called `key`.
@@ -89,50 +92,52 @@ class ModelList:
             raise unknown_name("model", key, self._choices)
         return self._choices[key]
 
-    def prepare(self, key: str, report: Report = lambda share, text: None) -> None:
-        """Make sure that the model's file is there: trains the quickstart's network if it is not.
-
-        Args:
-            key: of the model.
-            report: told how far a training is, in this thread.
-
-        Raises:
-            BinsegError: no such model, or the training failed.
-        """
-        self.get(key)
-        if self._folder is not None:
-            from binseg.demo.training import quickstart_models
-
-            with self._lock, without_folders(self._folder):
-                quickstart_models(self._folder, report)
-
-    def load(self, key: str, precision: Precision = "binary", device: str = "cpu") -> LoadedModel:
-        """The network of a model, or its full-precision twin; opened once for each device.
+    def load(self, key: str, precision: Precision = "binary") -> "LoadedModel":
+        """The network of a model, or its full-precision twin, in torch; opened once.
 
         Raises:
             BinsegError: there is no such model, it has no twin, or its file is damaged.
         """
+        from binseg.loaded import load
+
         choice = self.get(key)
         path = choice.path if precision == "binary" else choice.twin
         if path is None:
             raise BinsegError(f"{key} comes without a full-precision twin; choose another model")
         with self._lock:
-            self.prepare(key)
-            # moving a network to a device takes it away from where it was
-            known = (key, precision, device)
+            known = key, precision
             if known not in self._loaded:
                 with without_folders(path):
                     self._loaded[known] = load(path)
             return self._loaded[known]
 
-    def predictor(
-        self, key: str, backend: str, precision: Precision = "binary"
-    ) -> BackendPredictor:
-        """A predictor for a model on one of `backends()`, made once.
+    def packed(self, key: str) -> Path | None:
+        """The file of a model's bits. A float file is packed first, once; None for one of a
+        full-precision network, which has none.
+
+        Raises:
+            BinsegError: there is no such model, or it cannot be packed.
+        """
+        choice = self.get(key)
+        if choice.kind == "packed":
+            return choice.path
+        if choice.architecture.get("precision") == "full":
+            return None
+        with self._lock:
+            if key not in self._packed:
+                self._packed[key] = self._pack(choice)
+            return self._packed[key]
+
+    def bytes(self, key: str) -> int:
+        """Of the file that runs: of a float file those of its packed network."""
+        return (self.packed(key) or self.get(key).path).stat().st_size
+
+    def runner(self, key: str, backend: str, precision: Precision = "binary") -> Runner:
+        """A model on one of `backends()`, made once.
 
         Args:
             key: of the model.
-            backend: see `backends`.
+            backend: see `backends`; full precision runs in torch, whatever it is.
             precision: "binary" for the model itself, "full" for its full-precision twin.
 
         Raises:
@@ -141,23 +146,43 @@ class ModelList:
         if backend not in (known := backends()):
             raise unknown_name("backend", backend, known)
         with self._lock:
-            wanted = (key, precision, backend)
-            if wanted not in self._predictors:
-                model = self.load(key, precision, device_of(backend))
-                made = BackendPredictor(model, backend, source=key)
-                made(_WARM_UP)
-                self._predictors[wanted] = made
-            return self._predictors[wanted]
+            path = self.packed(key) if precision == "binary" else None
+            wanted = key, precision, backend if path else ""
+            if wanted not in self._runners:
+                if path is None:
+                    made: Runner = TorchRunner(self.load(key, precision))
+                else:
+                    with without_folders(path):
+                        made = PackedRunner(path, backend)
+                made.timed(_WARM_UP)
+                self._runners[wanted] = made
+            return self._runners[wanted]
+
+    def _pack(self, choice: ModelChoice) -> Path:
+        from binseg.compiler.pack import pack
+        from binseg.loaded import save
+
+        loaded = self.load(choice.key)
+        path = packed_folder() / f"{choice.key}.safetensors"
+        with without_folders(path, choice.path):
+            network = pack(loaded.model, preprocessing=loaded.preprocessing)
+            save(path, network, loaded.labels, loaded.preprocessing)
+        return path
 
 
 def _choice(key: str, path: Path) -> ModelChoice:
     header = read_header(path)
     if header["kind"] == "classifier":
+        from binseg.loaded import load
+
         load(path)  # raises, and says what such a file is for
     labels, training = header.get("labels", {}), header.get("training") or {}
     architecture = header.get("architecture") or training.get("architecture") or {}
-    title = f"{key}: {architecture.get('name', 'network')}, {labels.get('name', 'own')} classes"
-    return ModelChoice(key, title, path, twin_of(path))
+    name = labels.get("name", "own")
+    title = f"{key}: {architecture.get('name', 'network')}, {name} classes"
+    return ModelChoice(
+        key, title, path, header["kind"], name == _DRAWN, architecture, twin_of(path)
+    )
 
 
 def _unique(paths: Sequence[Path], index: int) -> str:

@@ -40,20 +40,21 @@ def build_page(models: ModelList) -> Page:
     """The page with its queue, not on any port yet."""
     # before any component, which remember where gradio keeps files
     examples = write_examples(upload_folder().path / EXAMPLES)
-    events = Events(models)
+    events = Events(models, examples)
     with Page(title="binseg: 1-bit segmentation", analytics_enabled=False) as page:
         page.handlers = events
         gr.HTML((ASSETS / "masthead.html").read_text(), apply_default_css=False, elem_id="masthead")
         choices = _choices(models)
         with gr.Tabs():
             with gr.Tab("Image"):
-                image = _image_tab(events, choices, examples)
+                image, start = _image_tab(events, choices, examples)
             with gr.Tab("Video"):
                 _video_tab(events, choices)
             with gr.Tab("How it works") as tab:
-                _explanation_tab(events, choices[0], tab)
-        _endpoint(events, [image, *choices])
+                _explanation_tab(events, image, choices[0], tab)
+        _endpoint(events)
         page.load(None, js=_NAME_EXAMPLES)
+        page.load(*start, **_OWN, **_ONE_AT_A_TIME, preprocess=False, show_progress="hidden")
         page.unload(events.stop)
     # no way around the queue
     page.queue(max_size=MOST_WAITING, default_concurrency_limit=1, api_open=False)
@@ -67,7 +68,7 @@ def _choices(models: ModelList) -> list[gr.Dropdown]:
     with gr.Row(elem_id="choices"):
         return [
             gr.Dropdown(
-                titles, value=models.keys[0], label="Model", scale=3, min_width=210, elem_id="model"
+                titles, value=models.first, label="Model", scale=3, min_width=210, elem_id="model"
             ),
             gr.Dropdown(
                 known, value=known[0], label="Runs on", scale=1, min_width=110, elem_id="backend"
@@ -75,54 +76,47 @@ def _choices(models: ModelList) -> list[gr.Dropdown]:
         ]
 
 
-def _image_tab(events: Events, choices: list[gr.Dropdown], examples: list[Path]) -> gr.Image:
-    with gr.Row():
+def _image_tab(
+    events: Events, choices: list[gr.Dropdown], examples: list[Path]
+) -> tuple[gr.Image, tuple[Any, ...]]:
+    """The image, and function, inputs and outputs of the event that segments it."""
+    model, backend = choices
+    drawn = events.models.get(events.models.first).drawn
+    with gr.Row(elem_id="bench"):
         with gr.Column(scale=2, min_width=300):
             image = gr.Image(
+                value=str(examples[0]) if drawn else None,
                 label="Image",
                 type="filepath",
                 image_mode=None,
-                sources=["upload", "webcam", "clipboard"],
+                sources=["upload", "clipboard"],
                 buttons=[],
-                height=270,
+                height=230,
                 elem_id="image",
             )
-            gr.Examples(
+            offered = gr.Examples(
                 [[str(path)] for path in examples],
                 inputs=[image],
                 label="Or try a drawn street",
                 elem_id="examples",
+                visible=drawn or "hidden",
                 **_OWN,
-            )
+            ).dataset
             gr.Markdown(
-                "Models that learned from photographs do better on photographs. Images stay on "
-                "the machine that runs this page and are deleted within half an hour.",
+                "Images stay on the machine that runs this page and are deleted within half an "
+                "hour; those of the camera are not kept at all.",
                 elem_classes="hint",
             )
-        with gr.Column(scale=3, min_width=300):
+        with gr.Column(scale=3, min_width=300, elem_id="result"):
             result = viewer()
-            with gr.Column(visible=False) as comparison:
-                gr.Markdown("### 1-bit beside full precision")
-                pair = gr.ImageSlider(
-                    show_label=False, format="jpeg", interactive=False, buttons=[], elem_id="pair"
-                )
-                gr.Markdown(
-                    "Left of the line the 1-bit network, right of it its full-precision twin. "
-                    "Drag the line.",
-                    elem_classes="hint",
-                )
-    gr.on(
-        [image.change, *(choice.input for choice in choices)],
-        events.image,
-        [image, *choices],
-        [result, comparison, pair],
-        preprocess=False,
-        show_progress_on=result,
-        trigger_mode="always_last",
-        **_ONE_AT_A_TIME,
-        **_OWN,
-    )
-    return image
+    run = events.image, [image, *choices], result
+    more: dict[str, Any] = {
+        "preprocess": False, "show_progress_on": result, "trigger_mode": "always_last",
+        **_ONE_AT_A_TIME, **_OWN,
+    }  # fmt: skip
+    gr.on([image.change, backend.input], *run, **more)
+    gr.on([model.input], events.model, [image, *choices], [image, offered, result], **more)
+    return image, run
 
 
 def _video_tab(events: Events, choices: list[gr.Dropdown]) -> None:
@@ -157,26 +151,38 @@ def _video_tab(events: Events, choices: list[gr.Dropdown]) -> None:
     stop.click(events.stop, queue=False, **_OWN)
 
 
-def _explanation_tab(events: Events, model: gr.Dropdown, tab: gr.Tab) -> None:
-    with gr.Row():
-        with gr.Column(min_width=300):
-            text = gr.Markdown(elem_id="explanation")
-        with gr.Column(min_width=300):
-            weights = gr.HTML(elem_id="weights", apply_default_css=False)
+def _explanation_tab(events: Events, image: gr.Image, model: gr.Dropdown, tab: gr.Tab) -> None:
+    signs = gr.HTML(elem_id="signs", apply_default_css=False)
+    text = gr.Markdown(elem_id="explanation")
     layers = gr.HTML(elem_id="network", apply_default_css=False)
-    gr.on([tab.select, model.input], events.explanation, model, [text, weights, layers], **_OWN)
-
-
-def _endpoint(events: Events, inputs: list[gr.components.Component]) -> None:
-    """The one function for programs, `/segment`; its outputs are on no screen."""
-    ids = gr.File(visible=False, label="class ids")
-    overlay = gr.File(visible=False, label="overlay")
-    figures = gr.JSON(visible=False, label="figures")
-    gr.Button(visible=False).click(
-        events.segment,
-        inputs,
-        [ids, overlay, figures],
+    gr.on(
+        [tab.select, model.input],
+        events.explanation,
+        [image, model],
+        [text, signs, layers],
         preprocess=False,
-        api_name="segment",
+        show_progress_on=text,
         **_ONE_AT_A_TIME,
+        **_OWN,
     )
+
+
+def _endpoint(events: Events) -> None:
+    """The one function for programs, `/segment`; nothing of it is on any screen. Its defaults are
+    the first of the models and backends, whatever the page begins with."""
+    keys, known = events.models.keys, backends()
+    with gr.Row(visible=False):
+        image = gr.Image(type="filepath", image_mode=None, label="image")
+        model = gr.Dropdown(keys, value=keys[0], label="model")
+        backend = gr.Dropdown(known, value=known[0], label="backend")
+        ids = gr.File(label="class ids")
+        overlay = gr.File(label="overlay")
+        figures = gr.JSON(label="figures")
+        gr.Button().click(
+            events.segment,
+            [image, model, backend],
+            [ids, overlay, figures],
+            preprocess=False,
+            api_name="segment",
+            **_ONE_AT_A_TIME,
+        )

@@ -8,20 +8,24 @@ import contextlib
 import json
 import shutil
 from collections.abc import AsyncGenerator, AsyncIterator
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import anyio.to_thread
+from PIL import Image
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from binseg.data.imageio import write_image, write_mask
+from binseg.data.imageio import mask_image
 from binseg.demo.addresses import query_of
 from binseg.demo.asgi import Answer, Receive, RefusedError, Scope
 from binseg.demo.backends import backends
 from binseg.demo.images import open_upload
 from binseg.demo.inference import class_shares
-from binseg.demo.models import ModelList
+from binseg.demo.models import PRECISIONS, ModelList, Precision
 from binseg.demo.receiving import Upload
 from binseg.demo.uploads import upload_folder, work_folder
 from binseg.errors import BinsegError
@@ -30,17 +34,18 @@ from binseg.visualize import colorize
 MOST_WAITING = 16
 """Requests that wait for their turn; more are told that the queue is full."""
 
-FORMATS = ("png", "color", "json")
+FORMATS = ("png", "color", "json", "gray")
 _EXAMPLE = "curl -F image=@street.jpg 'http://127.0.0.1:7860/segment?format=json'"
 
 
 class Rest:
     """Answers requests to /segment, one at a time.
 
-    Query parameters: `model` and `backend`, of the page's lists, and `format`: png, a palette PNG
-    whose pixels are class ids; color, an RGB PNG; json, the classes with their shares. The first of
-    each is the default. Images are answered as the page shows them, their long side at most 1280
-    pixels. Faults are {"detail": "…"}.
+    Query parameters: `model` and `backend`, of the page's lists; `precision`: binary, or full for
+    the model's full-precision twin; and `format`: png, a palette PNG whose pixels are class ids;
+    color, an RGB PNG; json, the classes with their shares; gray, a grey PNG of class ids. The first
+    of each is the default. Images are answered as the page shows them, their long side at most
+    1280 pixels; the header Server-Timing has the milliseconds. Faults are {"detail": "…"}.
 
     Args:
         models: all that may be named.
@@ -69,23 +74,32 @@ class Rest:
                     async with self._own_turn(receive) as is_there:
                         if not is_there:
                             return  # nobody waits for the answer
-                        kind, body = await anyio.to_thread.run_sync(self._made, path, *wanted)
+                        made = await anyio.to_thread.run_sync(partial(self._made, path), *wanted)
         finally:
             self._waiting -= 1
-        headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
+        kind, body, timing = made
+        headers = [
+            (b"content-type", kind.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"server-timing", timing.encode()),
+        ]
         await answer({"type": "http.response.start", "status": 200, "headers": headers})
         await answer({"type": "http.response.body", "body": body})
 
-    def _wanted(self, query: dict[str, str]) -> tuple[str, str, str]:
-        """Model, backend and format of a request."""
-        known = {"model": self._models.keys, "backend": backends(), "format": list(FORMATS)}
+    def _wanted(self, query: dict[str, str]) -> tuple[str, ...]:
+        """Model, backend, precision and format of a request."""
+        known: dict[str, list[str]] = {
+            "model": self._models.keys,
+            "backend": backends(),
+            "precision": list(PRECISIONS),
+            "format": list(FORMATS),
+        }
         for name, value in query.items():
             if name not in known:
                 raise RefusedError(400, f"unknown parameter; there are {', '.join(known)}")
             if value not in known[name]:
                 raise RefusedError(400, f"{name} must be one of {', '.join(known[name])}")
-        model, backend, kind = (query.get(name, known[name][0]) for name in known)
-        return model, backend, kind
+        return tuple(query.get(name, known[name][0]) for name in known)
 
     @contextlib.asynccontextmanager
     async def _own_turn(self, receive: Receive) -> AsyncIterator[bool]:
@@ -100,32 +114,39 @@ class Rest:
             if not turn.cancel() and not turn.cancelled():
                 self._turn.release()
 
-    def _made(self, path: Path, model: str, backend: str, kind: str) -> tuple[str, bytes]:
-        """Content type and body of the answer; in a thread."""
+    def _made(
+        self, path: Path, model: str, backend: str, precision: str, kind: str
+    ) -> tuple[str, bytes, str]:
+        """Content type and body of the answer, and what took how long; in a thread."""
         try:
-            self._models.prepare(model)
             opened = open_upload(path)
-            found, milliseconds = self._models.predictor(model, backend).timed(opened.image)
+            runner = self._models.runner(model, backend, cast(Precision, precision))
+            class_map, milliseconds = runner.timed(opened.image)
         except BinsegError as error:
             raise RefusedError(400, str(error)) from error
-        labels = found.labels
+        labels = runner.labels
+        timing = ", ".join(f"{step};dur={time:.3f}" for step, time in milliseconds.items())
         if kind == "json":
-            height, width = found.class_map.shape
+            height, width = class_map.shape
             about = {
                 "model": model,
                 "backend": backend,
                 "image": {"width": width, "height": height},
-                "classes": [vars(each) for each in class_shares(found.class_map, labels)],
+                "classes": [vars(each) for each in class_shares(class_map, labels)],
                 "milliseconds": milliseconds,
                 "notes": opened.notes,
             }
-            return "application/json", json.dumps(about, ensure_ascii=False).encode()
-        png = path.with_suffix(".png")
+            return "application/json", json.dumps(about, ensure_ascii=False).encode(), timing
+        buffer = BytesIO()
         if kind == "color":
-            write_image(png, colorize(found.class_map, labels.palette))
+            image = Image.fromarray(colorize(class_map, labels.palette))
+        elif kind == "gray":
+            image = Image.fromarray(class_map)
         else:
-            write_mask(png, found.class_map, labels.palette)
-        return "image/png", png.read_bytes()
+            image = mask_image(class_map, labels.palette)
+        # for live frames time counts more than bytes
+        image.save(buffer, "PNG", compress_level=1 if kind == "gray" else 6)
+        return "image/png", buffer.getvalue(), timing
 
 
 async def _store(scope: Scope, upload: Upload, path: Path) -> None:

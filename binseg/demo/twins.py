@@ -1,19 +1,21 @@
-"""The full-precision network that a 1-bit one is compared with: its bytes and its time."""
+"""The full-precision network that a 1-bit one is compared with: classes, bytes and time."""
 
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from threading import RLock
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
-from binseg.demo.backends import BackendPredictor
+from binseg.demo.backends import Runner, TorchRunner, turn
+from binseg.demo.inference import DemoResult
 from binseg.demo.models import ModelList
 from binseg.errors import BinsegError
-from binseg.nn.float_file import outlines
-from binseg.nn.segmenter import Segmenter, create_model
-from binseg.summarize import measure_size
+
+if TYPE_CHECKING:
+    from binseg.nn.segmenter import Segmenter
 
 _now = time.monotonic
 _CALLS = 3
@@ -24,135 +26,149 @@ _KEPT_ROUNDS = 5
 _IMPLAUSIBLE = 1.5  # times what the request itself took
 
 
-@lru_cache
-def fp32_bytes(models: ModelList, key: str) -> int:
-    """Bytes of a model in full precision, with 32 bits for every parameter and statistic."""
-    model = models.load(key).model
-    try:
-        with outlines():
-            model = _full_precision(model)
-    except BinsegError:
-        pass  # a network that is not ours has no other precision
-    return measure_size(model).float_bytes
+@dataclass(frozen=True)
+class Comparison:
+    """A result beside the same network in full precision.
+
+    Attributes:
+        fp32_bytes: of that network, with 32 bits for every parameter and statistic.
+        times_faster: how many times as fast the model is, both from the image to the class map on
+            as many cores as each takes; None if it could not be measured.
+        note: what was measured, or why it was not.
+        class_map: HW uint8 of the trained twin; None if the model comes without one.
+    """
+
+    fp32_bytes: int
+    times_faster: float | None
+    note: str
+    class_map: np.ndarray | None
 
 
-def times_faster(
-    models: ModelList, key: str, backend: str, size: tuple[int, int], seconds: float
-) -> tuple[float | None, str]:
-    """How many times faster a model is here than the same network in full precision.
+class Twins:
+    """Compares the models of a list; may be used by many threads.
 
-    Both go from an image's tensor to its class map. The full-precision one runs in torch, in
-    fp32, in the better of torch's memory formats; its weights are random, on which no time
-    depends. Each figure is the minimum of the medians of a few rounds at different times, so that
+    Without a trained twin times are those of the same topology with random weights, on which they
+    do not depend. Each is the minimum of the medians of a few rounds at different times, so that
     a moment in which the machine is busy with something else does not decide.
 
     Args:
-        models, key, backend: as for `ModelList.predictor`.
-        size: (height, width) of the image, before the model's own resizing.
-        seconds: that the model took just now for the same.
-
-    Returns:
-        The ratio, or None; and what was measured, or why it was not.
-    """
-    predictor = models.predictor(key, backend)
-    comparison = _comparison(predictor, predictor.preprocessing.target_size(*size))
-    if comparison is None:
-        return None, "not measured: the network has no full-precision twin"
-    return comparison.figures(seconds)
-
-
-class Comparison:
-    """Times of a model and of its full-precision twin for images of one size.
-
-    Args:
-        predictor: of the model.
-        twin: on the same device.
-        size: (height, width) of the networks' input.
+        models: the list.
     """
 
-    def __init__(self, predictor: BackendPredictor, twin: Segmenter, size: tuple[int, int]) -> None:
-        self._predictor = predictor
-        self._twin = twin
-        self._size = size
+    def __init__(self, models: ModelList) -> None:
+        self._models = models
+        self._twins: dict[str, Runner | None] = {}
+        self._bytes: dict[str, int] = {}
+        self._rounds: dict[tuple[str, str, tuple[int, ...]], _Rounds] = {}
+        self._lock = RLock()
+
+    def compare(self, found: DemoResult) -> Comparison:
+        """The result's image by the twin.
+
+        Raises:
+            BinsegError: the twin's file is damaged.
+        """
+        key = found.key
+        with self._lock:
+            twin = self._twin(key)
+            fp32_bytes = self._fp32_bytes(key)
+            if twin is None:
+                why = "not measured: the network has no full-precision twin"
+                return Comparison(fp32_bytes, None, why, None)
+            size = found.class_map.shape
+            known = key, found.backend, size
+            if known not in self._rounds:
+                self._rounds[known] = _Rounds(self._models.runner(key, found.backend), twin)
+            seconds = sum(found.milliseconds.values()) / 1e3
+            own, full = self._rounds[known].best(found.image, seconds)
+            class_map = None
+            if self._models.get(key).twin is not None:
+                class_map, _ = twin.timed(found.image)
+        note = (
+            f"measured here at {size[1]} x {size[0]}: {1e3 * own:.1f} ms, "
+            f"its full-precision twin in fp32 {1e3 * full:.1f} ms"
+        )
+        return Comparison(fp32_bytes, full / own, note, class_map)
+
+    def _twin(self, key: str) -> Runner | None:
+        if key not in self._twins:
+            self._twins[key] = self._made(key)
+        return self._twins[key]
+
+    def _made(self, key: str) -> Runner | None:
+        from binseg.loaded import LoadedModel
+
+        if self._models.get(key).twin is not None:
+            return self._models.runner(key, "reference", "full")
+        loaded = self._models.load(key)
+        try:
+            model = _full_precision(loaded.model)
+        except BinsegError:
+            return None
+        return TorchRunner(LoadedModel(model.eval(), loaded.labels, loaded.preprocessing))
+
+    def _fp32_bytes(self, key: str) -> int:
+        from binseg.nn.float_file import outlines
+        from binseg.summarize import measure_size
+
+        if key not in self._bytes:
+            model = self._models.load(key).model
+            try:
+                with outlines():
+                    model = _full_precision(model)
+            except BinsegError:
+                pass  # a network that is not ours has no other precision
+            self._bytes[key] = measure_size(model).float_bytes
+        return self._bytes[key]
+
+
+class _Rounds:
+    """Seconds of a model and of its twin for images of one size."""
+
+    def __init__(self, own: Runner, twin: Runner) -> None:
+        self._runners = own, twin
         self._rounds: deque[tuple[float, float]] = deque(maxlen=_KEPT_ROUNDS)
         self._count = 0
         self._last = 0.0
 
-    def figures(self, seconds: float) -> tuple[float, str]:
-        """The ratio and what was measured; measures anew where that is due.
+    def best(self, image: np.ndarray, seconds: float) -> tuple[float, float]:
+        """The minima; measures anew where that is due.
 
         Args:
+            image: to run with.
             seconds: that the model took just now; far less than what was measured means that the
                 machine was busy then.
         """
         now = _now()
-        own, fp32 = self._best()
-        if self._count < _FIRST_ROUNDS or now - self._last > _EVERY or own > _IMPLAUSIBLE * seconds:
-            self._rounds.append(self._round())
+        own = min((own for own, _ in self._rounds), default=0.0)
+        is_old = self._count < _FIRST_ROUNDS or now - self._last > _EVERY
+        if is_old or own > _IMPLAUSIBLE * seconds:
+            with turn:
+                first, second = (_seconds(runner, image) for runner in self._runners)
+            self._rounds.append((first, second))
             self._count += 1
             self._last = now
-            own, fp32 = self._best()
-        height, width = self._size
-        return fp32 / own, (
-            f"measured here at {width} x {height}: {1e3 * own:.1f} ms, "
-            f"its full-precision twin in fp32 {1e3 * fp32:.1f} ms"
-        )
-
-    def _best(self) -> tuple[float, float]:
-        if not self._rounds:
-            return float("inf"), float("inf")
-        own, fp32 = zip(*self._rounds, strict=True)
-        return min(own), min(fp32)
-
-    def _round(self) -> tuple[float, float]:
-        """Seconds of the model and of its twin, in turn."""
-        predictor, twin = self._predictor, self._twin
-        generator = torch.Generator().manual_seed(0)
-        image = torch.randn((1, 3, *self._size), generator=generator).to(predictor.device)
-        with predictor.turn, torch.inference_mode():
-            predictor.select_backend()
-            own = _seconds(partial(predictor.model.class_map, image), predictor.wait)
-            theirs = []
-            for layout in (torch.contiguous_format, torch.channels_last):
-                twin.to(memory_format=layout)
-                x = image.contiguous(memory_format=layout)
-                theirs.append(_seconds(partial(twin.class_map, x), predictor.wait))
-        return own, min(theirs)
+        own_times, twin_times = zip(*self._rounds, strict=True)
+        return min(own_times), min(twin_times)
 
 
-@lru_cache(maxsize=64)
-def _comparison(predictor: BackendPredictor, size: tuple[int, int]) -> Comparison | None:
-    twin = _twin(predictor)
-    return None if twin is None else Comparison(predictor, twin, size)
-
-
-@lru_cache(maxsize=4)
-def _twin(predictor: BackendPredictor) -> Segmenter | None:
-    try:
-        return _full_precision(predictor.model).eval().to(predictor.device)
-    except BinsegError:
-        return None
-
-
-def _full_precision(model: Segmenter) -> Segmenter:
+def _full_precision(model: "Segmenter") -> "Segmenter":
     """The same topology in full precision, with random weights.
 
     Raises:
         BinsegError: the network has no such twin.
     """
+    from binseg.nn.segmenter import create_model
+
     if not model.architecture:
         raise BinsegError("a packed network that does not say what it was made of")
     return create_model(**{**model.architecture, "precision": "full"})
 
 
-def _seconds(run: Callable[[], object], wait: Callable[[], None]) -> float:
+def _seconds(runner: Runner, image: np.ndarray) -> float:
     """Median of a few calls."""
-    run()
-    wait()
+    runner.timed(image)
     times: list[float] = []
     while len(times) < _CALLS and sum(times) < _SECONDS:
-        began = time.perf_counter()
-        run()
-        wait()
-        times.append(time.perf_counter() - began)
+        times.append(sum(runner.timed(image)[1].values()) / 1e3)
     return statistics.median(times)

@@ -56,6 +56,13 @@ def work_folder() -> Path:
     return path
 
 
+def packed_folder() -> Path:
+    """For float models that the demo packed."""
+    path = _own_folder() / "packed"
+    path.mkdir(exist_ok=True)
+    return path
+
+
 @cache
 def _own_folder() -> Path:
     """The process's folder, locked as long as the process lives; others' old ones are deleted."""

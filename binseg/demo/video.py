@@ -103,7 +103,7 @@ def segment_video(
 
     Args:
         path: of the upload.
-        models, key, backend: see `ModelList.predictor`.
+        models, key, backend: see `ModelList.runner`.
         out_folder: for the result; made if it is not there.
         opacity: of the colours, 0 to 1.
         most_seconds, most_frames, longest: see `plan_video`, which also says what is left out.
@@ -117,7 +117,7 @@ def segment_video(
         BinsegError: see `plan_video`; or stopped before the first frame. No file is left then.
     """
     plan = plan_video(path, most_seconds=most_seconds, most_frames=most_frames, longest=longest)
-    predictor = models.predictor(key, backend)
+    runner = models.runner(key, backend)
     done = 0
     out = out_folder / NAME
     with without_folders(out), atomic_path(out) as temporary:
@@ -125,8 +125,8 @@ def segment_video(
             for frame in _frames(path, plan):
                 if stop is not None and stop.is_set():
                     break
-                class_map = predictor(frame).class_map
-                drawn = overlay(frame, class_map, predictor.labels, opacity)
+                class_map, _ = runner.timed(frame)
+                drawn = overlay(frame, class_map, runner.labels, opacity)
                 writer.write(drawn)
                 done += 1
                 progress(done, plan.frames)

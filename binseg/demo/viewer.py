@@ -11,26 +11,33 @@ import numpy as np
 from PIL import Image
 
 from binseg.data.imageio import mask_image
-from binseg.demo.drawing import result_json
+from binseg.demo.drawing import comparison_json, result_json
 from binseg.demo.inference import DemoResult
+from binseg.demo.models import ModelList
+from binseg.demo.twins import Comparison
+from binseg.export.page import WEB
 
 ASSETS = Path(__file__).parent / "assets"
 
-EMPTY = "Your image will appear here under the colours of its classes.\nUpload one, or choose \
-an example."
-
 
 def viewer() -> gr.HTML:
-    """The component; takes what `message` and `result` give."""
-    html, css, js = ((ASSETS / f"viewer.{suffix}").read_text() for suffix in ("html", "css", "js"))
+    """The component; takes what the functions below give. It shares its view of a result with the
+    page that needs no server."""
+    css = "\n".join(path.read_text() for path in (WEB / "view.css", ASSETS / "viewer.css"))
+    js = "\n".join(path.read_text() for path in (WEB / "view.js", ASSETS / "viewer.js"))
     return gr.HTML(
-        value=message(EMPTY),
-        html_template=html,
+        value={},
+        html_template=(ASSETS / "viewer.html").read_text(),
         css_template=css,
         js_on_load=js,
         apply_default_css=False,
         elem_id="viewer",
     )
+
+
+def chosen(models: ModelList, key: str, backend: str) -> dict[str, Any]:
+    """What the browser must know of the model and the backend to ask for frames of its own."""
+    return {"model": key, "backend": backend, "twin": models.get(key).twin is not None}
 
 
 def message(text: str, *, alarming: bool = False) -> dict[str, Any]:
@@ -49,11 +56,21 @@ def result(found: DemoResult, name: str, notes: Sequence[str]) -> dict[str, Any]
     return {
         "name": name,
         "notes": list(notes),
+        "names": list(found.labels.names),
         "image": _data_url(found.image, "JPEG", quality=90),
         # grey, so that the browser reads ids; the mask to take home has a palette
         "ids": _data_url(found.class_map, "PNG", compress_level=3),
         "mask": _as_url(mask_image(found.class_map, found.labels.palette), "PNG"),
         "result": result_json(found),
+    }
+
+
+def comparison(found: DemoResult, compared: Comparison) -> dict[str, Any]:
+    """What is known of a result later: how the full-precision twin compares."""
+    twin = compared.class_map
+    return {
+        "ids": None if twin is None else _data_url(twin, "PNG", compress_level=3),
+        "figures": comparison_json(found, compared),
     }
 
 

@@ -1,1 +1,1 @@
-"""Scores: how they are counted, how pictures are shown to a network, and reports."""
+"""Scores: how they are counted, how images are shown to a network, and reports."""

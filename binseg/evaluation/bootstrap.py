@@ -74,8 +74,8 @@ def paired_difference(
         raise BinsegError(f"a block has 1 image or more, not {block}")
     generator = np.random.default_rng(0)
     whole, drawn, blocks = [], [], 0
-    for sides in zip(first, second, strict=True):
-        found = _of_fold(*sides, block, generator)
+    for candidates in zip(first, second, strict=True):
+        found = _of_fold(*candidates, block, generator)
         whole.append(found[0])
         drawn.append(found[1])
         blocks += found[2]
@@ -103,16 +103,20 @@ def _of_fold(
             f"{images} images make {len(starts)} block of {block}; an interval needs two blocks or "
             "more: give --block a smaller number"
         )
-    sides = [
-        np.stack([np.add.reduceat(counts, starts, axis=0) for counts in side]).astype(np.float64)
-        for side in (first, second)
+    candidates = [
+        np.stack([np.add.reduceat(counts, starts, axis=0) for counts in candidate]).astype(
+            np.float64
+        )
+        for candidate in (first, second)
     ]
     drawn = []
     for done in range(0, DRAWS, _AT_A_TIME):
         count = min(_AT_A_TIME, DRAWS - done)
         times = generator.multinomial(len(starts), np.full(len(starts), 1 / len(starts)), count)
-        drawn.append(_difference(*(np.einsum("db,sbkc->dskc", times, side) for side in sides)))
-    whole = _difference(*(side.sum(axis=1)[None] for side in sides))[0]
+        drawn.append(
+            _difference(*(np.einsum("db,sbkc->dskc", times, candidate) for candidate in candidates))
+        )
+    whole = _difference(*(candidate.sum(axis=1)[None] for candidate in candidates))[0]
     return whole, np.concatenate(drawn), len(starts)
 
 

@@ -5,8 +5,8 @@ Cheng et al., "Boundary IoU: Improving Object-Centric Image Segmentation Evaluat
     Boundary IoU(G, P) = |(G_d ∩ G) ∩ (P_d ∩ P)| / |(G_d ∩ G) ∪ (P_d ∩ P)|
 
 G is the true mask of a class, P the predicted one, X_d the pixels within distance d of X's
-contour; d is 2 % of the picture's diagonal (section 5). As in the authors' code a distance is
-counted in steps of a 3×3 erosion, that is max(|Δx|, |Δy|), and the picture's edge cuts a mask as
+contour; d is 2 % of the image's diagonal (section 5). As in the authors' code a distance is
+counted in steps of a 3×3 erosion, that is max(|Δx|, |Δy|), and the image's edge cuts a mask as
 a contour does. Intersections and unions are added up over the set before they are divided.
 """
 
@@ -25,7 +25,7 @@ def inner_boundary(class_map: np.ndarray, distance: int) -> np.ndarray:
     """Pixels that lie in their own class's mask within `distance` of its contour.
 
     A pixel does exactly when the square of side 2·distance + 1 around it holds another class or
-    leaves the picture, that is when the square's smallest and largest id differ: one erosion and
+    leaves the image, that is when the square's smallest and largest id differ: one erosion and
     one dilation serve all classes at once. Pixels of 255 are in no mask and make no contour.
 
     Args:
@@ -49,11 +49,11 @@ def inner_boundary(class_map: np.ndarray, distance: int) -> np.ndarray:
 
 
 class BoundaryIoU:
-    """Boundary IoU of each class over a whole set, added up over pictures.
+    """Boundary IoU of each class over a whole set, added up over images.
 
     Args:
         num_classes: number of classes, at most 255.
-        distance: width of the boundary region as a share of the picture's diagonal; it is
+        distance: width of the boundary region as a share of the image's diagonal; it is
             rounded to whole pixels, at least one.
     """
 
@@ -67,7 +67,7 @@ class BoundaryIoU:
         self._union = np.zeros(num_classes, dtype=np.int64)
 
     def update(self, prediction: np.ndarray, truth: np.ndarray) -> None:
-        """Add the boundaries of one picture.
+        """Add the boundaries of one image.
 
         Args:
             prediction: HW uint8 class ids in [0, num_classes).

@@ -35,7 +35,7 @@ class ConfusionMatrix(Metric):
         self.add_state("matrix", default=empty, dist_reduce_fx="sum")
 
     def update(self, prediction: Tensor, truth: Tensor) -> None:
-        """Add the pixels of one picture or batch (HW or NHW); see `confusion`."""
+        """Add the pixels of one image or batch (HW or NHW); see `confusion`."""
         self.matrix += confusion(prediction, truth, self.num_classes)
 
     def compute(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Scoring a whole data set, from whatever gives a class map for a picture.
+"""Scoring a whole data set, from whatever gives a class map for an image.
 
 ```python
 predictions = network_predictions(network, preprocessing)
@@ -92,22 +92,22 @@ def score(
     export: Export | None = None,
     processes: Processes = ALONE,
 ) -> Evaluation:
-    """Score predictions against a data set's labels, one picture after the other.
+    """Score predictions against a data set's labels, one image after the other.
 
     Args:
         predictions: gives the class map of each sample.
-        dataset: pictures with labels, at their own resolution.
+        dataset: images with labels, at their own resolution.
         boundary_distance: width of Boundary IoU's region as a share of the diagonal; None leaves
             Boundary IoU out.
-        worst: number of pictures whose predictions are kept for the page of the worst.
+        worst: number of images whose predictions are kept for the page of the worst.
         progress: show a bar with the time left on stderr, if that is a terminal.
         about: what is scored and how; kept in the result.
         export: also writes each prediction as a file.
         processes: who shares the work; each of them gets the same result.
 
     Raises:
-        BinsegError: an unreadable picture or mask, or a prediction of another size or of unknown
-            ids (the message names the picture); a split without public labels, or whose pixels are
+        BinsegError: an unreadable image or mask, or a prediction of another size or of unknown
+            ids (the message names the image); a split without public labels, or whose pixels are
             all ignored.
     """
     if not dataset.labelled:
@@ -142,13 +142,13 @@ def export_predictions(
     progress: bool = False,
     processes: Processes = ALONE,
 ) -> None:
-    """Write the predictions of pictures whose labels nobody gives out.
+    """Write the predictions of images whose labels nobody gives out.
 
     Args:
         predictions, dataset, export, progress, processes: see `score`.
 
     Raises:
-        BinsegError: an unreadable picture, or a file that cannot be written.
+        BinsegError: an unreadable image, or a file that cannot be written.
     """
     shown = progress and processes.rank == 0
     for sample in read_ahead(dataset.__getitem__, processes.share(len(dataset)), progress=shown):

@@ -15,7 +15,7 @@ class Export:
     """Writes class maps in the raw ids of their data set, each file whole or not at all.
 
     - voc: results/VOC2012/Segmentation/comp6_SPLIT_cls/NAME.png, palette PNGs of 0 to 20, as the
-      devkit's VOCinit.m names them (comp6: trained on more than VOC's own pictures).
+      devkit's VOCinit.m names them (comp6: trained on more than VOC's own images).
     - cityscapes: CITY_SEQUENCE_FRAME_pred_labelIds.png, grey PNGs of labelIds, as
       cityscapesScripts' getPrediction finds them.
     - any other data set: NAME.png, grey PNGs.
@@ -40,14 +40,14 @@ class Export:
             self._ending = "_pred_labelIds.png"
 
     def path(self, name: str) -> Path:
-        """The file of the picture called `name`."""
+        """The file of the image called `name`."""
         return self.folder / f"{name}{self._ending}"
 
     def write(self, name: str, class_map: np.ndarray) -> None:
-        """Write a picture's prediction.
+        """Write an image's prediction.
 
         Args:
-            name: of the picture.
+            name: of the image.
             class_map: HW uint8 train ids, of the label's size.
 
         Raises:

@@ -30,7 +30,7 @@ _GROUP = 1000  # instance ids are class id · 1000 + number; up to here a pixel 
 
 
 class WeightedPixels(NamedTuple):
-    """The instances' pixels of one picture by class, float64 (num_classes,)."""
+    """The instances' pixels of one image by class, float64 (num_classes,)."""
 
     right: np.ndarray
     """iTP: Σ over instances of (pixels predicted right) · average size / own size."""
@@ -41,7 +41,7 @@ class WeightedPixels(NamedTuple):
 def weighted_pixels(
     prediction: np.ndarray, instances: np.ndarray, labels: LabelTable
 ) -> WeightedPixels:
-    """Weigh the pixels of one picture's instances.
+    """Weigh the pixels of one image's instances.
 
     Args:
         prediction: HW uint8 train ids.
@@ -74,17 +74,17 @@ def weighted_pixels(
     return found
 
 
-def instance_iou(pictures: Iterable[WeightedPixels], scores: Scores) -> tuple[float, ...]:
+def instance_iou(images: Iterable[WeightedPixels], scores: Scores) -> tuple[float, ...]:
     """iIoU of each class over a set; nan for a class without instances or in neither.
 
     Args:
-        pictures: of all pictures, in the data set's order (sums of floats depend on it).
+        images: of all images, in the data set's order (sums of floats depend on it).
         scores: hold the false positives.
     """
     right, missed = np.zeros(len(scores.names)), np.zeros(len(scores.names))
-    for picture in pictures:
-        right += picture.right
-        missed += picture.missed
+    for image in images:
+        right += image.right
+        missed += image.missed
     matrix = np.asarray(scores.matrix)
     false = matrix.sum(axis=0) - matrix.diagonal()
     with np.errstate(invalid="ignore"):

@@ -103,8 +103,8 @@ def official_scores(
 
     Args:
         data: voc or cityscapes.
-        dataset: the pictures; `check_official` has passed.
-        files: each picture's prediction in raw ids, in the data set's order.
+        dataset: the images; `check_official` has passed.
+        files: each image's prediction in raw ids, in the data set's order.
         instances: also compute Cityscapes' iIoU.
 
     Raises:

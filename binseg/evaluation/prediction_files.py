@@ -1,4 +1,4 @@
-"""Predictions that some tool has written as masks, found by the pictures' names."""
+"""Predictions that some tool has written as masks, found by the images' names."""
 
 import re
 from collections.abc import Sequence
@@ -15,22 +15,22 @@ _CITYSCAPES_NAME = re.compile(r"([^_]+_\d{6}_\d{6})(?:_.*)?")
 
 
 class FolderPredictions:
-    """The masks in a folder and below it, one for each picture of a data set.
+    """The masks in a folder and below it, one for each image of a data set.
 
-    The picture NAME's mask is NAME.png. Cityscapes' CITY_SEQUENCE_FRAME may be followed by any
+    The image NAME's mask is NAME.png. Cityscapes' CITY_SEQUENCE_FRAME may be followed by any
     more words, as cityscapesScripts' getPrediction finds it.
 
     Args:
         folder: masks of class ids, each of its label's size.
-        dataset: the pictures.
+        dataset: the images.
         raw_ids: the masks hold the data set's raw ids (Cityscapes: 7 for road) and not the train
             ids that `binseg predict` writes.
 
     Attributes:
-        files: the mask of each picture, in the data set's order.
+        files: the mask of each image, in the data set's order.
 
     Raises:
-        BinsegError: no such folder, masks are missing (says how many), or several fit a picture.
+        BinsegError: no such folder, masks are missing (says how many), or several fit an image.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class FolderPredictions:
 
 
 def _find(folder: Path, names: Sequence[str]) -> dict[str, Path]:
-    """Picture's name → its mask; looks at all of them before the first is read."""
+    """Image's name → its mask; looks at all of them before the first is read."""
     if not folder.is_dir():
         raise BinsegError(f"{folder}: no such folder; give the one that holds NAME.png masks")
     by_stem: dict[str, list[Path]] = {}
@@ -89,12 +89,12 @@ def _find(folder: Path, names: Sequence[str]) -> dict[str, Path]:
     if missing := [name for name, paths in found.items() if not paths]:
         raise BinsegError(
             f"{len(missing):,} of {len(names):,} predictions are missing in {folder}, e.g. "
-            f"{missing[0]}.png; every picture of the set needs one"
+            f"{missing[0]}.png; every image of the set needs one"
         )
     for name, paths in found.items():
         if len(paths) > 1:
             raise BinsegError(
-                f"{folder}: {len(paths)} predictions for picture {name} "
+                f"{folder}: {len(paths)} predictions for image {name} "
                 f"({paths[0].relative_to(folder)}, {paths[1].relative_to(folder)}); keep one"
             )
     return {name: paths[0] for name, paths in found.items()}

@@ -1,8 +1,8 @@
-"""From a picture and a network to a class map: the one way, for scoring and for predicting.
+"""From an image and a network to a class map: the one way, for scoring and for predicting.
 
-- **whole**: the picture in one go; logits upsampled bilinearly to the wanted size, then argmax.
+- **whole**: the image in one go; logits upsampled bilinearly to the wanted size, then argmax.
 - **sliding**: overlapping windows; the logits are averaged where windows overlap. The network
-  sees one window at a time, so memory does not grow with the picture's height.
+  sees one window at a time, so memory does not grow with the image's height.
 - **multi_scale**: several scales, each also mirrored; the mean of the softmax. The best scores
   and by far the slowest; say so when you compare.
 
@@ -23,14 +23,14 @@ from binseg.data.labels import IGNORE
 from binseg.data.preprocess import Preprocessing, resize_image
 from binseg.errors import BinsegError
 from binseg.evaluation.upsample import ArgmaxRows, refuse_nan, strips, upsampled_argmax
-from binseg.evaluation.views import ChanceSum, View
+from binseg.evaluation.views import ProbabilitySum, View
 from binseg.inference.protocol import WHOLE, Protocol, check_image, input_size
 
 Network = Callable[[Tensor], Tensor]
-"""Normalised float NCHW pictures → float NCHW logits, at the input's size or a coarser one."""
+"""Normalised float NCHW images → float NCHW logits, at the input's size or a coarser one."""
 
 LARGEST_LOGITS = 1 << 27
-"""Bytes that a picture's logits may take at the network's input size (11 classes of three
+"""Bytes that an image's logits may take at the network's input size (11 classes of three
 megapixels); above, they are made in strips, which is slower."""
 
 
@@ -44,15 +44,15 @@ def segment(
     *,
     device: torch.device | str = "cpu",
 ) -> np.ndarray:
-    """The class map of a picture.
+    """The class map of an image.
 
     Args:
         network: any callable from normalised float32 N3HW to logits NCHW, N = 1, on `device`; its
             method `scores`, if any, gives them on a coarser grid (see `PackedSegmenter`).
         image: HWC uint8 RGB in [0, 255], of any size.
-        preprocessing: how the network wants pictures resized and normalised.
+        preprocessing: how the network wants images resized and normalised.
         protocol: whole, sliding or multi-scale, and the precision.
-        size: (height, width) of the class map, for example the label's; the picture's if None.
+        size: (height, width) of the class map, for example the label's; the image's if None.
         device: where the network runs.
 
     Returns:
@@ -60,7 +60,7 @@ def segment(
 
     Raises:
         BinsegError: the network gives nan, more than 255 classes or no NCHW logits, or the
-            picture's sides are too unequal to be enlarged.
+            image's sides are too unequal to be enlarged.
         ValueError: `image` is not HWC uint8 with three channels.
     """
     check_image(image)
@@ -79,7 +79,7 @@ def segment(
             logits = scores_of(batch)
         if logits.ndim != 4 or logits.shape[0] != 1 or not 1 <= logits.shape[1] <= IGNORE:
             raise BinsegError(
-                f"the network gives {tuple(logits.shape)} for one picture; it must give NCHW "
+                f"the network gives {tuple(logits.shape)} for one image; it must give NCHW "
                 f"logits of at most {IGNORE} classes"
             )
         grid = pixels if coarse else logits[0, 0]
@@ -91,8 +91,8 @@ def segment(
         if not _is_out_of_memory(error):
             raise
         raise BinsegError(
-            f"not enough memory for a picture of {width} x {height} pixels with protocol "
-            f"{protocol}; use sliding windows, bf16 or a smaller picture"
+            f"not enough memory for an image of {width} x {height} pixels with protocol "
+            f"{protocol}; use sliding windows, bf16 or a smaller image"
         ) from error
 
 
@@ -135,7 +135,7 @@ def _sliding(
     height, width = (min(protocol.window, side) for side in base)
     tops = _starts(base[0], height, protocol.stride)
     result = ArgmaxRows(base, size)
-    band: Tensor | None = None  # (C + 1, height, width of the picture); the last plane counts
+    band: Tensor | None = None  # (C + 1, height, width of the image); the last plane counts
     for top, following in zip(tops, [*tops[1:], base[0]], strict=True):
         for left in _starts(base[1], width, protocol.stride):
             logits, _ = forward(pixels[top : top + height, left : left + width])
@@ -158,7 +158,7 @@ def _multi_scale(
     protocol: Protocol,
     size: tuple[int, int],
 ) -> np.ndarray:
-    total = ChanceSum(base)
+    total = ProbabilitySum(base)
     for scale in protocol.scales:
         scaled = (max(1, round(base[0] * scale)), max(1, round(base[1] * scale)))
         pixels = _pixels(resize_image(image, scaled))
@@ -186,7 +186,7 @@ def _pixels(image: np.ndarray) -> Tensor:
 
 
 def _starts(length: int, window: int, stride: int) -> list[int]:
-    """First pixels of windows that cover `length`; the last one ends with the picture."""
+    """First pixels of windows that cover `length`; the last one ends with the image."""
     return [*range(0, length - window, stride), length - window]
 
 

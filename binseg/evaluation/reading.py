@@ -1,4 +1,4 @@
-"""The pictures of a data set in order, read ahead while a network works."""
+"""The images of a data set in order, read ahead while a network works."""
 
 import sys
 from collections import deque

@@ -1,4 +1,4 @@
-"""What is shown and kept of an evaluation: a table, JSON, the matrix as a picture, a page."""
+"""Reports of an evaluation: a table, JSON, the matrix as an image, a page."""
 
 import json
 import math
@@ -52,7 +52,7 @@ def score_table(evaluation: Evaluation, title: str = "") -> "Table":
         share = sum(scores.matrix[index]) / total if total else None
         table.add_row(escape(name), *cells, percent(share))
     table.caption = (
-        f"{len(evaluation.pictures)} pictures; pixel accuracy {percent(scores.pixel_accuracy)}, "
+        f"{len(evaluation.images)} images; pixel accuracy {percent(scores.pixel_accuracy)}, "
         f"frequency-weighted IoU {percent(scores.frequency_weighted_iou)}"
     )
     if protocol := evaluation.about.get("protocol"):
@@ -85,16 +85,16 @@ def report_dict(evaluation: Evaluation) -> dict[str, Any]:
 def write_report(
     evaluation: Evaluation, dataset: SegmentationDataset, folder: str | Path, title: str = ""
 ) -> list[Path]:
-    """Write scores.json, confusion.png and, if worst pictures were kept, worst/index.html.
+    """Write scores.json, confusion.png and, if worst images were kept, worst/index.html.
 
     Args:
         evaluation: what to report.
-        dataset: the data set that was scored, for its pictures.
+        dataset: the data set that was scored, for its images.
         folder: made if missing; an earlier report in it is overwritten.
-        title: a line over picture and page, for example the model's and the data's names.
+        title: a line over image and page, for example the model's and the data's names.
 
     Returns:
-        The files, without the page's pictures.
+        The files, without the page's images.
 
     Raises:
         BinsegError: the folder cannot be written.
@@ -107,7 +107,7 @@ def write_report(
         temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     draw_confusion(evaluation.scores, files[1], title)
     if evaluation.worst:
-        page_title = f"Worst pictures: {title}" if title else "Worst pictures"
+        page_title = f"Worst images: {title}" if title else "Worst images"
         files.append(write_worst_page(evaluation, dataset, folder / "worst", page_title))
     return files
 

@@ -1,4 +1,4 @@
-"""What comes of scoring a data set."""
+"""The result of scoring a data set."""
 
 import math
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from binseg.data.labels import LabelTable
 from binseg.evaluation.scores import Scores, without_nan
 
 
-class PictureScore(NamedTuple):
-    """The scores of one picture by itself; a class absent from it has no part in its mean."""
+class ImageScore(NamedTuple):
+    """The scores of one image by itself; a class absent from it has no part in its mean."""
 
     name: str
     mean_iou: float
@@ -21,17 +21,17 @@ class PictureScore(NamedTuple):
     iou: tuple[float, ...]
 
     def to_dict(self, labels: LabelTable) -> dict[str, Any]:
-        """Plain values; `iou` by name, without the classes that the picture does not have."""
+        """Plain values; `iou` by name, without the classes that the image does not have."""
         iou = zip(labels.names, self.iou, strict=True)
         return {**self._asdict(), "iou": {name: v for name, v in iou if not math.isnan(v)}}
 
 
-class WorstPicture(NamedTuple):
-    """One of the pictures with the lowest mean IoU."""
+class WorstImage(NamedTuple):
+    """One of the images with the lowest mean IoU."""
 
     place: int
     """Its index in the data set."""
-    score: PictureScore
+    score: ImageScore
     prediction: np.ndarray
     """HW uint8 train ids."""
 
@@ -47,11 +47,11 @@ class Evaluation:
         boundary_distance: width of its boundary as a share of the diagonal.
         instance_iou: Cityscapes' iIoU of each class, nan for classes without instances; None
             without instance maps.
-        pictures: the scores of each picture, in the data set's order.
-        counts: int64 (N, 3, C): of each picture and class, the pixels that are right, in the truth,
+        images: the scores of each image, in the data set's order.
+        counts: int64 (N, 3, C): of each image and class, the pixels that are right, in the truth,
             and in the prediction; what intervals are computed from.
-        worst: the pictures with the lowest mean IoU, the lowest first.
-        seconds: wall-clock time from the first picture to the last.
+        worst: the images with the lowest mean IoU, the lowest first.
+        seconds: wall-clock time from the first image to the last.
         about: what was scored and how: model, protocol, data; goes into the report as it is.
     """
 
@@ -60,9 +60,9 @@ class Evaluation:
     boundary_iou: tuple[float, ...] | None
     boundary_distance: float | None
     instance_iou: tuple[float, ...] | None
-    pictures: tuple[PictureScore, ...]
+    images: tuple[ImageScore, ...]
     counts: np.ndarray
-    worst: tuple[WorstPicture, ...]
+    worst: tuple[WorstImage, ...]
     seconds: float
     about: Mapping[str, Any] = field(default_factory=dict)
 
@@ -92,7 +92,7 @@ class Evaluation:
         found = {
             **self.about,
             "scores": scores,
-            "pictures": [picture.to_dict(self.labels) for picture in self.pictures],
+            "pictures": [image.to_dict(self.labels) for image in self.images],
             "seconds": round(self.seconds, 3),
         }
         plain: dict[str, Any] = without_nan(found)

@@ -1,6 +1,6 @@
 """A network's scores under a fixed set of corruptions, beside those of clean images."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from binseg.data.corruptions import CORRUPTIONS, CorruptedDataset
@@ -23,7 +23,6 @@ def score_corrupted(
     *,
     progress: bool = False,
     processes: Processes = ALONE,
-    report: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Evaluation]:
     """Score predictions on the images of a data set under each of `CORRUPTIONS`.
 
@@ -31,7 +30,6 @@ def score_corrupted(
         predictions: gives the class map of each sample.
         dataset: images with labels.
         progress, processes: see `binseg.evaluation.evaluate.score`.
-        report: takes the name of each corruption before it is scored.
 
     Returns:
         Name of the corruption → the scores, without Boundary IoU.
@@ -41,7 +39,6 @@ def score_corrupted(
     """
     found = {}
     for name in CORRUPTIONS:
-        report(name)
         corrupted = CorruptedDataset(dataset, name)
         found[name] = score(
             predictions, corrupted, boundary_distance=None, progress=progress, processes=processes
@@ -73,7 +70,7 @@ def difference_table(
     for name, first, second, interval in zip(*columns, strict=True):
         table.add_row(escape(name), percent(first), percent(second), str(interval))
     table.caption = (
-        f"{len(own.pictures)} images in {difference.blocks} blocks of neighbours; paired bootstrap"
+        f"{len(own.images)} images in {difference.blocks} blocks of neighbours; paired bootstrap"
     )
     return table
 

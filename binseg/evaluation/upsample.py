@@ -1,7 +1,7 @@
 """From scores at the network's resolution to class ids at the label's, in bounded memory.
 
-Bilinear upsampling of all classes of a 50-megapixel picture at once takes gigabytes (21 classes:
-4.2 GB) for a result of 50 MB. Here the picture is made in strips of rows, each forgotten as soon
+Bilinear upsampling of all classes of a 50-megapixel image at once takes gigabytes (21 classes:
+4.2 GB) for a result of 50 MB. Here the image is made in strips of rows, each forgotten as soon
 as its largest class is known.
 """
 
@@ -44,7 +44,7 @@ def upsampled_argmax(
 
 
 class RowGrid:
-    """Between which source rows each row of a resized picture lies, and where between them.
+    """Between which source rows each row of a resized image lies, and where between them.
 
     Args:
         source: source rows h.

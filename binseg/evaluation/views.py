@@ -1,4 +1,4 @@
-"""Scores of a picture as a network gives them, upsampled only where and when they are looked at."""
+"""Scores of an image as a network gives them, upsampled only where and when they are looked at."""
 
 import numpy as np
 from torch import Tensor
@@ -7,13 +7,13 @@ from binseg.evaluation.upsample import ArgmaxRows, RowGrid, strips
 
 
 class View:
-    """What a network says of a picture that it saw at some scale, perhaps mirrored.
+    """What a network says of an image that it saw at some scale, perhaps mirrored.
 
     Args:
         scores: float32 (C, h, w) logits.
         size: (H, W) for which they stand: by bilinear upsampling, if `scores` is coarser.
         target: (height, width) in which rows are asked for.
-        mirrored: the network saw the picture's mirror image.
+        mirrored: the network saw the image's mirror image.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class View:
         wanted = self._outer.resized(known, middle.start, rows, self._target[1])
         return wanted.flip(2) if self._mirrored else wanted
 
-    def chances(self, rows: slice) -> Tensor:
+    def probabilities(self, rows: slice) -> Tensor:
         """The softmax of `logits`."""
         return self.logits(rows).softmax(dim=0)
 
 
-class ChanceSum:
+class ProbabilitySum:
     """The sum of the softmax of several views, without all of their upsampled scores at a time.
 
     Scores on a coarse grid are kept as they are until the end. Those of a network that gives them
@@ -70,7 +70,7 @@ class ChanceSum:
         if self._full is None:
             self._full = view.scores.new_zeros(channels, height, width)
         for rows in strips(slice(0, height), channels, width):
-            self._full[:, rows] += view.chances(rows)
+            self._full[:, rows] += view.probabilities(rows)
 
     def argmax(self, size: tuple[int, int]) -> np.ndarray:
         """The class with the largest sum, uint8 HW of `size`."""
@@ -82,6 +82,6 @@ class ChanceSum:
             if self._full is not None:
                 total += self._full[:, rows]
             for view in self._kept:
-                total += view.chances(rows)
+                total += view.probabilities(rows)
             result.push(total)
         return result.class_map

@@ -19,7 +19,7 @@ def recount(pairs: Iterable[tuple[Path, Path]], num_classes: int = 21) -> tuple[
     """The IoU of each class, background first; nan for a class in neither truth nor result.
 
     As in VOCevalseg.m: `locs = gtim < 255`, `sumim = 1 + gtim + resim · num`, a histogram of
-    sumim(locs) added up over the pictures, then gtjresj / (gtj + resj − gtjresj) for class j.
+    sumim(locs) added up over the images, then gtjresj / (gtj + resj − gtjresj) for class j.
 
     Args:
         pairs: (result, ground truth) files of class ids.

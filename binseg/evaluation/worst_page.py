@@ -1,4 +1,4 @@
-"""A page of the pictures that a model does worst on."""
+"""A page of the images that a model does worst on."""
 
 import html
 import math
@@ -8,7 +8,7 @@ from pathlib import Path
 from binseg.atomic import atomic_path
 from binseg.data.datasets import SegmentationDataset
 from binseg.data.imageio import write_image
-from binseg.evaluation.result import Evaluation, WorstPicture
+from binseg.evaluation.result import Evaluation, WorstImage
 from binseg.visualize import comparison
 
 _PAGE = """<!doctype html>
@@ -31,18 +31,18 @@ img {{ max-width: 100%; height: auto; display: block }}
 
 _FIGURE = """<figure id="p{number}"><figcaption><b>{number}. {name}</b>: mIoU {mean_iou},
 pixel accuracy {accuracy}<br><small>IoU: {classes}</small></figcaption>
-<a href="{strip}"><img src="{thumbnail}" loading="lazy" alt="picture, truth, prediction and errors
+<a href="{strip}"><img src="{thumbnail}" loading="lazy" alt="image, truth, prediction and errors
 of {name}"></a></figure>"""
 
 
 def write_worst_page(
     evaluation: Evaluation, dataset: SegmentationDataset, folder: str | Path, title: str = ""
 ) -> Path:
-    """Write index.html and its pictures into `folder`, which can be moved and opened anywhere.
+    """Write index.html and its images into `folder`, which can be moved and opened anywhere.
 
     Args:
-        evaluation: its `worst` pictures are shown, in their order.
-        dataset: the data set that was scored; pictures and labels are read from it again.
+        evaluation: its `worst` images are shown, in their order.
+        dataset: the data set that was scored; images and labels are read from it again.
         folder: made if missing; files of an earlier page are overwritten.
         title: of the page.
 
@@ -56,12 +56,12 @@ def write_worst_page(
     ]
     scores = evaluation.scores
     summary = (
-        f"The {len(figures)} pictures of {len(evaluation.pictures)} with the lowest mean IoU. "
+        f"The {len(figures)} images of {len(evaluation.images)} with the lowest mean IoU. "
         f"The whole set: mIoU {_percent(scores.mean_iou)}, pixel accuracy "
         f"{_percent(scores.pixel_accuracy)}. Click a strip for a larger one."
     )
     page = _PAGE.format(
-        title=html.escape(title or "Worst pictures"), summary=summary, figures="\n".join(figures)
+        title=html.escape(title or "Worst images"), summary=summary, figures="\n".join(figures)
     )
     path = folder / "index.html"
     with atomic_path(path) as temporary:
@@ -71,19 +71,19 @@ def write_worst_page(
 
 def _figure(
     number: int,
-    kept: WorstPicture,
+    kept: WorstImage,
     evaluation: Evaluation,
     dataset: SegmentationDataset,
     folder: Path,
 ) -> str:
     sample = dataset[kept.place]
-    # files are numbered, not named: a picture's name may hold what a URL or a disk does not allow
+    # files are numbered, not named: an image's name may hold what a URL or a disk does not allow
     strip, thumbnail = f"{number:03d}.jpg", f"{number:03d}_small.jpg"
     for file, panel in ((strip, 960), (thumbnail, 320)):
-        picture = comparison(
+        image = comparison(
             sample.image, sample.labels, kept.prediction, evaluation.labels, panel=panel
         )
-        write_image(folder / file, picture)
+        write_image(folder / file, image)
     return _FIGURE.format(
         number=number,
         name=html.escape(kept.score.name),
@@ -96,7 +96,7 @@ def _figure(
 
 
 def _classes(names: Sequence[str], iou: Sequence[float]) -> str:
-    """The picture's classes with their IoU, the worst first."""
+    """The image's classes with their IoU, the worst first."""
     present = sorted(
         (value, name) for name, value in zip(names, iou, strict=True) if not math.isnan(value)
     )

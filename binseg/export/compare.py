@@ -1,4 +1,4 @@
-"""Whether an exported file says the same as the network it was made of."""
+"""Comparison of an exported file with the network that it was made of."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A trained network with nothing left to compute at its weights, and its normalization inside."""
+"""Trained networks for export: weights computed once, normalization inside."""
 
 from copy import deepcopy
 from typing import cast

@@ -21,10 +21,12 @@ from binseg.shipped import resolve, shipped_models
 WEB = Path(__file__).parent / "web"
 """What a page is made of; `binseg.wasm` is built by tools/build_wasm.py."""
 
-_SCRIPTS = ("images.js", "page.js")
+_SCRIPTS = ("images.js", "view.js", "page.js")
+_STYLES = ("view.css", "page.css")
 _PARTS = ("binseg.js", "binseg.wasm")
 _READ = ("JPEG", "PNG", "BMP", "WebP")
 _SCENE = (6, 3), (360, 480)
+_DRAWN = "drawn scene.png"  # page.js knows it by this name
 _UNKNOWN_TERMS = (
     "the author of these weights has stated no terms; those of the training data apply."
 )
@@ -46,8 +48,8 @@ def write_page(models: Sequence[str | Path], out: Path, examples: Sequence[Path]
         models: packed model files, or names of shipped ones; the page offers them in this order.
         out: one HTML file with everything in it if it ends in .html, which works from a disk; else
             a folder for any static host.
-        examples: images that the page offers, the first of which it begins with; a drawn scene if
-            there are none.
+        examples: images that the page offers, the first of which it begins with. Without any, a
+            drawn scene for the networks that learned from such scenes, and none for others.
 
     Returns:
         The bytes of all that was written.
@@ -66,12 +68,18 @@ def write_page(models: Sequence[str | Path], out: Path, examples: Sequence[Path]
         if stored in files:
             raise BinsegError(f"{model}: the page has a network of that name; rename the file")
         files[stored] = path.read_bytes()
-        offered.append({"name": name, "file": stored, "terms": _terms(path, header)})
-    shown = {path.name: _example(path) for path in examples} or {"drawn scene.png": _scene()}
+        labels = header["labels"]
+        drawn = not examples and isinstance(labels, dict) and labels.get("name") == "scenes"
+        offered.append(
+            {"name": name, "file": stored, "terms": _terms(path, header), "drawn": drawn}
+        )
+    shown = {path.name: _example(path) for path in examples}
     if len(shown) < len(examples):
         raise BinsegError("two examples have the same name; rename one")
     files |= shown
     setup = {"models": offered, "examples": list(shown), "terms": _UNKNOWN_TERMS}
+    if any(each["drawn"] for each in offered):
+        files[_DRAWN] = _scene()
     if out.suffix.lower() in (".html", ".htm"):
         if out.is_dir():
             raise BinsegError(f"{out}: a folder; give the name of a file, or another folder")
@@ -127,8 +135,7 @@ def _filled(setup: dict[str, object], *, policy: str, style: str, data: str, scr
 
 def _single(setup: dict[str, object], files: dict[str, bytes]) -> bytes:
     """One file: whatever a page would fetch is in it, in base64."""
-    style = (WEB / "page.css").read_text()
-    script = "\n".join((WEB / name).read_text() for name in _SCRIPTS)
+    style, script = (_joined(names) for names in (_STYLES, _SCRIPTS))
     policy = (
         f"script-src {_hash(script)} 'wasm-unsafe-eval'; style-src {_hash(style)}; worker-src blob:"
     )
@@ -146,6 +153,10 @@ def _single(setup: dict[str, object], files: dict[str, bytes]) -> bytes:
     )
 
 
+def _joined(names: Sequence[str]) -> str:
+    return "\n".join((WEB / name).read_text() for name in names)
+
+
 def _hash(text: str) -> str:
     """A source of the content security policy that allows this very text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
@@ -160,11 +171,11 @@ def _write_folder(out: Path, setup: dict[str, object], files: dict[str, bytes]) 
         "script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; connect-src 'self'; "
         "worker-src 'self'"
     )
-    files = files | {name: (WEB / name).read_bytes() for name in (*_SCRIPTS, "page.css")}
+    files = files | {name: (WEB / name).read_bytes() for name in (*_SCRIPTS, *_STYLES)}
     index = _filled(
         setup,
         policy=policy,
-        style='<link rel="stylesheet" href="page.css">',
+        style="\n".join(f'<link rel="stylesheet" href="{name}">' for name in _STYLES),
         data="",
         script="\n".join(f'<script src="{name}"></script>' for name in _SCRIPTS),
     )

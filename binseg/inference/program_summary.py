@@ -1,4 +1,4 @@
-"""What a packed network consists of, operator by operator, without torch."""
+"""Summaries of packed networks, operator by operator, without torch."""
 
 import math
 import os

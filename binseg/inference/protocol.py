@@ -25,7 +25,7 @@ class Protocol:
         window: sliding: side of the square window in pixels of the resized image.
         stride: sliding: step between windows in the same pixels, at most `window`.
         scales: multi_scale: factors on the network's input size.
-        flip: multi_scale: also the mirrored picture at each scale.
+        flip: multi_scale: also the mirrored image at each scale.
         precision: fp32, or bf16 for autocast (half the memory; a class map may differ in a few
             pixels).
 

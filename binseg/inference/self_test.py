@@ -1,4 +1,4 @@
-"""Whether executors compute on this machine what the definition says."""
+"""Self-tests: what executors compute on this machine against the definition."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What makes ±1 of activations: the sign, with a fixed or a learnt threshold; and RPReLU."""
+"""Binary activations: the sign, with a fixed or a learnt threshold; and RPReLU."""
 
 from typing import Literal, get_args
 
@@ -7,11 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from binseg.errors import BinsegError, unknown_name
+from binseg.network_options import ActivationGradient, Threshold
 from binseg.nn.binarize import sign_approx, sign_ede, sign_ste
 
-ActivationGradient = Literal["ste", "approx", "ede"]
 ActivationMode = Literal["sign", "tanh", "hardtanh", "identity"]
-Threshold = Literal["zero", "learnt", "adaptive"]
 
 
 class BinaryActivation(nn.Module):
@@ -82,7 +81,7 @@ class LearntSign(BinaryActivation):
 
 
 class AdaptiveSign(BinaryActivation):
-    """ASD: sign(x + s), s = σ(W₂·ReLU(W₁·GAP(x))) for each picture and channel.
+    """ASD: sign(x + s), s = σ(W₂·ReLU(W₁·GAP(x))) for each image and channel.
 
     Source: Xue et al. 2021, "Self-Distribution Binary Neural Networks", section 3.2.
 

@@ -26,7 +26,7 @@ class LoadedClassifier:
     Attributes:
         model: in eval mode; normalised float32 (N, 3, size, size) → logits (N, C).
         classes: names of the C classes.
-        preprocessing: how pictures become the model's input; `short_side` is the size.
+        preprocessing: how images become the model's input; `short_side` is the size.
         header: the whole JSON header; "training" holds the figures of the run.
     """
 
@@ -86,12 +86,12 @@ def start_backbone(network: nn.Module, path: str | Path, ours: Preprocessing, *,
     Args:
         network: a classifier or a segmentation network with one of our backbones.
         path: of the file.
-        ours: what the network's pictures are normalised with.
+        ours: what the network's images are normalised with.
         seed: of the noise that parts the copies of a base.
 
     Raises:
         BinsegError: another architecture (naming the tensors that differ), other means or
-            deviations of the pictures, a packed file, a network without a backbone of ours.
+            deviations of the images, a packed file, a network without a backbone of ours.
     """
     path = Path(path)
     file = read_model_file(path)
@@ -104,7 +104,7 @@ def start_backbone(network: nn.Module, path: str | Path, ours: Preprocessing, *,
     theirs = _preprocessing(header, path)
     if (ours.mean, ours.std) != (theirs.mean, theirs.std):
         raise BinsegError(
-            f"{path}: trained on pictures normalised with mean {theirs.mean} and deviation "
+            f"{path}: trained on images normalised with mean {theirs.mean} and deviation "
             f"{theirs.std}, these are with {ours.mean} and {ours.std}; pretrain with the same "
             "--data.mean and --data.std"
         )

@@ -4,12 +4,10 @@ Source: Zhuang et al. 2019, "Structured Binary Neural Networks" (arXiv 1811.1041
 mean over the bases is the journal version's (arXiv 1909.09934).
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-Merge = Literal["learnt", "mean"]
+from binseg.network_options import Merge
 
 
 def create_lambdas(bases: int, merge: Merge) -> nn.Parameter | None:

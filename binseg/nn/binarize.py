@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-WeightScale = Literal["none", "layer", "filter"]
-WeightGradient = Literal["identity", "clip", "ede", "xnor"]
+from binseg.network_options import WeightGradient, WeightScale
+
 WeightMode = Literal["binary", "real"]
 
 

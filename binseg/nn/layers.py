@@ -8,17 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from binseg.errors import BinsegError, unknown_name
-from binseg.nn.activations import (
-    ActivationGradient,
-    ActivationMode,
-    BinaryActivation,
-    Threshold,
-    create_activation,
-)
+from binseg.network_options import ActivationGradient, Threshold, WeightGradient, WeightScale
+from binseg.nn.activations import ActivationMode, BinaryActivation, create_activation
 from binseg.nn.binarize import (
-    WeightGradient,
     WeightMode,
-    WeightScale,
     binarize_weight,
     center_and_clamp_,
     shift_weight,

@@ -48,7 +48,7 @@ class Segmenter(nn.Module):
 
 
 class BackboneSegmenter(Segmenter):
-    """A backbone, a head on its maps, and bilinear upsampling to the picture's size."""
+    """A backbone, a head on its maps, and bilinear upsampling to the image's size."""
 
     def __init__(self, backbone: Backbone, head: nn.Module, architecture: dict[str, Any]) -> None:
         super().__init__(architecture)
@@ -67,7 +67,7 @@ class SmpSegmenter(Segmenter):
     """A network of segmentation-models-pytorch: a full-precision one as a teacher or a baseline,
     or its decoder over one of our backbones.
 
-    Pictures are padded to the sizes that these networks ask for, see `binseg.nn.smp_grids`.
+    Images are padded to the sizes that these networks ask for, see `binseg.nn.smp_grids`.
     """
 
     def __init__(self, network: nn.Module, architecture: dict[str, Any]) -> None:

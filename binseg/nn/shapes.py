@@ -29,6 +29,6 @@ def check_sides(x: Tensor, smallest: int, largest: int, network: str) -> None:
     height, width = x.shape[-2:]
     if not (smallest <= height <= largest and smallest <= width <= largest):
         raise BinsegError(
-            f"{network} takes pictures of {smallest} to {largest} pixels a side, not "
+            f"{network} takes images of {smallest} to {largest} pixels a side, not "
             f"{height} × {width}; resize them to 224 × 224"
         )

@@ -21,7 +21,7 @@ class BinsegEncoder(nn.Module, EncoderMixin):
     Args:
         backbone: name of a dense backbone.
         options: of that backbone.
-        depth: how many maps below the picture itself are given, 1 to 5.
+        depth: how many maps below the image itself are given, 1 to 5.
         output_stride: input pixels to one pixel of the last map, 8, 16 or 32.
 
     Shapes:
@@ -61,13 +61,13 @@ class BinsegEncoder(nn.Module, EncoderMixin):
         return [x, fine, *grids][: self._depth + 1]
 
     def set_in_channels(self, in_channels: int, pretrained: bool = True) -> None:
-        """Refuse all but pictures of three channels.
+        """Refuse all but images of three channels.
 
         Raises:
             BinsegError: another number.
         """
         if in_channels != 3:
-            raise BinsegError(f"binseg's encoders take pictures of 3 channels, not {in_channels}")
+            raise BinsegError(f"binseg's encoders take images of 3 channels, not {in_channels}")
 
     def make_dilated(self, output_stride: int) -> None:
         """Nothing to do: the backbone was built with its output stride."""

@@ -1,4 +1,4 @@
-"""What networks of segmentation-models-pytorch (smp) ask of pictures and of encoders' maps."""
+"""Grids that networks of segmentation-models-pytorch (smp) ask of images and of encoders."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ _MULTIPLE = 32
 
 
 def padded(x: Tensor) -> Tensor:
-    """Pictures (N, 3, H, W), padded at the right and the bottom by repeating their border.
+    """Images (N, 3, H, W), padded at the right and the bottom by repeating their border.
 
     The sides become multiples of 32, which is what smp's networks ask for.
     """

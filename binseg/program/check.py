@@ -1,4 +1,4 @@
-"""Whether a program keeps to its definition, and what kind each of its values is.
+"""Checks that a program keeps to its definition, and the kind of each of its values.
 
 The definition is docs/program.md. What depends on the image's size is `sizes`' business.
 """
@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from binseg.program.operator_view import OperatorView
 from binseg.program.program import IMAGE, Operator, Program, ProgramError, shown
-from binseg.program.rule import Rule
 from binseg.program.rules import RULES
 from binseg.program.types import MAX_CLASSES, MAX_OPERATORS, MAX_VALUES, ValueType
 
@@ -29,7 +29,7 @@ def check(program: Program) -> dict[int, ValueType]:
     used: set[str] = set()
     for index, operator in enumerate(program.operators):
         check_rule = _rule_of(index, operator)
-        rule = Rule(index, operator, program, types)
+        rule = OperatorView(index, operator, program, types)
         _check_values(rule, operator, types)
         check_rule(rule)
         types |= rule.close()
@@ -45,13 +45,13 @@ def check(program: Program) -> dict[int, ValueType]:
     return types
 
 
-def _rule_of(index: int, operator: Operator) -> Callable[[Rule], None]:
+def _rule_of(index: int, operator: Operator) -> Callable[[OperatorView], None]:
     if operator.kind not in RULES:
         raise ProgramError(f"operator {index} is of the unknown kind {shown(operator.kind)}")
     return RULES[operator.kind]
 
 
-def _check_values(rule: Rule, operator: Operator, types: dict[int, ValueType]) -> None:
+def _check_values(rule: OperatorView, operator: Operator, types: dict[int, ValueType]) -> None:
     """Single assignment, and reading only what stands before."""
     for value in operator.inputs:
         if value not in types:

@@ -1,4 +1,4 @@
-"""What runs a program on this machine: libbinseg, or the slow reference where there is none."""
+"""Executors of programs on this machine: libbinseg, or the slow reference without it."""
 
 import time
 import warnings

@@ -1,11 +1,11 @@
-"""What each operator may read, hold and make: docs/program.md, part 2, as checks."""
+"""The rules of each operator: what it may read, hold and make (docs/program.md, part 2)."""
 
 from collections.abc import Callable
 
 import numpy as np
 
+from binseg.program.operator_view import OperatorView
 from binseg.program.program import is_integer, is_number
-from binseg.program.rule import Rule
 from binseg.program.types import (
     MAX_BASES,
     MAX_CHANNELS,
@@ -18,10 +18,10 @@ from binseg.program.types import (
     ValueType,
 )
 
-RULES: dict[str, Callable[[Rule], None]] = {}
+RULES: dict[str, Callable[[OperatorView], None]] = {}
 
 
-def _rule(check: Callable[[Rule], None]) -> Callable[[Rule], None]:
+def _rule(check: Callable[[OperatorView], None]) -> Callable[[OperatorView], None]:
     """Register a rule; the operator's kind is the function's name."""
     RULES[check.__name__.strip("_")] = check
     return check
@@ -31,7 +31,7 @@ def _rule(check: Callable[[Rule], None]) -> Callable[[Rule], None]:
 
 
 @_rule
-def _pack_sign(rule: Rule) -> None:
+def _pack_sign(rule: OperatorView) -> None:
     count = rule.inputs(1, 2)
     channels = rule.input(0, "real").channels
     if count == 2 and rule.input(1, "real").channels != channels:
@@ -45,7 +45,7 @@ def _pack_sign(rule: Rule) -> None:
     rule.output("bits", ValueType("bits", channels, bases))
 
 
-def _bit_convolution(rule: Rule) -> tuple[int, int, int]:
+def _bit_convolution(rule: OperatorView) -> tuple[int, int, int]:
     """Attributes, weight and input of a convolution over bits.
 
     Returns:
@@ -69,7 +69,7 @@ def _bit_convolution(rule: Rule) -> tuple[int, int, int]:
 
 
 @_rule
-def _conv_bits(rule: Rule) -> None:
+def _conv_bits(rule: OperatorView) -> None:
     rule.inputs(1)
     bases, channels, rows = _bit_convolution(rule)
     rule.tensor("low", (rows,), "I32", "I16")
@@ -77,7 +77,7 @@ def _conv_bits(rule: Rule) -> None:
     rule.output("bits", ValueType("bits", bases * channels, bases))
 
 
-def _curve(rule: Rule, rows: int) -> None:
+def _curve(rule: OperatorView, rows: int) -> None:
     curve = rule.tensor("curve", (3, rows), "F32")
     if np.abs(curve[:2]).max() > MAX_SLOPE:
         raise rule.error("has a tensor 'curve' with slopes beyond 2^126")
@@ -85,7 +85,7 @@ def _curve(rule: Rule, rows: int) -> None:
 
 
 @_rule
-def _conv_real(rule: Rule) -> None:
+def _conv_real(rule: OperatorView) -> None:
     rule.inputs(1, 2)
     bases, channels, rows = _bit_convolution(rule)
     _curve(rule, rows)
@@ -93,7 +93,7 @@ def _conv_real(rule: Rule) -> None:
 
 
 @_rule
-def _conv_merge(rule: Rule) -> None:
+def _conv_merge(rule: OperatorView) -> None:
     count = rule.inputs(1, 2)
     bases, channels, rows = _bit_convolution(rule)
     _curve(rule, rows)
@@ -115,13 +115,13 @@ def _conv_merge(rule: Rule) -> None:
 
 
 @_rule
-def _quantize(rule: Rule) -> None:
+def _quantize(rule: OperatorView) -> None:
     rule.inputs(1)
     rule.byte_output(rule.input(0, "real").channels)
 
 
 @_rule
-def _normalize(rule: Rule) -> None:
+def _normalize(rule: OperatorView) -> None:
     rule.inputs(1)
     rule.input(0, "image")
     rule.tensor("scale", (3,), "F32")
@@ -129,7 +129,7 @@ def _normalize(rule: Rule) -> None:
     rule.real(real=3)
 
 
-def _byte_convolution(rule: Rule) -> tuple[int, int]:
+def _byte_convolution(rule: OperatorView) -> tuple[int, int]:
     """Attributes, tensors and input of a convolution over bytes; bases, channels of the result."""
     found = rule.input(0, "bytes", "image")
     rule.window()
@@ -157,14 +157,14 @@ def _byte_convolution(rule: Rule) -> tuple[int, int]:
 
 
 @_rule
-def _conv_int8(rule: Rule) -> None:
+def _conv_int8(rule: OperatorView) -> None:
     rule.inputs(1, 2)
     bases, channels = _byte_convolution(rule)
     rule.finish(channels, bases=bases, residual_at=1)
 
 
 @_rule
-def _conv_int8_pool(rule: Rule) -> None:
+def _conv_int8_pool(rule: OperatorView) -> None:
     rule.inputs(1)
     bases, channels = _byte_convolution(rule)
     rule.finish(channels, bases=bases)
@@ -174,7 +174,7 @@ def _conv_int8_pool(rule: Rule) -> None:
 
 
 @_rule
-def _conv(rule: Rule) -> None:
+def _conv(rule: OperatorView) -> None:
     rule.inputs(1, 2)
     rule.window()
     kernel = rule.integers("kernel", 2, 1, MAX_KERNEL)
@@ -198,7 +198,7 @@ def _conv(rule: Rule) -> None:
 
 
 @_rule
-def _affine(rule: Rule) -> None:
+def _affine(rule: OperatorView) -> None:
     rule.inputs(1, 2)
     channels = rule.input(0, "real").channels
     rule.channel_tensor("scale", channels)
@@ -207,7 +207,7 @@ def _affine(rule: Rule) -> None:
 
 
 @_rule
-def _add(rule: Rule) -> None:
+def _add(rule: OperatorView) -> None:
     rule.inputs(2)
     channels = rule.input(0, "real").channels
     if rule.input(1, "real").channels != channels:
@@ -216,7 +216,7 @@ def _add(rule: Rule) -> None:
 
 
 @_rule
-def _mul(rule: Rule) -> None:
+def _mul(rule: OperatorView) -> None:
     rule.inputs(2)
     channels = rule.input(0, "real").channels
     if rule.input(1, "real").channels not in (1, channels):
@@ -225,14 +225,14 @@ def _mul(rule: Rule) -> None:
 
 
 @_rule
-def _act(rule: Rule) -> None:
+def _act(rule: OperatorView) -> None:
     rule.inputs(1)
     rule.attribute("act")
     rule.finish(rule.input(0, "real").channels)
 
 
 @_rule
-def _max_pool(rule: Rule) -> None:
+def _max_pool(rule: OperatorView) -> None:
     rule.inputs(1)
     rule.window()
     rule.flag("ceil")
@@ -240,7 +240,7 @@ def _max_pool(rule: Rule) -> None:
 
 
 @_rule
-def _avg_pool(rule: Rule) -> None:
+def _avg_pool(rule: OperatorView) -> None:
     rule.inputs(1)
     rule.window()
     rule.flag("ceil")
@@ -249,20 +249,20 @@ def _avg_pool(rule: Rule) -> None:
 
 
 @_rule
-def _spatial_mean(rule: Rule) -> None:
+def _spatial_mean(rule: OperatorView) -> None:
     rule.inputs(1)
     rule.finish(rule.input(0, "real").channels)
 
 
 @_rule
-def _adaptive_avg_pool(rule: Rule) -> None:
+def _adaptive_avg_pool(rule: OperatorView) -> None:
     rule.inputs(1)
     rule.integers("size", 2, 1, MAX_KERNEL)
     rule.finish(rule.input(0, "real").channels)
 
 
 @_rule
-def _group_norm(rule: Rule) -> None:
+def _group_norm(rule: OperatorView) -> None:
     rule.inputs(1)
     channels = rule.input(0, "real").channels
     groups = rule.integer("groups", 1, MAX_CHANNELS, 1)
@@ -278,7 +278,7 @@ def _group_norm(rule: Rule) -> None:
 
 
 @_rule
-def _channel_mean(rule: Rule) -> None:
+def _channel_mean(rule: OperatorView) -> None:
     rule.inputs(1)
     channels = rule.input(0, "real").channels
     size = rule.integer("size", 1, MAX_CHANNELS)
@@ -293,7 +293,7 @@ def _channel_mean(rule: Rule) -> None:
 
 
 @_rule
-def _resize(rule: Rule) -> None:
+def _resize(rule: OperatorView) -> None:
     others = 0 if rule.has("scale") else 1
     rule.inputs(1 + others, 2 + others)
     channels = rule.input(0, "real").channels
@@ -305,13 +305,13 @@ def _resize(rule: Rule) -> None:
 
 
 @_rule
-def _concat(rule: Rule) -> None:
+def _concat(rule: OperatorView) -> None:
     count = rule.inputs(1, MAX_CHANNELS)
     rule.finish(sum(rule.input(i, "real").channels for i in range(count)))
 
 
 @_rule
-def _slice(rule: Rule) -> None:
+def _slice(rule: OperatorView) -> None:
     rule.inputs(1)
     channels = rule.input(0, "real").channels
     start = rule.integer("from", 0, channels - 1)
@@ -320,7 +320,7 @@ def _slice(rule: Rule) -> None:
 
 
 @_rule
-def _pad(rule: Rule) -> None:
+def _pad(rule: OperatorView) -> None:
     rule.inputs(1)
     found = rule.input(0, "image", "real")
     rule.integer("multiple", 1, MAX_SIDE)
@@ -328,13 +328,13 @@ def _pad(rule: Rule) -> None:
 
 
 @_rule
-def _crop(rule: Rule) -> None:
+def _crop(rule: OperatorView) -> None:
     rule.inputs(2)
     rule.output("real", rule.input(0, "real"))
 
 
 @_rule
-def _flatten(rule: Rule) -> None:
+def _flatten(rule: OperatorView) -> None:
     rule.inputs(1)
     found = rule.input(0, "real")
     height = rule.integer("height", 1, MAX_SIDE)

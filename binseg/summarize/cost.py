@@ -1,4 +1,4 @@
-"""What a network will cost before anybody trains it: its layers' operations at measured rates.
+"""Estimates of what a network will cost before anybody trains it, from measured rates.
 
 `binseg bench --parts operators --out DIR` measures the rates on a machine; `binseg summary NETWORK
 --rates DIR/bench.json` estimates each layer with them.

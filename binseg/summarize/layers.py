@@ -22,7 +22,7 @@ from binseg.summarize.sizes import (
 )
 
 LARGEST_SIDE = 2**16
-"""Pixels; PNG and JPEG files hold no more, and what is beyond is a slip of the pen."""
+"""Pixels; PNG and JPEG files hold no more, and what is beyond is a typo."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Layer:
         parameters: bits of a parameter (1, 8, 16, 32) → how many.
         float_bytes, packed_bytes: see `binseg.summarize.Size`.
         binary_bytes: the part of `packed_bytes` that holds 1-bit weights.
-        binary_macs: products of ±1 with ±1 that are added up, for one picture.
+        binary_macs: products of ±1 with ±1 that are added up, for one image.
         real_macs: all other products, of whatever number of bits.
     """
 
@@ -68,7 +68,7 @@ class Summary:
 
     Attributes:
         layers: in the network's order.
-        size: height and width of the picture, in pixels.
+        size: height and width of the image, in pixels.
     """
 
     layers: tuple[Layer, ...]
@@ -110,7 +110,7 @@ class Summary:
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""
         return {
-            "picture": list(self.size),
+            "image": list(self.size),
             "layers": [asdict(layer) for layer in self.layers],
             "total": asdict(self.total),
             "real_share": self.real_share,
@@ -120,18 +120,18 @@ class Summary:
 def summary(model: nn.Module, size: tuple[int, int] = (480, 640)) -> Summary:
     """Count the parameters, bytes and operations of each layer.
 
-    Nothing is computed: a picture without values runs through the network.
+    Nothing is computed: an image without values runs through the network.
 
     Args:
         model: a trained or a packed network; it stays as it is.
-        size: height and width of the picture, in pixels.
+        size: height and width of the image, in pixels.
 
     Raises:
-        BinsegError: the picture is empty, too large, or too small for the network.
+        BinsegError: the image is empty, too large, or too small for the network.
     """
     if not 1 <= min(size) <= max(size) <= LARGEST_SIDE:
         raise BinsegError(
-            f"a picture has 1 to {LARGEST_SIDE} pixels a side, not {size[0]} × {size[1]}"
+            f"an image has 1 to {LARGEST_SIDE} pixels a side, not {size[0]} × {size[1]}"
         )
     if isinstance(model, PackedSegmenter | PackedClassifier):
         return Summary(tuple(_of_operator(c) for c in operator_costs(model.program, size)), size)
@@ -181,22 +181,22 @@ def _of_operator(cost: OperatorCost) -> Layer:
 def _traced(
     model: nn.Module, size: tuple[int, int]
 ) -> tuple[dict[str, tuple[int, ...]], list[Operation]]:
-    """Output shapes of the modules called, and the operators run, for one picture."""
+    """Output shapes of the modules called, and the operators run, for one image."""
     tensors: dict[str, Tensor] = {
         name: tensor.detach().to("meta")
         for name, tensor in [*model.named_parameters(), *model.named_buffers()]
     }
     layers = Layers(model, tensors)
     recorder = Recorder(layers)
-    picture = torch.empty((1, 3, *size), device="meta")
+    image = torch.empty((1, 3, *size), device="meta")
     with evaluating(model), torch.no_grad(), layers.watched():
         try:
             with recorder:
-                functional_call(model, tensors, (picture,))
+                functional_call(model, tensors, (image,))
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise BinsegError(
-                f"a picture of {size[0]} × {size[1]} does not go through the network ({reason}); "
+                f"an image of {size[0]} × {size[1]} does not go through the network ({reason}); "
                 "try a larger one"
             ) from error
     return layers.outputs, recorder.operations

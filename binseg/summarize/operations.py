@@ -1,4 +1,4 @@
-"""Sees every operator of a forward pass, and knows the layer that it belongs to."""
+"""Recording of every operator of a forward pass, with the layer that it belongs to."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -22,8 +22,8 @@ def summary_table(found: Summary, title: str) -> "Table":
 
     height, width = found.size
     table = Table(
-        title=f"{escape(title)}, picture {height} × {width}",
-        caption="MACs: products added up, for one picture; packed: bytes in a packed file",
+        title=f"{escape(title)}, image {height} × {width}",
+        caption="MACs: products added up, for one image; packed: bytes in a packed file",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),

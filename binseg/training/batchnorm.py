@@ -1,8 +1,8 @@
 """Re-estimation of BatchNorm's running statistics.
 
 While a binary network trains, its weights flip faster than running averages follow, and augmented
-batches differ from whole pictures; scored with the running statistics of training, a healthy
-network can look dead. So they are measured anew over unaugmented pictures before each validation.
+batches differ from whole images; scored with the running statistics of training, a healthy
+network can look dead. So they are measured anew over unaugmented images before each validation.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ def reestimate_batchnorm(
     Each batch is normalised with its own statistics, so batches do not depend on one another: when
     torch.distributed is up, each process may bring a part of them and all end with the same
     statistics. Everything but BatchNorm (dropout, say) is in eval mode meanwhile; the modes of all
-    modules are restored. A batch counts with its number of pictures.
+    modules are restored. A batch counts with its number of images.
 
     Args:
         network: takes what `prepare` returns.
@@ -30,7 +30,7 @@ def reestimate_batchnorm(
         prepare: from a batch to the network's input on its device.
 
     Returns:
-        The number of pictures seen by all processes; with 0 nothing is changed.
+        The number of images seen by all processes; with 0 nothing is changed.
     """
     norms = [
         m for m in network.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None
@@ -39,7 +39,7 @@ def reestimate_batchnorm(
     momenta = [norm.momentum for norm in norms]
     before = [_statistics(norm).clone() for norm in norms]
     sums = [torch.zeros_like(stats) for stats in before]
-    pictures = 0
+    images = 0
     network.eval()
     for norm in norms:
         norm.train()
@@ -52,10 +52,10 @@ def reestimate_batchnorm(
             network(prepare(batch))
             for total, norm in zip(sums, norms, strict=True):
                 total += len(batch) * _statistics(norm)
-            pictures += len(batch)
-        pictures = _sum_over_processes(sums, pictures)
+            images += len(batch)
+        images = _sum_over_processes(sums, images)
         for norm, total, old in zip(norms, sums, before, strict=True):
-            mean, variance = total / pictures if pictures else old
+            mean, variance = total / images if images else old
             assert norm.running_mean is not None
             assert norm.running_var is not None
             norm.running_mean.copy_(mean)
@@ -66,7 +66,7 @@ def reestimate_batchnorm(
             norm.__dict__.pop("forward", None)
         for module, mode in modes.items():
             module.training = mode
-    return pictures
+    return images
 
 
 def _statistics(norm: _BatchNorm) -> Tensor:
@@ -76,11 +76,11 @@ def _statistics(norm: _BatchNorm) -> Tensor:
     return torch.stack([norm.running_mean, norm.running_var]).double()
 
 
-def _sum_over_processes(sums: list[Tensor], pictures: int) -> int:
+def _sum_over_processes(sums: list[Tensor], images: int) -> int:
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return pictures
+        return images
     device = sums[0].device if sums else torch.device("cpu")
-    count = torch.tensor([pictures], dtype=torch.int64, device=device)
+    count = torch.tensor([images], dtype=torch.int64, device=device)
     for tensor in [count, *sums]:
         torch.distributed.all_reduce(tensor)
     return int(count)

@@ -53,7 +53,7 @@ class BinaryModule(L.LightningModule, Generic[Network]):
     Args:
         network: what is trained.
         recipe: the whole configuration.
-        preprocessing: how uint8 pictures become input.
+        preprocessing: how uint8 images become input.
         teacher: full-precision network with the same classes and input, or None.
 
     Attributes:
@@ -201,7 +201,7 @@ class BinaryModule(L.LightningModule, Generic[Network]):
     # --- validation ---
 
     def reestimate(self, batches: Iterable[Tensor]) -> None:
-        """Measure the scored network's BatchNorm statistics over uint8 pictures; see `batchnorm`.
+        """Measure the scored network's BatchNorm statistics over uint8 images; see `batchnorm`.
 
         Leaves the network in eval mode.
         """

@@ -20,12 +20,10 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from binseg.atomic import atomic_path
 from binseg.errors import BinsegError
 from binseg.model_file import read_header
+from binseg.shipped import BEST
 from binseg.training.binary_module import BinaryModule
 
 LAST = "last.ckpt"
-BEST = "best.safetensors"
-
-
 _SAME_REQUEST = 2.0  # seconds
 
 

@@ -18,7 +18,8 @@ CLASSES = "classes.json"
 
 ClassTable = dict[str, Any]
 """`names` by class id, and `raw_to_train`, which turns the ids of masks into class ids, if there
-are masks; plain values, as `LabelTable.to_dict` gives them. `colors` does so for colours."""
+are masks; plain values, as `LabelTable.to_dict` gives them. `colors` does so for colours.
+`pipeline` is the text of `data.augment.extra`, if there is one."""
 
 
 def class_table(labels: LabelTable) -> ClassTable:
@@ -49,11 +50,16 @@ def check_classes(table: ClassTable, folder: Path, source: str) -> list[str]:
 
     Raises:
         BinsegError: names, their number or their order have changed, or an id of the masks means
-            another class; the message says which.
+            another class; the message says which. Or the augmentation pipeline has changed.
     """
     before = _written(folder)
     if before is None:
         return []
+    if before.get("pipeline", table.get("pipeline")) != table.get("pipeline"):
+        raise BinsegError(
+            f"data.augment.extra: the file has changed since the run in {folder} began; restore it "
+            f"({folder / CLASSES} has its text), or choose another --out"
+        )
     changes = _renamed(before["names"], table["names"])
     ids, new_ids = before.get("raw_to_train", {}), table.get("raw_to_train", {})
     if not changes:

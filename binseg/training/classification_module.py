@@ -19,7 +19,7 @@ from binseg.training.classification_losses import (
     soft_targets,
     topk_hits,
 )
-from binseg.training.feature_teacher import PictureFeatures, features_of
+from binseg.training.feature_teacher import ImageFeatures, features_of
 from binseg.training.pretraining_config import Pretraining
 
 
@@ -30,13 +30,13 @@ class ClassificationModule(BinaryModule[Classifier]):
         network: what is trained.
         pretraining: the whole configuration.
         classes: names by class id.
-        preprocessing: how uint8 pictures become input.
+        preprocessing: how uint8 images become input.
         teacher: full-precision classifier with the same classes and input, whose scores are learnt;
             or an encoder of segmentation-models-pytorch, whose last map is imitated; or None.
 
     Attributes:
         regressor: from the network's last map to an encoder's channels; None without encoder.
-        hits: of the latest validation on this process: top-1, top-5 and pictures, int64 (3,).
+        hits: of the latest validation on this process: top-1, top-5 and images, int64 (3,).
     """
 
     figure_names: ClassVar[dict[str, str]] = {"val_top1": "val top-1", "val_top5": "val top-5"}
@@ -54,7 +54,7 @@ class ClassificationModule(BinaryModule[Classifier]):
         super().__init__(network, pretraining, preprocessing, teacher)
         self.pretraining = pretraining
         self.regressor: nn.Conv2d | None = None
-        self._picture_features: PictureFeatures | None = None
+        self._image_features: ImageFeatures | None = None
         if teacher is not None and not isinstance(teacher, Classifier):
             channels = cast(list[int], teacher.out_channels)[-1]
             self.regressor = nn.Conv2d(network.fc.in_features, channels, 1)
@@ -95,11 +95,11 @@ class ClassificationModule(BinaryModule[Classifier]):
     ) -> Tensor:
         if self.pretraining.distillation.sees == "crops":
             return features_of(encoder, images, size)
-        if self._picture_features is None:
+        if self._image_features is None:
             data = cast(ClassificationData, self.trainer.datamodule)  # type: ignore[attr-defined]
             autocast = self.pretraining.trainer.precision == "bf16"
-            self._picture_features = PictureFeatures(encoder, data, self.device, autocast=autocast)
-        return self._picture_features.cut(batch["index"], self.current_epoch, size)
+            self._image_features = ImageFeatures(encoder, data, self.device, autocast=autocast)
+        return self._image_features.cut(batch["index"], self.current_epoch, size)
 
     # --- validation ---
 
@@ -122,10 +122,10 @@ class ClassificationModule(BinaryModule[Classifier]):
         )
 
     def on_validation_epoch_end(self) -> None:
-        first, fifth, pictures = cast(
+        first, fifth, count = cast(
             Tensor, self.trainer.strategy.reduce(self.hits, reduce_op="sum")
         ).tolist()
-        self.figures = {"val_top1": first / pictures, "val_top5": fifth / pictures}
+        self.figures = {"val_top1": first / count, "val_top5": fifth / count}
         self.log_dict(self.figures)
         if self.average is None:
             self.network.train()

@@ -8,11 +8,19 @@ from typing import Any, Literal, cast
 
 from binseg.data.config import DataConfig
 from binseg.errors import BinsegError, BinsegWarning
-from binseg.nn.activations import ActivationGradient, Threshold
-from binseg.nn.backbones.groupnet import Atrous, Downsample, Gates, Merge, Shortcut
-from binseg.nn.backbones.groupnet_options import Decomposition
-from binseg.nn.backbones.stems import Stem
-from binseg.nn.binarize import WeightGradient, WeightScale
+from binseg.network_options import (
+    ActivationGradient,
+    Atrous,
+    Decomposition,
+    Downsample,
+    Gates,
+    Merge,
+    Shortcut,
+    Stem,
+    Threshold,
+    WeightGradient,
+    WeightScale,
+)
 
 
 def _check(name: str, value: float | None, low: float, high: float = math.inf) -> None:
@@ -42,8 +50,8 @@ class ModelConfig:
 
     Args:
         name: one of `binseg models`, e.g. groupnet18, groupnet18_star, smp_unet.
-        start: trained model to begin at: a float model file, hf:user/name, or a shipped name such
-            as camvid-base. It brings architecture, weights and preprocessing along; outputs of
+        start: trained model to begin at: a float model file, run folder, hf:user/name or shipped
+            name. It brings architecture, weights and preprocessing along; outputs of
             classes that it does not have are new. Other keys of model must be left out or equal to
             its own (in pretraining: a classifier of the same architecture and classes).
         weights: old name of start; goes with the next release.
@@ -69,7 +77,7 @@ class ModelConfig:
         weight_gradient: gradient of the weights' sign: identity, clip, ede or xnor.
         gradient: gradient of the activations' sign: approx, ste or ede.
         clip: where the clipped gradients of activations and weights end.
-        threshold: of the activations' sign: zero, learnt (ReActNet) or adaptive (SD-BNN).
+        threshold: threshold of the activations' sign: zero, learnt (ReActNet) or adaptive (SD-BNN).
         input_scale: multiply with the map of the input's magnitudes (XNOR-Net).
         decomposition: into K branches a group of blocks, or a layer (LBD).
         group_blocks: blocks to a group, 1 or 2; 0 makes the whole network one group (GBD v1 to v3).
@@ -150,10 +158,10 @@ class OptimizerConfig:
         name: adamw, adam or sgd.
         lr: peak learning rate.
         weight_decay: for real weights only; binary weights, BatchNorm, gates and biases have none.
-        momentum: of SGD.
+        momentum: momentum of SGD.
         head_lr_scale: factor of the head's learning rate (the paper's VOC recipe: 10).
         schedule: poly, cosine or constant.
-        power: of poly.
+        power: exponent of the poly schedule.
         warmup: share of the steps in which the learning rate rises from 0.
         clip_gradient: largest gradient norm; null for none.
     """
@@ -185,8 +193,8 @@ class LossConfig:
     Args:
         name: ce (cross-entropy), ohem (cross-entropy over hard pixels) or focal (each class against
             the rest, easy pixels damped).
-        class_weights: of the pixel-wise term: none, median_frequency, log_frequency (milder:
-            1 / ln(1.02 + frequency), between 1.4 and 50), or weights by class name like
+        class_weights: weights of the pixel-wise term: none, median_frequency, log_frequency
+            (milder: 1 / ln(1.02 + frequency), between 1.4 and 50), or weights by class name like
             {pole: 3.0}; classes that are not named have 1.
         ohem_threshold: pixels whose true class has a lower probability count.
         ohem_keep: share of the pixels that count at least.
@@ -194,8 +202,8 @@ class LossConfig:
         dice: weight of the Dice term.
         tversky: weight of the Tversky term, which is Dice with weights of its own for the two kinds
             of errors.
-        tversky_alpha: of pixels wrongly given to a class (false positives).
-        tversky_beta: of pixels of a class that it misses (false negatives).
+        tversky_alpha: weight of pixels wrongly given to a class (false positives).
+        tversky_beta: weight of pixels of a class that it misses (false negatives).
         lovasz: weight of the Lovasz-softmax term.
         stride: all terms look at every n-th pixel in both directions; on a CPU the loss over all
             pixels can cost as much as the network, and neighbours say almost the same.
@@ -263,13 +271,13 @@ class DistillationConfig:
 
     Args:
         teacher: model file of the teacher (also one of an smp_ model); null for none.
-        weight: of the distillation term beside the loss.
+        weight: weight of the distillation term beside the loss.
         temperature: T of the softened distributions.
-        sees: crops: each training crop as the student sees it; pictures: every whole picture and
+        sees: crops: each training crop as the student sees it; pictures: every whole image and
             its mirror image once, before the first step, and the mean of its scores is cut out
             with each crop. That costs a step next to nothing, however large the teacher is;
             memory: 2 bytes for each class and 16 pixels of the split. In pretraining, where only
-            an encoder teaches so, the maps of the pictures without their mirror images.
+            an encoder teaches so, the maps of the images without their mirror images.
     """
 
     teacher: Path | None = None
@@ -287,7 +295,7 @@ class TrainerConfig:
     """How long and on what.
 
     Args:
-        epochs: passes over the training pictures.
+        epochs: passes over the training images.
         precision: fp32, bf16 (bfloat16 autocast), or fp16 (float16 autocast and a scaled loss; on
             GPUs only).
         accelerator: auto, cpu or cuda.
@@ -296,8 +304,8 @@ class TrainerConfig:
         ema: decay of the moving average of the weights that is scored and saved, e.g. 0.999; 0 off.
         validate_every: epochs between validations.
         checkpoint_minutes: minutes between checkpoints inside an epoch; each epoch ends with one.
-        overlays: validation pictures drawn into the run folder.
-        seed: of initial weights, order, augmentation and dropout.
+        overlays: validation images drawn into the run folder.
+        seed: seed of initial weights, order, augmentation and dropout.
         threads: CPU threads of PyTorch; null leaves it alone.
         patience: validations without a better score after which the training ends, counted once
             the network is binary; null: none.

@@ -11,22 +11,22 @@ from torch import Tensor, nn
 from binseg.data.classification import ClassificationData
 
 SIDE = 128
-"""Pixels of a side that the teacher sees: pictures of 64 are enlarged, so that its map at stride 32
+"""Pixels of a side that the teacher sees: images of 64 are enlarged, so that its map at stride 32
 is as fine as a student's at stride 16."""
 _AT_A_TIME = 50
 
 
-class PictureFeatures:
-    """An encoder's last map of every training picture, unaugmented.
+class ImageFeatures:
+    """An encoder's last map of every training image, unaugmented.
 
     Args:
         encoder: returns a list of maps, finest first; in eval mode, on `device`.
-        data: its training pictures must be in memory.
+        data: its training images must be in memory.
         device: where the encoder runs.
         autocast: whether it runs in bfloat16.
 
     Raises:
-        BinsegError: the pictures are not kept in memory.
+        BinsegError: the images are not kept in memory.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class PictureFeatures:
     ) -> None:
         self._data = data
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            # in main memory: half a gigabyte for 50,000 pictures and 320 channels
+            # in main memory: half a gigabyte for 50,000 images and 320 channels
             maps = [
                 encoder(data.preprocessing.normalize(images))[-1].to("cpu", torch.float16)
-                for images in data.plain_pictures(SIDE, _AT_A_TIME)
+                for images in data.plain_images(SIDE, _AT_A_TIME)
             ]
         with torch.autocast(device.type, enabled=False):  # it knows no float16 beside bfloat16
             self._maps = torch.cat(maps)
@@ -56,7 +56,7 @@ class PictureFeatures:
 
 
 def features_of(encoder: nn.Module, images: Tensor, size: tuple[int, int]) -> Tensor:
-    """float32 (N, C, *size): the encoder's last map of normalised pictures."""
+    """float32 (N, C, *size): the encoder's last map of normalised images."""
     large = F.interpolate(images, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
     with torch.no_grad():
         last = encoder(large)[-1].float()

@@ -62,15 +62,15 @@ def _check_gpu_settings(config: TrainerConfig) -> None:
         raise BinsegError("trainer.sync_batchnorm works on CUDA GPUs only; leave it out here")
 
 
-def check_teacher_pictures(path: Path, ours: Preprocessing, theirs: Preprocessing) -> None:
-    """Refuse the teacher of `path` if it reads pictures that are normalised in another way.
+def check_teacher_images(path: Path, ours: Preprocessing, theirs: Preprocessing) -> None:
+    """Refuse the teacher of `path` if it reads images that are normalised in another way.
 
     Raises:
         BinsegError: other means or deviations.
     """
     if (ours.mean, ours.std) != (theirs.mean, theirs.std):
         raise BinsegError(
-            f"{path}: the teacher was trained with other means and deviations of the pictures"
+            f"{path}: the teacher was trained with other means and deviations of the images"
         )
 
 
@@ -201,7 +201,7 @@ def _explained_errors(checkpoints: Checkpoints) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise BinsegError(
-            "the GPU's memory is full; lower data.batch_size or the pictures' size, or set "
+            "the GPU's memory is full; lower data.batch_size or the images' size, or set "
             "trainer.precision to bf16"
         ) from error
     except RuntimeError as error:
@@ -218,7 +218,7 @@ def _explained_errors(checkpoints: Checkpoints) -> Iterator[None]:
         if "more than 1 value per channel" not in str(error):
             raise
         raise BinsegError(
-            "BatchNorm cannot learn from one pixel: raise data.batch_size or the pictures' size, "
+            "BatchNorm cannot learn from one pixel: raise data.batch_size or the images' size, "
             "or lower model.output_stride"
         ) from error
     finally:

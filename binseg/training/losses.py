@@ -226,14 +226,14 @@ def log_frequency_weights(pixels: Tensor) -> Tensor:
 
 
 def median_frequency_weights(pixels: Tensor, pixels_where_present: Tensor) -> Tensor:
-    """weight(c) = median(freq) / freq(c), freq(c) = pixels of c / pixels of pictures that have c.
+    """weight(c) = median(freq) / freq(c), freq(c) = pixels of c / pixels of images that have c.
 
     Source: Eigen and Fergus 2015, "Predicting Depth, Surface Normals and Semantic Labels",
     section 6.3.2. A class that never occurs gets weight 0: it has no pixel to weigh.
 
     Args:
         pixels: int64 (C,), labelled pixels of each class.
-        pixels_where_present: int64 (C,), labelled pixels of the pictures in which c occurs.
+        pixels_where_present: int64 (C,), labelled pixels of the images in which c occurs.
 
     Returns:
         float32 (C,).

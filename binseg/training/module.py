@@ -18,7 +18,7 @@ from binseg.nn.segmenter import Segmenter
 from binseg.training.binary_module import BinaryModule
 from binseg.training.config import Experiment
 from binseg.training.losses import SegmentationLoss, distillation_loss
-from binseg.training.teacher_scores import PictureScores
+from binseg.training.teacher_scores import ImageScores
 
 
 class SegmentationModule(BinaryModule[Segmenter]):
@@ -28,7 +28,7 @@ class SegmentationModule(BinaryModule[Segmenter]):
         network: what is trained.
         experiment: the whole configuration.
         labels: the data set's classes.
-        preprocessing: how uint8 pictures become input.
+        preprocessing: how uint8 images become input.
         class_weights: float32 (C,) for the loss, or None.
         teacher: full-precision network with the same classes and input, or None.
 
@@ -53,7 +53,7 @@ class SegmentationModule(BinaryModule[Segmenter]):
         self.labels = labels
         self.loss = SegmentationLoss(experiment.loss, class_weights)
         self.scores: Scores | None = None
-        self._picture_scores: PictureScores | None = None
+        self._image_scores: ImageScores | None = None
         self.matrix = ConfusionMatrix(labels.num_classes)
 
     # --- training ---
@@ -79,11 +79,11 @@ class SegmentationModule(BinaryModule[Segmenter]):
             with torch.no_grad():
                 target = teacher(images)
             return distillation_loss(logits, target, labels, distillation.temperature)
-        if self._picture_scores is None:
+        if self._image_scores is None:
             data = cast(SegmentationData, self.trainer.datamodule)  # type: ignore[attr-defined]
             autocast = self.recipe.trainer.precision == "bf16"
-            self._picture_scores = PictureScores(teacher, data, self.device, autocast=autocast)
-        return self._picture_scores.loss(
+            self._image_scores = ImageScores(teacher, data, self.device, autocast=autocast)
+        return self._image_scores.loss(
             logits, labels, names, self.current_epoch, distillation.temperature
         )
 

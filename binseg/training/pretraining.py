@@ -25,7 +25,7 @@ from binseg.shipped import resolve
 from binseg.training.checkpoints import BEST
 from binseg.training.classes import ClassTable
 from binseg.training.classification_module import ClassificationModule
-from binseg.training.fitting import check_teacher_pictures, fit, prepare_process
+from binseg.training.fitting import check_teacher_images, fit, prepare_process
 from binseg.training.pretraining_config import Pretraining, classifier_arguments
 from binseg.training.run_folder import opened_run
 
@@ -37,7 +37,7 @@ class PretrainingResult:
     Attributes:
         folder: of the run.
         model: path of the best classifier's file, which starts a segmentation backbone.
-        best_top1: its share of val pictures whose class is right.
+        best_top1: its share of val images whose class is right.
         best_epoch: its epoch, from 1.
     """
 
@@ -103,7 +103,7 @@ def pretrain(
 
 
 class _DecodingBar:
-    """Shows how far the pictures of a split are decoded, if anybody looks."""
+    """Shows how far the images of a split are decoded, if anybody looks."""
 
     def __init__(self) -> None:
         self._console = Console()
@@ -115,7 +115,7 @@ class _DecodingBar:
         if self._progress is None:
             self._progress = Progress(console=self._console, transient=True)
             self._progress.start()
-            self._progress.add_task("decoding pictures", total=total)
+            self._progress.add_task("decoding images", total=total)
         self._progress.update(self._progress.task_ids[0], completed=done)
         if done == total:
             self._progress.stop()
@@ -152,7 +152,7 @@ def _teacher(pretraining: Pretraining, data: ClassificationData) -> nn.Module | 
             )
         classifier = load_classifier(path)
         _check_classes(classifier.classes, data, path)
-        check_teacher_pictures(path, data.preprocessing, classifier.preprocessing)
+        check_teacher_images(path, data.preprocessing, classifier.preprocessing)
         return classifier.model
     loaded = load(path)
     if not isinstance(loaded.model, SmpSegmenter):
@@ -161,8 +161,8 @@ def _teacher(pretraining: Pretraining, data: ClassificationData) -> nn.Module | 
             "encoder could teach"
         )
     if pretraining.loss.mixup:
-        raise BinsegError("an encoder teaches single pictures: set loss.mixup to 0")
-    check_teacher_pictures(path, data.preprocessing, loaded.preprocessing)
+        raise BinsegError("an encoder teaches single images: set loss.mixup to 0")
+    check_teacher_images(path, data.preprocessing, loaded.preprocessing)
     return cast(nn.Module, loaded.model.network.encoder)
 
 

@@ -20,7 +20,7 @@ class ClassificationLossConfig:
 
     Args:
         label_smoothing: share of the target that all classes get alike, 0 to 1.
-        mixup: α of the Beta(α, α) that two pictures are mixed by; 0: no mixing.
+        mixup: α of the Beta(α, α) that two images are mixed by; 0: no mixing.
     """
 
     label_smoothing: float = 0.1

@@ -1,4 +1,4 @@
-"""What a person sees of a run: lines, a progress bar, curves, and overlays of val pictures."""
+"""What a person sees of a run: lines, a progress bar, curves, and overlays of val images."""
 
 import itertools
 import json
@@ -33,14 +33,14 @@ _WARM, _STEADY = 5, 20
 
 
 class Reporter(Callback):
-    """Writes a line an epoch to the screen and `train.log`, and keeps the run folder's pictures.
+    """Writes a line an epoch to the screen and `train.log`, and keeps the run folder's images.
 
     The run folder gets `history.json` (one entry an epoch), `curves.png` and
-    `overlays/NAME.png` (picture, truth, prediction and errors of the first val pictures).
+    `overlays/NAME.png` (image, truth, prediction and errors of the first val images).
 
     Args:
         folder: of the run.
-        overlays: how many val pictures are drawn.
+        overlays: how many val images are drawn.
         checkpoints: knows the best score so far.
         hours: after which the training ends, or None.
         console: where lines and progress go.
@@ -63,7 +63,7 @@ class Reporter(Callback):
         self._drawn = 0
         self._validated = False
         self._first_step = 0
-        self._pictures = 0
+        self._images = 0
         self._training_seconds = 0.0
         self._started = self._epoch_started = time.monotonic()
         self._progress: Progress | None = None
@@ -96,7 +96,7 @@ class Reporter(Callback):
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_started = time.monotonic()
         self._validated = False
-        self._pictures = 0
+        self._images = 0
         self._training_seconds = 0.0
 
     def on_train_batch_end(
@@ -107,7 +107,7 @@ class Reporter(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        self._pictures += len(batch["image"])
+        self._images += len(batch["image"])
         self._training_seconds = time.monotonic() - self._epoch_started
         self._estimate(trainer)
         if self._progress is not None:
@@ -158,7 +158,7 @@ class Reporter(Callback):
             self._progress.stop()
             self._progress = None
 
-    # --- figures and pictures ---
+    # --- figures and images ---
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._drawn = 0
@@ -184,13 +184,13 @@ class Reporter(Callback):
             if self._drawn >= self.overlays:
                 return
             size = (truth.shape[0], truth.shape[1])
-            picture = comparison(
+            drawn = comparison(
                 resize_image(image.permute(1, 2, 0).contiguous().cpu().numpy(), size),
                 truth.cpu().numpy(),
                 prediction.numpy(),
                 module.labels,
             )
-            write_image(self.folder / OVERLAYS / f"{Path(name).stem}.png", picture)
+            write_image(self.folder / OVERLAYS / f"{Path(name).stem}.png", drawn)
             self._drawn += 1
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -227,7 +227,7 @@ class Reporter(Callback):
             parts.append(f"step '{entry['step']}'")
         parts.append(f"{entry['seconds']:.0f} s")
         if self._training_seconds:
-            pace = trainer.world_size * self._pictures / self._training_seconds
+            pace = trainer.world_size * self._images / self._training_seconds
             parts.append(f"{pace:.1f} images/s")
         parts.append(f"{duration(self._seconds_left(trainer))} left")
         self.say("  ".join(parts))

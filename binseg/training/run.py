@@ -23,7 +23,7 @@ from binseg.nn.start import StartModel, begin_at
 from binseg.training.checkpoints import BEST
 from binseg.training.classes import ClassTable, class_table
 from binseg.training.config import Experiment, LossConfig
-from binseg.training.fitting import check_teacher_pictures, fit, prepare_process
+from binseg.training.fitting import check_teacher_images, fit, prepare_process
 from binseg.training.losses import (
     log_frequency_weights,
     median_frequency_weights,
@@ -94,6 +94,8 @@ def train(
         data.check_augmentation(
             plain=distillation.teacher is not None and distillation.sees == "pictures"
         )
+        if experiment.data.augment.extra is not None:
+            table["pipeline"] = experiment.data.augment.extra.read_text(encoding="utf-8")
         agree_on_data(processes, data, table)
         module = SegmentationModule(
             network,
@@ -129,6 +131,7 @@ def agree_on_data(processes: Processes, data: SegmentationData, table: ClassTabl
     if processes.size < 2:
         return
     facts: dict[str, Any] = {"classes": [table["names"], table["raw_to_train"]]}
+    facts["pipeline"] = table.get("pipeline")
     for split, prepared in (("training images", data.train_set), ("val images", data.val_set)):
         facts[split] = digest(prepared.name(place) for place in range(len(prepared)))
     processes.agree("data", facts)
@@ -175,5 +178,5 @@ def _teacher(experiment: Experiment, data: SegmentationData) -> nn.Module | None
         return None
     loaded = load(path)
     check_same_classes(loaded.labels, data.labels, str(path), "give a teacher of these classes")
-    check_teacher_pictures(path, data.preprocessing, loaded.preprocessing)
+    check_teacher_images(path, data.preprocessing, loaded.preprocessing)
     return loaded.model

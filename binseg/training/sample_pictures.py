@@ -12,7 +12,7 @@ from binseg.data.config import DataConfig
 from binseg.data.imageio import write_image
 from binseg.data.labels import LabelTable
 from binseg.data.module import SegmentationData
-from binseg.data.prepare import evenly_spaced
+from binseg.data.prepared_dataset import evenly_spaced
 from binseg.data.preprocess import resize_image, resize_labels, size_within
 from binseg.data.samples import Sample
 from binseg.visualize import legend, overlay

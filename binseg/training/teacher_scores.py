@@ -1,4 +1,4 @@
-"""A teacher that sees every picture once: its scores are kept and cut out with each crop."""
+"""A teacher that sees every image once: its scores are kept and cut out with each crop."""
 
 from collections.abc import Sequence
 
@@ -11,20 +11,20 @@ from binseg.training.losses import distillation_loss
 
 STRIDE = 4
 """Pixels from one kept score to the next: a full-precision network's finest map is hardly finer,
-and the scores of 367 pictures of 360 × 480 with 11 classes take 87 MB."""
+and the scores of 367 images of 360 × 480 with 11 classes take 87 MB."""
 
 
-class PictureScores:
-    """The teacher's scores of all training pictures, unaugmented.
+class ImageScores:
+    """The teacher's scores of all training images, unaugmented.
 
     Args:
         teacher: network in eval mode, on `device`.
-        data: whose training split; no other pictures are looked at.
+        data: whose training split; no other images are looked at.
         device: where the teacher runs.
         autocast: whether it runs in bfloat16.
 
     Raises:
-        BinsegError: faulty pictures.
+        BinsegError: faulty images.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class PictureScores:
         Args:
             logits: (N, C, H, W), the student's.
             labels: (N, H, W); pixels with 255 do not count.
-            names: N training pictures that the crops were cut from.
+            names: N training images that the crops were cut from.
             epoch: from 0, that they were cut in.
             temperature: see `distillation_loss`.
         """
@@ -67,16 +67,16 @@ class PictureScores:
         return distillation_loss(ours, theirs.to(ours.device), seen, temperature)
 
     def _cut(self, name: str, epoch: int, crop: tuple[int, int], size: Sequence[int]) -> Tensor:
-        """float32 (C, *size): the scores where the crop shows the picture."""
+        """float32 (C, *size): the scores where the crop shows the image."""
         geometry = self._data.crop_geometry(name, epoch)
         scores = self._scores[geometry.place][None].float()
-        theta = torch.tensor([crop_to_picture(geometry, crop)])
+        theta = torch.tensor([crop_to_image(geometry, crop)])
         grid = F.affine_grid(theta, [1, scores.shape[1], *size], align_corners=False)
         return F.grid_sample(scores, grid, padding_mode="border", align_corners=False)[0]
 
 
-def crop_to_picture(geometry: CropGeometry, crop: tuple[int, int]) -> list[list[float]]:
-    """The affine map from a point of the crop to the same point of its picture.
+def crop_to_image(geometry: CropGeometry, crop: tuple[int, int]) -> list[list[float]]:
+    """The affine map from a point of the crop to the same point of its image.
 
     Args:
         geometry: where the crop comes from.
@@ -90,7 +90,7 @@ def crop_to_picture(geometry: CropGeometry, crop: tuple[int, int]) -> list[list[
     for length, whole, start, part, shown, before in zip(
         crop, geometry.size, *geometry.window, strict=True
     ):
-        # edge coordinates: picture = start + (crop − before) · part / shown
+        # edge coordinates: image = start + (crop − before) · part / shown
         factors.append(length / whole * part / shown)
         shifts.append((2 * start + (length - 2 * before) * part / shown) / whole - 1)
     mirror = -1.0 if geometry.flipped else 1.0

@@ -24,7 +24,7 @@ PUBLISHED = {
 }
 COLUMNS = (
     "network", "parameters", "of them 1-bit", "twin's parameters", "fp32 MiB", "packed MiB",
-    "published", "1-bit GMAC", "real GMAC", "picture",
+    "published", "1-bit GMAC", "real GMAC", "image",
 )  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def row(name: str) -> list[str]:
 if __name__ == "__main__":
     print("# Parameters, bytes and operations of every backbone\n")
     print("Written by `docs/results/structure.py`, of classifiers with their linear layer.")
-    print("MiB; published: Larq Zoo's re-trainings. GMAC: products added up for one picture.\n")
+    print("MiB; published: Larq Zoo's re-trainings. GMAC: products added up for one image.\n")
     print(f"| {' | '.join(COLUMNS)} |")
     print(f"|{'---|' * len(COLUMNS)}")
     for each in list_backbones(dense=False):

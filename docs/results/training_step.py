@@ -1,10 +1,10 @@
-"""Seconds of a training step (forward, backward, AdamW) for the README's table.
+"""Seconds of a training step (forward, backward, AdamW) for docs/results/README.md.
 
     python docs/results/training_step.py > docs/results/training_step.json
 
-All variants are measured in turn in one process, several rounds; the figure is the least of the
-rounds' medians. The grouped form of K bases (one convolution with K groups) is measured beside a
-loop over K convolutions on the same block.
+All variants are measured in turn in one process, several rounds; the figure is the minimum of
+the per-round medians. The grouped form of K bases (one convolution with K groups) is measured
+beside a loop over K convolutions on the same block.
 """
 
 import json

@@ -15,7 +15,7 @@ from binseg.cli.main import main
 from binseg.data.config import DataConfig
 from binseg.errors import BinsegError
 
-QUICK = {"pictures": 2, "rounds": 1, "seconds": 0.0, "force": True}
+QUICK = {"images": 2, "rounds": 1, "seconds": 0.0, "force": True}
 
 
 def voc(tmp_path: Path, **changes: object) -> DataConfig:
@@ -31,10 +31,10 @@ def test_every_part_and_every_number_of_workers(tmp_path: Path) -> None:
     rows = [(row["workers"], row["cache"]) for row in result["loader"]]
     assert rows == [(1, False), (0, False), (1, True), (0, True)]
     assert all(row["pictures_per_second"] > 1 for row in result["loader"])
-    reading = ["read picture", "read mask, train ids"]
+    reading = ["read image", "read mask, train ids"]
     assert list(result["training"]) == [
         *reading,
-        *("resize picture", "scale and crop", "flip", "colour jitter", "collate", "normalize"),
+        *("resize image", "scale and crop", "flip", "colour jitter", "collate", "normalize"),
     ]
     assert list(result["scoring"]) == [*reading, "confusion matrix", "Boundary IoU"]
     for part in (*result["training"].values(), *result["scoring"].values()):
@@ -69,7 +69,7 @@ def test_the_command_writes_what_it_shows(
 ) -> None:
     out = tmp_path / "out"
     config = voc(tmp_path, cache=False)
-    status = data_bench(config, "0", batches=1, pictures=1, rounds=1, force=True, out=out)
+    status = data_bench(config, "0", batches=1, images=1, rounds=1, force=True, out=out)
     assert status == 0
     assert "training loader, batches of 2" in capsys.readouterr().out
     written = json.loads((out / "loader.json").read_text())
@@ -77,7 +77,7 @@ def test_the_command_writes_what_it_shows(
 
 
 @pytest.mark.parametrize(
-    "change", [{"workers": (0, -1)}, {"batches": 0}, {"pictures": 0}, {"rounds": 0}]
+    "change", [{"workers": (0, -1)}, {"batches": 0}, {"images": 0}, {"rounds": 0}]
 )
 def test_impossible_options(change: dict) -> None:
     with pytest.raises(BinsegError, match=f"{next(iter(change))} must lie in"):

@@ -80,7 +80,7 @@ def test_summary_writes_what_it_shows(tmp_path, capsys):
     assert max(map(len, printed)) <= 100
     found = json.loads(path.read_text())
     assert found["network"] == "groupnet18"
-    assert found["picture"] == [64, 96]
+    assert found["image"] == [64, 96]
     assert any(layer["kind"] == "BinaryConv2d" for layer in found["layers"])
     assert "time" not in found
     text = "\n".join(printed)

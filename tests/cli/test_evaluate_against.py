@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from binseg.cli.evaluate import evaluate
+from binseg.cli.evaluate import evaluate_command
 from binseg.data.config import DataConfig
 from binseg.data.corruptions import CORRUPTIONS, CorruptedDataset
 from binseg.data.labels import get_label_table
@@ -37,7 +37,7 @@ def test_against_and_corruptions(
     models: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    assert evaluate(
+    assert evaluate_command(
         models[0], data=DATA, against=models[1], corruptions=True, block=2, out=out, boundary=False
     ) == 0  # fmt: skip
     written = json.loads((out / "scores.json").read_text())
@@ -67,7 +67,7 @@ def test_against_and_corruptions(
 
 
 def test_corruptions_alone(models: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    assert evaluate(models[0], data=DATA, corruptions=True, boundary=False) == 0
+    assert evaluate_command(models[0], data=DATA, corruptions=True, boundary=False) == 0
     shown = capsys.readouterr().out
     assert "JPEG 20" in shown
     assert "against" not in shown
@@ -75,11 +75,11 @@ def test_corruptions_alone(models: list[Path], capsys: pytest.CaptureFixture[str
 
 def test_what_does_not_fit_is_refused_before_scoring(models: list[Path], tmp_path: Path) -> None:
     with pytest.raises(BinsegError, match="give one"):
-        evaluate(predictions=tmp_path, data=DATA, corruptions=True)
+        evaluate_command(predictions=tmp_path, data=DATA, corruptions=True)
     with pytest.raises(BinsegError, match="block must be 1 image or more"):
-        evaluate(models[0], data=DATA, against=models[1], block=0)
+        evaluate_command(models[0], data=DATA, against=models[1], block=0)
     other = tmp_path / "other.safetensors"
     network = create_model("groupnet18", num_classes=11, bases=1, width=8)
     save(other, network, get_label_table("camvid"), Preprocessing(), training={})
     with pytest.raises(BinsegError, match=r"other\.safetensors.*other classes"):
-        evaluate(models[0], data=DATA, against=other)
+        evaluate_command(models[0], data=DATA, against=other)

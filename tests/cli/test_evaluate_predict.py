@@ -15,7 +15,7 @@ from two_processes import two_processes
 
 from binseg.atomic import NoSpaceError, atomic_path
 from binseg.cli import main
-from binseg.cli.evaluate import evaluate
+from binseg.cli.evaluate import evaluate_command
 from binseg.cli.predict import predict
 from binseg.data.config import DataConfig
 from binseg.data.imageio import read_image, read_mask, write_image, write_mask
@@ -54,7 +54,7 @@ def noise(height: int = 20, width: int = 30, seed: int = 0) -> np.ndarray:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     folder = tmp_path / "pictures"
     write_image(folder / "a.png", noise(20, 30))
     write_image(folder / "b.jpg", noise(7, 41))
@@ -63,18 +63,18 @@ def pictures(tmp_path: Path) -> Path:
 
 
 class TestPredict:
-    def test_folder_with_a_broken_file(self, model, pictures, tmp_path, capsys):
-        (pictures / "c.jpg").write_bytes(read_bytes := (pictures / "b.jpg").read_bytes()[:300])
+    def test_folder_with_a_broken_file(self, model, images, tmp_path, capsys):
+        (images / "c.jpg").write_bytes(read_bytes := (images / "b.jpg").read_bytes()[:300])
         out = tmp_path / "out"
-        assert predict(model, [pictures], out) == 1
+        assert predict(model, [images], out) == 1
         printed = capsys.readouterr()
-        assert str(pictures / "c.jpg") in printed.err
+        assert str(images / "c.jpg") in printed.err
         assert printed.err.count("c.jpg") == 1
         assert {path.name for path in out.iterdir()} == {
             RECORDS,
             *(f"{stem}{end}" for stem in "abd" for end in (".png", "_overlay.jpg")),
         }
-        assert (pictures / "c.jpg").read_bytes() == read_bytes
+        assert (images / "c.jpg").read_bytes() == read_bytes
         assert (out / RECORDS).read_text() == printed.out
         records = [json.loads(line) for line in printed.out.splitlines()]
         assert [Path(record["file"]).name for record in records] == ["a.png", "b.jpg", "d.bmp"]
@@ -89,31 +89,31 @@ class TestPredict:
             assert record["seconds"] > 0
             assert Path(record["outputs"][1]).is_file()
 
-    def test_all_is_well(self, model, pictures, tmp_path, capsys):
-        assert predict(model, [pictures / "*.png"], tmp_path / "out", overlay=False) == 0
+    def test_all_is_well(self, model, images, tmp_path, capsys):
+        assert predict(model, [images / "*.png"], tmp_path / "out", overlay=False) == 0
         assert capsys.readouterr().err == ""
         assert {path.name for path in (tmp_path / "out").iterdir()} == {RECORDS, "a.png"}
 
-    def test_missing_inputs_do_not_stop_the_others(self, model, pictures, tmp_path, capsys):
-        inputs = [pictures / "none.jpg", tmp_path / "*.gif", pictures / "a.png", pictures]
+    def test_missing_inputs_do_not_stop_the_others(self, model, images, tmp_path, capsys):
+        inputs = [images / "none.jpg", tmp_path / "*.gif", images / "a.png", images]
         assert predict(model, inputs, tmp_path / "out") == 1
         printed = capsys.readouterr()
         assert "none.jpg" in printed.err
         assert "*.gif" in printed.err
         assert len(printed.out.splitlines()) == 3  # a.png comes once
 
-    def test_same_stems_and_own_inputs_are_kept(self, model, pictures, tmp_path):
+    def test_same_stems_and_own_inputs_are_kept(self, model, images, tmp_path):
         other = tmp_path / "other"
         write_image(other / "a.bmp", noise(11, 13))
-        before = {path: path.read_bytes() for path in pictures.iterdir()}
-        assert predict(model, [pictures, other], pictures) == 0
+        before = {path: path.read_bytes() for path in images.iterdir()}
+        assert predict(model, [images, other], images) == 0
         assert all(path.read_bytes() == content for path, content in before.items())
-        records = [json.loads(line) for line in (pictures / RECORDS).read_text().splitlines()]
+        records = [json.loads(line) for line in (images / RECORDS).read_text().splitlines()]
         written = [name for record in records for name in record["outputs"]]
         assert len(written) == len(set(written)) == 8
         sizes = {Path(r["file"]): read_mask(r["outputs"][0]).shape for r in records}
         assert sizes[other / "a.bmp"] == (11, 13)
-        assert sizes[pictures / "a.png"] == (20, 30)
+        assert sizes[images / "a.png"] == (20, 30)
 
     def test_names_that_are_no_utf8(self, model, tmp_path, capsys):
         path = tmp_path / os.fsdecode(b"caf\xe9 \xc3\xa9.png")
@@ -127,26 +127,26 @@ class TestPredict:
         assert record["file"] == str(path)
         assert all(Path(name).is_file() for name in record["outputs"])
 
-    def test_a_full_disk_ends_the_run(self, model, pictures, tmp_path, monkeypatch):
+    def test_a_full_disk_ends_the_run(self, model, images, tmp_path, monkeypatch):
         def fails(*_, **__):
             raise NoSpaceError("x.png: no space left on the disk")
 
         monkeypatch.setattr("binseg.prediction.outputs.atomic_path", fails)
         with pytest.raises(BinsegError, match="no space left"):
-            predict(model, [pictures], tmp_path / "out")
+            predict(model, [images], tmp_path / "out")
 
     def test_a_folder_that_takes_nothing_any_more_ends_the_run(
-        self, model, pictures, tmp_path, monkeypatch
+        self, model, images, tmp_path, monkeypatch
     ):
         def fails(path, *_):
             raise BinsegError(f"{path}: cannot be written (Read-only file system)")
 
         monkeypatch.setattr("binseg.prediction.outputs.atomic_path", fails)
         with pytest.raises(BinsegError, match="probe: cannot be written"):
-            predict(model, [pictures], tmp_path / "out")
+            predict(model, [images], tmp_path / "out")
 
     def test_an_output_that_cannot_be_written_is_its_images_fault_alone(
-        self, model, pictures, tmp_path, monkeypatch, capsys
+        self, model, images, tmp_path, monkeypatch, capsys
     ):
         def some(path, *more):
             if path.name == "b.png":
@@ -155,7 +155,7 @@ class TestPredict:
 
         monkeypatch.setattr("binseg.prediction.outputs.atomic_path", some)
         out = tmp_path / "out"
-        assert predict(model, [pictures], out) == 1
+        assert predict(model, [images], out) == 1
         printed = capsys.readouterr()
         assert "b.png: cannot be written" in printed.err
         assert [Path(json.loads(line)["file"]).name for line in printed.out.splitlines()] == [
@@ -175,11 +175,11 @@ class TestPredict:
         assert len({path.name for path in outputs}) == 6
         assert all(path.is_file() for path in outputs)
 
-    def test_a_second_run_adds_to_the_first_ones_records(self, model, pictures, tmp_path):
+    def test_a_second_run_adds_to_the_first_ones_records(self, model, images, tmp_path):
         out = tmp_path / "out"
         other = tmp_path / "other"
         write_image(other / "a.bmp", noise(11, 13))
-        assert predict(model, [pictures], out) == 0
+        assert predict(model, [images], out) == 0
         first = (out / RECORDS).read_text()
         mask = (out / "a.png").read_bytes()
         assert predict(model, [other], out) == 0
@@ -187,56 +187,56 @@ class TestPredict:
         assert (out / "a.png").read_bytes() == mask
         assert read_mask(out / "a_2.png").shape == (11, 13)
         # the same images again: a line for each, and the same files
-        assert predict(model, [pictures], out) == 0
+        assert predict(model, [images], out) == 0
         files = [json.loads(line)["file"] for line in (out / RECORDS).read_text().splitlines()]
         assert len(files) == len(set(files)) == 4
         assert len(list(out.glob("*.png"))) == 4
 
-    def test_its_own_outputs_are_no_images(self, model, pictures, capsys):
-        assert predict(model, [pictures], pictures) == 0
-        names = {path.name for path in pictures.iterdir()}
-        as_if_killed_in_the_last_record(pictures)
+    def test_its_own_outputs_are_no_images(self, model, images, capsys):
+        assert predict(model, [images], images) == 0
+        names = {path.name for path in images.iterdir()}
+        as_if_killed_in_the_last_record(images)
         capsys.readouterr()
-        assert predict(model, [pictures, pictures / "*.png"], pictures) == 0
+        assert predict(model, [images, images / "*.png"], images) == 0
         printed = capsys.readouterr()
         assert len(printed.out.splitlines()) == 3
         assert "6 outputs of earlier runs are no images here" in printed.err
-        assert {path.name for path in pictures.iterdir()} == names
+        assert {path.name for path in images.iterdir()} == names
 
-    def test_files_that_no_run_wrote_are_kept(self, model, pictures, tmp_path):
+    def test_files_that_no_run_wrote_are_kept(self, model, images, tmp_path):
         """Somebody's own masks are called as the images are."""
         out = tmp_path / "masks"
         out.mkdir()
         (out / "a.png").write_text("precious")
-        assert predict(model, [pictures], out) == 0
+        assert predict(model, [images], out) == 0
         assert (out / "a.png").read_text() == "precious"
         assert read_mask(out / "a_2.png").shape == (20, 30)
 
-    def test_continue_goes_on_where_a_killed_run_stopped(self, model, pictures, tmp_path, capsys):
+    def test_continue_goes_on_where_a_killed_run_stopped(self, model, images, tmp_path, capsys):
         out = tmp_path / "out"
-        assert predict(model, [pictures], out) == 0
+        assert predict(model, [images], out) == 0
         as_if_killed_in_the_last_record(out)
         before = {path: path.stat().st_mtime_ns for path in out.glob("[!.]*")}
         capsys.readouterr()
-        assert predict(model, [pictures], out, continue_=True) == 0
+        assert predict(model, [images], out, continue_=True) == 0
         printed = capsys.readouterr()
         assert [json.loads(line)["file"] for line in printed.out.splitlines()] == [
-            str(pictures / "d.bmp")
+            str(images / "d.bmp")
         ]
         assert "2 of 3 images were done before" in printed.err
         kept = {path for path in before if path.stat().st_mtime_ns == before[path]}
         assert {path.name for path in kept} == {"a.png", "a_overlay.jpg", "b.png", "b_overlay.jpg"}
-        assert main(["predict", str(model), str(pictures), f"--out={out}", "--continue"]) == 0
+        assert main(["predict", str(model), str(images), f"--out={out}", "--continue"]) == 0
         assert capsys.readouterr().out == ""
         assert {path.name for path in out.iterdir()} == {path.name for path in before}
 
-    def test_continue_does_again_what_is_not_the_same(self, model, pictures, tmp_path, capsys):
+    def test_continue_does_again_what_is_not_the_same(self, model, images, tmp_path, capsys):
         out = tmp_path / "out"
-        assert predict(model, [pictures], out) == 0
+        assert predict(model, [images], out) == 0
         (out / "b_overlay.jpg").unlink()
-        write_image(pictures / "a.png", noise(9, 9))
+        write_image(images / "a.png", noise(9, 9))
         capsys.readouterr()
-        assert predict(model, [pictures], out, continue_=True) == 0
+        assert predict(model, [images], out, continue_=True) == 0
         printed = capsys.readouterr().out
         assert [Path(json.loads(line)["file"]).stem for line in printed.splitlines()] == ["a", "b"]
         other = tmp_path / "other.safetensors"
@@ -248,32 +248,32 @@ class TestPredict:
             {"protocol": Protocol("sliding", window=24, stride=20)},
             {"alpha": 0.25},
         ):
-            call = {"model": model, "images": [pictures], "out": out, **settings}
+            call = {"model": model, "images": [images], "out": out, **settings}
             assert predict(**call, continue_=True) == 0
             assert len(capsys.readouterr().out.splitlines()) == 3, settings
 
     def test_what_is_left_out_of_a_folder_is_named_and_a_fault(
-        self, model, pictures, tmp_path, capsys
+        self, model, images, tmp_path, capsys
     ):
-        (pictures / "gone.jpg").symlink_to(tmp_path / "nowhere")
-        (pictures / "b.jpg").rename(pictures / "b.jpe")  # an odd ending, a plain JPEG
-        (pictures / "notes.txt").write_text("of no interest")
-        assert predict(model, [pictures], tmp_path / "out") == 1
+        (images / "gone.jpg").symlink_to(tmp_path / "nowhere")
+        (images / "b.jpg").rename(images / "b.jpe")  # an odd ending, a plain JPEG
+        (images / "notes.txt").write_text("of no interest")
+        assert predict(model, [images], tmp_path / "out") == 1
         printed = capsys.readouterr()
         assert "gone.jpg" in printed.err
         assert "notes" not in printed.err
         assert len(printed.out.splitlines()) == 3
 
-    def test_two_at_once_in_one_folder(self, model, pictures, tmp_path):
+    def test_two_at_once_in_one_folder(self, model, images, tmp_path):
         with locked(tmp_path / "out"), pytest.raises(BinsegError, match="works there"):
-            predict(model, [pictures], tmp_path / "out")
+            predict(model, [images], tmp_path / "out")
 
-    def test_two_processes_share_the_images(self, model, pictures, tmp_path, capsys):
+    def test_two_processes_share_the_images(self, model, images, tmp_path, capsys):
         """Masks and records are those of one process, however they take turns."""
         for number in range(4):
-            write_image(pictures / f"sub{number}" / "a.png", noise(9 + number, 11))
-        (pictures / "c.jpg").write_bytes(b"no image")
-        patterns = [str(pictures), str(pictures / "sub*" / "*.png")]
+            write_image(images / f"sub{number}" / "a.png", noise(9 + number, 11))
+        (images / "c.jpg").write_bytes(b"no image")
+        patterns = [str(images), str(images / "sub*" / "*.png")]
         assert predict(model, [*map(Path, patterns)], tmp_path / "one") == 1
         line = ["predict", str(model), *patterns, "--out", str(tmp_path / "two")]
         assert two_processes(tmp_path, *line) == [1, 1], (tmp_path / "0.err").read_text()
@@ -295,15 +295,15 @@ class TestPredict:
         errors = "".join((tmp_path / f"{rank}.err").read_text() for rank in (0, 1))
         assert errors.count("c.jpg") == 1
 
-    def test_out_is_a_file(self, model, pictures, tmp_path):
+    def test_out_is_a_file(self, model, images, tmp_path):
         (tmp_path / "out").write_text("x")
         with pytest.raises(BinsegError, match="cannot be written"):
-            predict(model, [pictures], tmp_path / "out")
+            predict(model, [images], tmp_path / "out")
 
-    def test_interrupted(self, model, pictures, tmp_path):
+    def test_interrupted(self, model, images, tmp_path):
         """Ctrl-C in the middle: whole files and whole lines only, and no temporary ones."""
         for number in range(300):
-            write_image(pictures / f"n{number:03d}.bmp", noise(30, 40, number))
+            write_image(images / f"n{number:03d}.bmp", noise(30, 40, number))
         out = tmp_path / "out"
         code = (
             "import signal, sys; from pathlib import Path; from binseg.cli.predict import predict\n"
@@ -311,7 +311,7 @@ class TestPredict:
             "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "predict(*map(Path, sys.argv[1:2]), [Path(sys.argv[2])], Path(sys.argv[3]))"
         )
-        arguments = [sys.executable, "-c", code, str(model), str(pictures), str(out)]
+        arguments = [sys.executable, "-c", code, str(model), str(images), str(out)]
         process = subprocess.Popen(
             arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -394,7 +394,7 @@ class TestEvaluate:
 
     def test_table_and_report(self, model, data, tmp_path, capsys):
         out = tmp_path / "report"
-        assert evaluate(model, data=data, out=out, worst=2, device="cpu") == 0
+        assert evaluate_command(model, data=data, out=out, worst=2, device="cpu") == 0
         printed = capsys.readouterr().out
         saved = json.loads((out / "scores.json").read_text())
         assert f"{100 * saved['scores']['mean_iou']:.1f}" in printed
@@ -412,8 +412,8 @@ class TestEvaluate:
     def test_what_predict_wrote_scores_the_same(self, model, data, tmp_path):
         masks = tmp_path / "masks"
         predict(model, [Path(str(data.root)) / "images/val"], masks, overlay=False, device="cpu")
-        evaluate(model, data=data, out=tmp_path / "a", device="cpu")
-        evaluate(data=data, predictions=masks, out=tmp_path / "b", worst=0)
+        evaluate_command(model, data=data, out=tmp_path / "a", device="cpu")
+        evaluate_command(data=data, predictions=masks, out=tmp_path / "b", worst=0)
         by_model, by_masks = (
             json.loads((tmp_path / name / "scores.json").read_text()) for name in "ab"
         )
@@ -424,11 +424,11 @@ class TestEvaluate:
     def test_model_or_predictions(self, model, data, tmp_path):
         for arguments in ({}, {"model": model, "predictions": tmp_path}):
             with pytest.raises(BinsegError, match="one of the two"):
-                evaluate(data=data, **arguments)
+                evaluate_command(data=data, **arguments)
 
     def test_checkpoint_of_other_classes(self, model):
         with pytest.raises(BinsegError, match="only in the model: floor, wall"):
-            evaluate(model, data=DataConfig(name="scenes", scenes_val=1), device="cpu")
+            evaluate_command(model, data=DataConfig(name="scenes", scenes_val=1), device="cpu")
 
 
 class TestBenchmarks:
@@ -436,7 +436,7 @@ class TestBenchmarks:
 
     @pytest.fixture
     def cityscapes(self, tmp_path: Path) -> tuple[DataConfig, Path]:
-        """Three pictures, and predictions of class ids for them, partly wrong."""
+        """Three images, and predictions of class ids for them, partly wrong."""
         root = write_cityscapes(tmp_path / "data", train=0, val=3, size=(31, 45))
         config = DataConfig(name="cityscapes", root=str(root))
         dataset, rng = config.open("val"), np.random.default_rng(2)
@@ -452,7 +452,7 @@ class TestBenchmarks:
         data, masks = cityscapes
         export, out = tmp_path / "export", tmp_path / "out"
         arguments = {"data": data, "predictions": masks, "official": True, "worst": 0}
-        assert evaluate(**arguments, export=export, out=out) == 0
+        assert evaluate_command(**arguments, export=export, out=out) == 0
         printed = capsys.readouterr().out
         assert "binseg beside cityscapesScripts" in printed
         assert "iIoU" in printed
@@ -464,16 +464,16 @@ class TestBenchmarks:
         )
         # what was exported is scored again, as it is
         again = {**arguments, "predictions": export, "raw_ids": True}
-        assert evaluate(**again, out=tmp_path / "again") == 0
+        assert evaluate_command(**again, out=tmp_path / "again") == 0
         assert json.loads((tmp_path / "again/scores.json").read_text())["scores"] == saved["scores"]
         with pytest.raises(BinsegError, match="--raw_ids"):
-            evaluate(**arguments)
+            evaluate_command(**arguments)
 
     @pytest.mark.parametrize("pictures", [1, 3])
-    def test_two_processes_give_the_same_figures(self, cityscapes, tmp_path, pictures):
+    def test_two_processes_give_the_same_figures(self, cityscapes, tmp_path, images):
         data, masks = cityscapes
-        keep_pictures(data, pictures)
-        evaluate(data=data, predictions=masks, out=tmp_path / "one", worst=2)
+        keep_images(data, images)
+        evaluate_command(data=data, predictions=masks, out=tmp_path / "one", worst=2)
         codes = two_processes(
             tmp_path,
             *(
@@ -499,12 +499,12 @@ class TestBenchmarks:
         assert one["scores"]["mean_instance_iou"] > 0
         pages = [(tmp_path / name / "worst/index.html").read_text() for name in ("one", "two")]
         assert pages[0] == pages[1]
-        assert len(list((tmp_path / "export").glob("*_pred_labelIds.png"))) == pictures
+        assert len(list((tmp_path / "export").glob("*_pred_labelIds.png"))) == images
 
     def test_a_fault_in_one_process_ends_both_with_the_same_line(self, cityscapes, tmp_path):
-        """The process with the damaged picture says so; the other, which has none, ends too."""
+        """The process with the damaged image says so; the other, which has none, ends too."""
         data, masks = cityscapes
-        keep_pictures(data, 1)[0].write_bytes(b"no picture")
+        keep_images(data, 1)[0].write_bytes(b"no image")
         codes = two_processes(
             tmp_path,
             *("evaluate", "--data.name", "cityscapes", "--data.root", str(data.root)),
@@ -522,7 +522,7 @@ class TestBenchmarks:
         path = tmp_path / "voc.safetensors"
         save(path, network, get_label_table("voc"), Preprocessing(short_side=32))
         arguments = {"data": DataConfig(name="voc", root=str(root)), "split": "test"}
-        assert evaluate(path, **arguments, export=tmp_path / "out", device="cpu") == 0
+        assert evaluate_command(path, **arguments, export=tmp_path / "out", device="cpu") == 0
         assert "nothing was scored" in capsys.readouterr().out
         folder = tmp_path / "out/results/VOC2012/Segmentation/comp6_test_cls"
         assert sorted(file.name for file in folder.iterdir()) == [
@@ -531,7 +531,7 @@ class TestBenchmarks:
         ]
         assert read_mask(folder / "2008_002000.png").shape == (20, 30)
         with pytest.raises(BinsegError, match=r"not public.*--export"):
-            evaluate(path, **arguments, device="cpu")
+            evaluate_command(path, **arguments, device="cpu")
 
     def test_animals_are_named_as_what_they_are(self, tmp_path, capsys):
         animals = get_label_table("voc_animals")
@@ -539,7 +539,7 @@ class TestBenchmarks:
         data = DataConfig(name="voc", root=str(root), classes=list(animals.names))
         for name in ("2008_001000", "2008_001001"):
             write_mask(tmp_path / f"masks/{name}.png", np.full((20, 30), 6, np.uint8))
-        evaluate(data=data, predictions=tmp_path / "masks")
+        evaluate_command(data=data, predictions=tmp_path / "masks")
         printed = " ".join(capsys.readouterr().out.split())
         assert "on VOC animals val" in printed
         assert "VOC animals: 7 of the benchmark's 21 classes" in printed
@@ -547,13 +547,13 @@ class TestBenchmarks:
     def test_refused(self, cityscapes, model):
         data, masks = cityscapes
         with pytest.raises(BinsegError, match="add --export"):
-            evaluate(model, data=data, official=True)
+            evaluate_command(model, data=data, official=True)
         with pytest.raises(BinsegError, match="would overwrite"):
-            evaluate(data=data, predictions=masks, export=masks)
+            evaluate_command(data=data, predictions=masks, export=masks)
 
 
-def keep_pictures(data: DataConfig, count: int) -> list[Path]:
-    """The first `count` pictures of a tree of Cityscapes; the others are deleted."""
+def keep_images(data: DataConfig, count: int) -> list[Path]:
+    """The first `count` images of a tree of Cityscapes; the others are deleted."""
     paths = sorted(Path(str(data.root)).glob("leftImg8bit/val/*/*"))
     for path in paths[count:]:
         path.unlink()

@@ -23,8 +23,8 @@ def tree(tmp_path):
             folder = tmp_path / "tree" / split / f"class{label}"
             folder.mkdir(parents=True)
             for number in range(4):
-                picture = np.full((16, 16, 3), 60 * number + label, np.uint8)
-                Image.fromarray(picture).save(folder / f"{number}.png")
+                image = np.full((16, 16, 3), 60 * number + label, np.uint8)
+                Image.fromarray(image).save(folder / f"{number}.png")
     return tmp_path / "tree"
 
 

@@ -22,6 +22,7 @@ from binseg.compare.report import write_report
 from binseg.compare.run import run_comparison
 from binseg.compiler.pack import pack
 from binseg.data.config import DataConfig
+from binseg.data.labels import LabelTable
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
 from binseg.loaded import load, read_header, save
@@ -62,7 +63,7 @@ def silent(line: str) -> None:
 def trained(tmp_path_factory) -> Path:
     """A finished comparison of one seed."""
     out = tmp_path_factory.mktemp("compare") / "out"
-    run_comparison(comparison(), out, say=silent)
+    run_comparison(comparison(), out, on_progress=silent)
     return out
 
 
@@ -130,7 +131,7 @@ def test_a_wrong_value_names_its_row(tree, says):
 def test_what_cannot_be_built_is_refused_before_any_training(tmp_path, model, says):
     made = comparison({"fine": {}, "mine": {"model": model}})
     with pytest.raises(BinsegError, match=r"^networks\.mine: ") as caught:
-        run_comparison(made, tmp_path / "out", say=silent)
+        run_comparison(made, tmp_path / "out", on_progress=silent)
     assert says in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -175,7 +176,7 @@ def test_the_baseline_is_the_twin_else_the_reference():
 def test_every_network_is_trained_in_every_fold_and_scored_on_the_folds_own_images(tmp_path):
     folds = {"one": {"data": {"seed": 1}}, "two": {"data": {"seed": 2}, "loss": {"stride": 2}}}
     made = comparison({"net": OVERRIDES["net"]}, folds=folds)
-    compared = run_comparison(made, tmp_path / "out", say=silent)
+    compared = run_comparison(made, tmp_path / "out", on_progress=silent)
     folders = sorted(path.name for path in (tmp_path / "out" / "net").iterdir())
     assert folders == ["seed0-one", "seed0-two"]
     (row,) = compared.rows
@@ -205,7 +206,7 @@ def test_every_network_is_trained_in_every_fold_and_scored_on_the_folds_own_imag
 )  # fmt: skip
 def test_folds_that_make_no_sense(tmp_path, folds, says):
     with pytest.raises(BinsegError) as caught:
-        run_comparison(comparison(folds=folds), tmp_path / "out", say=silent)
+        run_comparison(comparison(folds=folds), tmp_path / "out", on_progress=silent)
     assert says in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -215,7 +216,7 @@ def test_folds_that_make_no_sense(tmp_path, folds, says):
 
 @pytest.mark.usefixtures("never_train")
 def test_finished_rows_are_measured_and_not_trained_again(out):
-    found = run_comparison(comparison(reference="net_twin"), out, say=silent)
+    found = run_comparison(comparison(reference="net_twin"), out, on_progress=silent)
     net, twin = found.rows
     assert (net.name, net.binary, net.baseline) == ("net", True, "net_twin")
     assert (twin.name, twin.binary, twin.baseline, twin.faster) == ("net_twin", False, None, None)
@@ -250,7 +251,9 @@ def test_a_network_without_bits_is_compared_with_none(out):
     shutil.copytree(out / "net_twin", out / "plain")
     (out / "plain" / "seed0" / "config.yaml").unlink()
     made = comparison({**OVERRIDES, **plain}, reference="net_twin")
-    rows = {row.name: row for row in run_comparison(made, out, report=True, say=silent).rows}
+    rows = {
+        row.name: row for row in run_comparison(made, out, report=True, on_progress=silent).rows
+    }
     assert (rows["plain"].baseline, rows["plain"].faster) == (None, None)
     assert rows["net"].baseline == "net_twin"
 
@@ -264,7 +267,9 @@ def test_added_rows_and_seeds_are_trained_and_the_others_kept(out, monkeypatch):
 
     monkeypatch.setattr(run, "train", fake)
     more = {**OVERRIDES, "more": {"model": {"name": "groupnet18", "bases": 2}}}
-    found = run_comparison(comparison(more, seeds=(0, 4)), out, only=["net", "more"], say=silent)
+    found = run_comparison(
+        comparison(more, seeds=(0, 4)), out, only=["net", "more"], on_progress=silent
+    )
     assert trained_now == [("more", 0, True), ("net", 4, True), ("more", 4, True)]
     assert [(row.name, len(row.outcomes)) for row in found.rows] == [
         ("net", 2), ("net_twin", 1), ("more", 2),
@@ -281,7 +286,7 @@ def test_an_unfinished_row_goes_on_from_its_checkpoint(out, monkeypatch):
         tree["trainer"]["epochs"] = 2
         path.write_text(yaml.safe_dump(tree))
     before = torch.load(folder / LAST, weights_only=True)["global_step"]
-    run_comparison(comparison(recipe=longer), out, only=["net"], say=silent)
+    run_comparison(comparison(recipe=longer), out, only=["net"], on_progress=silent)
     assert [entry["epoch"] for entry in json.loads((folder / "history.json").read_text())] == [1, 2]
     assert torch.load(folder / LAST, weights_only=True)["global_step"] == 2 * before
     assert len(json.loads((out / "net_twin" / "seed0" / "history.json").read_text())) == 1
@@ -291,14 +296,14 @@ def test_an_unfinished_row_goes_on_from_its_checkpoint(out, monkeypatch):
 def test_a_changed_recipe_is_refused_and_names_rows_and_keys(out):
     changed = replace(RECIPE, optimizer=replace(RECIPE.optimizer, lr=0.5))
     with pytest.raises(BinsegError) as caught:
-        run_comparison(comparison(recipe=changed), out, say=silent)
+        run_comparison(comparison(recipe=changed), out, on_progress=silent)
     assert "other values of optimizer.lr: net/seed0, net_twin/seed0" in str(caught.value)
     one = {**OVERRIDES, "net": {"model": {"name": "groupnet18", "bases": 3}}}
     with pytest.raises(BinsegError, match=r"other values of model\.bases: net/seed0;"):
-        run_comparison(comparison(one), out, say=silent)
+        run_comparison(comparison(one), out, on_progress=silent)
     # where and how fast makes no difference
     moved = replace(RECIPE, trainer=replace(RECIPE.trainer, threads=1, overlays=2))
-    assert len(run_comparison(comparison(recipe=moved), out, say=silent).rows) == 2
+    assert len(run_comparison(comparison(recipe=moved), out, on_progress=silent).rows) == 2
 
 
 @pytest.mark.usefixtures("never_train")
@@ -307,29 +312,29 @@ def test_keys_that_a_run_did_not_know_yet_have_their_defaults(out):
     tree = yaml.safe_load(path.read_text())
     del tree["model"]["stem"], tree["optimizer"]["warmup"]
     path.write_text(yaml.safe_dump(tree))
-    assert len(run_comparison(comparison(), out, report=True, say=silent).rows) == 2
+    assert len(run_comparison(comparison(), out, report=True, on_progress=silent).rows) == 2
     path.write_text("[1, 2")
     with pytest.raises(BinsegError, match=r"config\.yaml: cannot be read"):
-        run_comparison(comparison(), out, report=True, say=silent)
+        run_comparison(comparison(), out, report=True, on_progress=silent)
 
 
 def test_report_trains_nothing(tmp_path, monkeypatch, out):
     monkeypatch.setattr(run, "train", None)
     shutil.rmtree(out / "net_twin")
-    found = run_comparison(comparison(), out, report=True, say=silent)
+    found = run_comparison(comparison(), out, report=True, on_progress=silent)
     assert [row.name for row in found.rows] == ["net"]
     assert found.rows[0].faster is None
     assert found.missing == ["net_twin, seed 0"]
     with pytest.raises(BinsegError, match="no network is trained"):
-        run_comparison(comparison(), tmp_path / "new", report=True, say=silent)
+        run_comparison(comparison(), tmp_path / "new", report=True, on_progress=silent)
 
 
 def test_folders_that_cannot_be_used(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BinsegError, match="a file; choose another --out"):
-        run_comparison(comparison(), tmp_path / "file", say=silent)
+        run_comparison(comparison(), tmp_path / "file", on_progress=silent)
     with pytest.raises(BinsegError, match="unknown network 'nt'; did you mean 'net'"):
-        run_comparison(comparison(), tmp_path / "new", only=["nt"], say=silent)
+        run_comparison(comparison(), tmp_path / "new", only=["nt"], on_progress=silent)
 
 
 # --- what goes wrong ---
@@ -359,7 +364,7 @@ def test_nothing_trained_is_an_error_that_says_why(tmp_path, monkeypatch):
 
     monkeypatch.setattr(run, "train", fake)
     with pytest.raises(BinsegError, match="net, seed 0: the disk is made of cheese"):
-        run_comparison(comparison(), tmp_path / "out", say=silent)
+        run_comparison(comparison(), tmp_path / "out", on_progress=silent)
 
 
 @pytest.mark.parametrize("stop", [StopRequestedError("stopped"), KeyboardInterrupt()])
@@ -369,7 +374,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, stop):
 
     monkeypatch.setattr(run, "train", fake)
     with pytest.raises(StopRequestedError, match="the same command goes on") as caught:
-        run_comparison(comparison(), tmp_path / "out", say=silent)
+        run_comparison(comparison(), tmp_path / "out", on_progress=silent)
     assert caught.value.status == 130
 
 
@@ -381,7 +386,7 @@ def test_a_network_that_cannot_be_packed_keeps_its_row(out, monkeypatch, fault):
 
     monkeypatch.setattr(measure, "pack", fake)
     made = comparison()
-    found = run_comparison(made, out, say=silent)
+    found = run_comparison(made, out, on_progress=silent)
     net, twin = found.rows
     assert "no rule for it" in net.not_packed
     assert (net.milliseconds, net.faster, net.bytes, net.shipped_miou) == (None,) * 4
@@ -396,8 +401,8 @@ def test_a_network_that_cannot_be_packed_keeps_its_row(out, monkeypatch, fault):
 
 
 @pytest.mark.usefixtures("never_train")
-def test_int8_is_calibrated_on_training_pictures(out):
-    found = run_comparison(comparison(other_layers="int8"), out, say=silent)
+def test_int8_is_calibrated_on_training_images(out):
+    found = run_comparison(comparison(other_layers="int8"), out, on_progress=silent)
     assert read_header(out / "net" / "seed0" / measure.PACKED)["other_layers"] == "int8"
     assert found.rows[0].not_packed is None
 
@@ -455,12 +460,24 @@ def test_full_precision_networks_in_8_bits(out):
     pytest.importorskip("openvino")
     pytest.importorskip("onnxscript")
     made = replace(comparison(), latency=replace(LATENCY, int8=True))
-    net, twin = run_comparison(made, out, say=silent).rows
+    net, twin = run_comparison(made, out, on_progress=silent).rows
     assert twin.int8_milliseconds > 0
     assert (net.int8_milliseconds, net.int8_miou) == (None, None)
     assert twin.int8_miou.value == pytest.approx(twin.shipped_miou.value, abs=0.05)
     assert net.faster_than_int8 == pytest.approx(twin.int8_milliseconds / net.milliseconds)
     assert (twin.faster, twin.faster_than_int8) == (None, None)
+
+
+def test_a_start_brings_the_architecture_along(tmp_path, monkeypatch):
+    path = tmp_path / "small.safetensors"
+    labels = LabelTable("two", ("a", "b"), ((0, 0, 0), (9, 9, 9)), {})
+    save(path, create_model("groupnet18", num_classes=2, bases=3, width=8), labels, Preprocessing())
+    recipe, asked = replace(RECIPE, model=ModelConfig()), []
+    monkeypatch.setattr(config, "create_model", lambda **arguments: asked.append(arguments))
+    check_buildable(networks_of(recipe, {"a": {"model": {"start": str(path)}}}), 5)
+    assert (asked[0]["num_classes"], asked[0]["bases"], asked[0]["width"]) == (5, 3, 8)
+    with pytest.raises(BinsegError, match=r"networks\.b: .*nowhere\.safetensors"):
+        check_buildable(networks_of(recipe, {"b": {"model": {"start": "nowhere.safetensors"}}}), 5)
 
 
 def test_checking_takes_no_weights_from_anywhere(monkeypatch):

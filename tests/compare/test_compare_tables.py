@@ -308,5 +308,5 @@ def test_chart_of_many_and_of_none(tmp_path):
     loose = row("loose", milliseconds=None, outcomes=(outcome(0, 0.5, 7, 1.5, None, None),))
     for name, rows in {"many": [*many, loose], "none": []}.items():
         draw(rows, "title", tmp_path / f"{name}.png")
-        with Image.open(tmp_path / f"{name}.png") as picture:
-            assert min(picture.size) > 500
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert min(image.size) > 500

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 from torch import nn
-from trained_networks import looks_trained, noise, pictures, trained
+from trained_networks import images, looks_trained, noise, trained
 
 from binseg.compiler.pack import pack
 from binseg.nn.classifier import create_classifier
@@ -214,23 +214,23 @@ def agree(model, packed, x) -> None:
 @pytest.mark.parametrize("options", GROUP_NETS + DECOMPOSITIONS + HEADS + XNOR_NETS, ids=str)
 def test_group_nets_and_xnor_nets(options):
     model = trained(seed=len(str(options)), **options)
-    agree(model, pack(model), pictures())
+    agree(model, pack(model), images())
 
 
 @pytest.mark.parametrize("options", RES_NETS + DENSE_NETS, ids=str)
 def test_res_nets_and_dense_nets(options):
-    model = settle(trained(**options), pictures(), pictures(64, 96))
-    agree(model, pack(model), pictures())
+    model = settle(trained(**options), images(), images(64, 96))
+    agree(model, pack(model), images())
 
 
 @pytest.mark.parametrize("options", SMP, ids=str)
 def test_decoders_of_smp(options):
     model = trained(**options)
     with torch.inference_mode():  # no class always wins, so that a wrong map shows
-        logits = model(pictures())
+        logits = model(images())
         conv = next(m for m in model.network.segmentation_head if isinstance(m, nn.Conv2d))
         conv.bias -= logits.mean(dim=(0, 2, 3))
-    agree(model, pack(model), pictures())
+    agree(model, pack(model), images())
 
 
 @pytest.mark.parametrize(("name", "options", "size"), CLASSIFIERS, ids=str)

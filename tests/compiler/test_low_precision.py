@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_graphs import counts
 from torch import nn
-from trained_networks import looks_trained, noise, pictures, trained
+from trained_networks import images, looks_trained, noise, trained
 
 from binseg.compiler.calibration import Range, activation_ranges, best_range
 from binseg.compiler.pack import pack
@@ -44,7 +44,7 @@ def test_a_range_cuts_what_costs_more_than_it_gives():
 
 def test_ranges_are_those_of_the_inputs():
     model = trained(bases=2, downsample="real", head="fcn8s")
-    x = pictures()
+    x = images()
     ranges = activation_ranges(model, [x, 2 * x])
     stem = model.backbone.stem[0]
     assert ranges.keys() == {m for m in model.modules() if isinstance(m, nn.Conv2d)}
@@ -55,7 +55,7 @@ def test_ranges_are_those_of_the_inputs():
 def test_only_inputs_that_are_real_are_looked_at():
     def kinds(**options):
         model = trained(**options)
-        ranges = activation_ranges(model, [pictures()])
+        ranges = activation_ranges(model, [images()])
         binary = [m for m in model.modules() if isinstance(m, BinaryConv2d)]
         return len(binary), sum(isinstance(m, BinaryConv2d) for m in ranges)
 
@@ -66,7 +66,7 @@ def test_only_inputs_that_are_real_are_looked_at():
 @torch.inference_mode()
 def relative_error(options, other_layers, seed=0) -> float:
     """Of the logits, in deviations; no class always wins, so that a wrong number shows."""
-    model, x = trained(seed, **options), pictures(64, 80)
+    model, x = trained(seed, **options), images(64, 80)
     expected = model(x)
     found = pack(model, other_layers=other_layers, calibration=[x])(x)
     return float((found - expected).square().mean().sqrt() / expected.std())
@@ -109,7 +109,7 @@ def test_classifiers(other_layers):
 
 def test_what_becomes_8_bits():
     def kinds(**options):
-        packed = pack(trained(**options), other_layers="int8", calibration=[pictures()])
+        packed = pack(trained(**options), other_layers="int8", calibration=[images()])
         found = counts(packed.program)
         return found["conv_int8"] + found["conv_int8_pool"], found["conv"]
 
@@ -119,6 +119,6 @@ def test_what_becomes_8_bits():
     assert kinds(name="bwn18", downsample="binary") == (1 + 19 + 1, 1)
     assert kinds(name="sdbnn18", downsample="binary") == (1 + 1, 1 + 2 * 19)
     # the image's bytes go straight into the stem, and chains of 8-bit layers need no real map
-    packed = pack(trained(name="bwn18"), other_layers="int8", calibration=[pictures()])
+    packed = pack(trained(name="bwn18"), other_layers="int8", calibration=[images()])
     assert packed.program.operators[0].inputs == (0,)
     assert counts(packed.program)["quantize"] == 0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from trained_networks import noise, pictures, trained
+from trained_networks import images, noise, trained
 
 from binseg.compiler.pack import pack
 from binseg.compiler.packed import PackedClassifier, PackedSegmenter
@@ -22,7 +22,7 @@ def test_the_trained_network_stays_as_it_is():
     model.backbone.stages[0].eval()
     modes = [module.training for module in model.modules()]
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    packed = pack(model, other_layers="int8", calibration=[pictures()])
+    packed = pack(model, other_layers="int8", calibration=[images()])
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert not any(module._forward_pre_hooks for module in model.modules())
@@ -33,7 +33,7 @@ def test_the_trained_network_stays_as_it_is():
 
 
 def test_what_happens_to_the_trained_network_later_changes_nothing():
-    model, x = trained(bases=2), pictures()
+    model, x = trained(bases=2), images()
     packed = pack(model)
     expected = packed(x)
     for parameter in model.parameters():
@@ -88,8 +88,8 @@ def test_the_old_name_of_an_option_works_with_a_note():
 
 
 @pytest.mark.parametrize("calibration", [None, []])
-def test_int8_needs_pictures(calibration):
-    with pytest.raises(BinsegError, match="int8 needs pictures to calibrate on"):
+def test_int8_needs_images(calibration):
+    with pytest.raises(BinsegError, match="int8 needs images to calibrate on"):
         pack(trained(), other_layers="int8", calibration=calibration)
 
 
@@ -140,7 +140,7 @@ def test_classifiers():
 
 
 def test_every_backend_gives_the_same():
-    packed, x = pack(trained(bases=2, downsample="real", head="fcn8s")), pictures()
+    packed, x = pack(trained(bases=2, downsample="real", head="fcn8s")), images()
     expected, ids = packed.scores(x), packed.class_map(x)
     assert backends()[-1] == REFERENCE
     for backend in backends():
@@ -159,7 +159,7 @@ def test_without_the_library_the_reference_runs_with_a_warning(monkeypatch):
     from binseg.program import executor
     from binseg.runtime.library import LibraryError
 
-    packed, x = pack(trained()), pictures()
+    packed, x = pack(trained()), images()
     expected = packed(x)
 
     def missing(*args, **kwargs):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 from torch import nn
-from trained_networks import pictures, trained
+from trained_networks import images, trained
 
 from binseg.compiler.pack import pack
 from binseg.compiler.packed import PackedSegmenter
@@ -30,7 +30,7 @@ OPTIONS = {"bases": 2, "downsample": "real", "head": "fcn8s", "nonlinearity": "p
 
 def write(path, other_layers="fp32", **options):
     model = trained(**{**OPTIONS, **options})
-    packed = pack(model, other_layers=other_layers, calibration=[pictures()])
+    packed = pack(model, other_layers=other_layers, calibration=[images()])
     save(path, packed, LABELS, Preprocessing(short_side=90), training={"val_miou": 0.5})
     return packed
 
@@ -70,7 +70,7 @@ def test_round_trip_bit_for_bit(tmp_path, other_layers, options):
     for name, tensor in before.tensors.items():
         assert tensor.dtype == after.tensors[name].dtype
         assert np.array_equal(tensor, after.tensors[name])
-    x = pictures()
+    x = images()
     assert torch.equal(loaded.model(x), packed(x))
 
 
@@ -78,9 +78,9 @@ def test_round_trip_bit_for_bit(tmp_path, other_layers, options):
 def test_decoders_of_smp(tmp_path, name):
     path = tmp_path / "packed.safetensors"
     model = trained(name=name, encoder="binseg-groupnet18", bases=2)
-    packed = pack(model, other_layers="int8", calibration=[pictures()])
+    packed = pack(model, other_layers="int8", calibration=[images()])
     save(path, packed, LABELS, Preprocessing())
-    x = pictures()
+    x = images()
     assert torch.equal(load(path).model(x), packed(x))
 
 

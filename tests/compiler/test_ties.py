@@ -20,7 +20,7 @@ WEIGHTS = Path(__file__).parents[2] / "weights" / "camvid_base.safetensors"
 
 NEAR = 1e-5
 """Largest value, in root mean squares of its channel, whose sign rounding may turn: float32 rounds
-at 6e-8, and a few dozen roundings stand between the picture and the last map."""
+at 6e-8, and a few dozen roundings stand between the image and the last map."""
 
 
 class Signs:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from small_graphs import check, counts
 from test_agreement import agree
 from torch import nn
-from trained_networks import looks_trained, pictures
+from trained_networks import images, looks_trained
 
 from binseg.compiler.pack import pack
 from binseg.errors import BinsegError
@@ -87,17 +87,17 @@ def test_melius_net(other_layers):
     backbone = Melius()
     head = FCNHead(backbone.channels, 5, skips=2)
     model = looks_trained(BackboneSegmenter(backbone, head, {"num_classes": 5}))
-    model.train()(pictures(64, 96))
+    model.train()(images(64, 96))
     model.eval()
-    packed = pack(model, other_layers=other_layers, calibration=[pictures()])
+    packed = pack(model, other_layers=other_layers, calibration=[images()])
     found = counts(packed.program)
     assert found["conv_real"] == 10  # every binary convolution
     assert found["pack_sign"] == 10  # its BatchNorm and its sign in one
     if other_layers == "fp32":
-        agree(model, packed, pictures())
+        agree(model, packed, images())
     else:
         with torch.inference_mode():
-            same = packed.class_map(pictures()) == model.class_map(pictures())
+            same = packed.class_map(images()) == model.class_map(images())
         assert same.float().mean() > 0.75
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from trained_networks import noise, pictures, trained
+from trained_networks import images, noise, trained
 
 from binseg.compiler.pack import pack
 from binseg.compiler.packed import PackedSegmenter
@@ -14,16 +14,16 @@ from binseg.compiler.verification import PERTURBATION, agreement, perturbed, ver
 from binseg.nn.layers import BinaryConv2d
 from binseg.nn.segmenter import Segmenter
 
-LEAST = 0.999
+MINIMUM = 0.999
 
 
 def inputs():
-    return pictures().split(1)
+    return images().split(1)
 
 
 def test_what_agrees_is_not_tried_further():
     model = trained(bases=2)
-    found = verify(model, pack(model), inputs, least=LEAST)
+    found = verify(model, pack(model), inputs, minimum=MINIMUM)
     assert (found.images, found.equal, found.own) == (2, 1.0, None)
     assert agreement(model, pack(model), inputs()) == 1.0
 
@@ -40,8 +40,8 @@ def damaged(packed: PackedSegmenter) -> PackedSegmenter:
 
 def test_a_fault_is_no_sensitivity():
     model = trained(bases=2)
-    found = verify(model, damaged(pack(model)), inputs, least=LEAST)
-    assert found.equal < LEAST
+    found = verify(model, damaged(pack(model)), inputs, minimum=MINIMUM)
+    assert found.equal < MINIMUM
     assert found.own == 1.0
     assert not found.is_sensitivity
 
@@ -78,7 +78,7 @@ class Other(nn.Module):
 def test_a_sensitive_network_is_told_from_a_fault(nudge, sensitive):
     """Both differ on the same pixels; the one by what rounding does, the other by far more."""
     x = torch.full((1, 3, 8, 8), X if sensitive else X * (1 + 5e-4))
-    found = verify(Edge(0.0), Other(Edge(nudge)), lambda: [x], least=LEAST)
+    found = verify(Edge(0.0), Other(Edge(nudge)), lambda: [x], minimum=MINIMUM)
     assert found.equal == 0.75
     assert found.own == (0.75 if sensitive else 1.0)
     assert found.is_sensitivity == sensitive
@@ -103,5 +103,5 @@ def test_sensitivity_is_that_of_the_images_that_differ():
             found = super().class_map(x)
             return found if x[0, 0, 0, 0] < 1.2 * X else 1 - found
 
-    found = verify(Edge(0.0), Other(Worse(0.0)), lambda: [quiet, edge], least=LEAST)
+    found = verify(Edge(0.0), Other(Worse(0.0)), lambda: [quiet, edge], minimum=MINIMUM)
     assert not found.is_sensitivity

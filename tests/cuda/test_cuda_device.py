@@ -5,7 +5,7 @@ import torch
 from cuda_emulation import cases
 from cuda_emulation.programs import check_program
 from random_programs import random_image, random_program
-from trained_networks import pictures, trained
+from trained_networks import images, trained
 
 from binseg.compiler.pack import pack
 from binseg.program.cuda.devices import plan_for
@@ -39,6 +39,6 @@ def test_programs(plan, seed):
 
 @torch.inference_mode()
 def test_a_packed_network_gives_the_same_there_and_here():
-    packed, x = pack(trained(bases=2)), pictures()
+    packed, x = pack(trained(bases=2)), images()
     assert torch.equal(packed.scores(x.cuda()).cpu(), packed.scores(x))
     assert torch.equal(packed.class_map(x.cuda()).cpu(), packed.class_map(x))

@@ -8,7 +8,7 @@ import torch
 from cuda_emulation.programs import check_program
 from random_programs import random_image, random_program
 from small_packed import small_program
-from trained_networks import pictures, trained
+from trained_networks import images, trained
 
 from binseg.compiler.pack import pack
 from binseg.compiler.packed import PackedSegmenter
@@ -51,7 +51,7 @@ NETWORKS = [
 @pytest.mark.parametrize(("options", "other_layers"), NETWORKS, ids=str)
 @torch.inference_mode()
 def test_networks_give_libbinsegs_scores(options, other_layers):
-    x = pictures()
+    x = images()
     packed = pack(trained(**options), other_layers=other_layers, calibration=[x])
     assert torch.equal(packed.as_torch()(x), packed(x))
 
@@ -107,7 +107,7 @@ def test_without_a_gpu_its_executor_is_refused_with_the_reason():
 def test_a_network_is_exported_saved_loaded_and_run_on_another_batch():
     packed = pack(trained(bases=2, nonlinearity="prelu"))
     assert isinstance(packed, PackedSegmenter)
-    x = torch.cat([pictures(), pictures()[1:]])
+    x = torch.cat([images(), images()[1:]])
     dynamic = {"x": {0: torch.export.Dim("batch", min=1)}}
     exported = torch.export.export(packed.as_torch(), (x[:2],), dynamic_shapes=dynamic)
     file = io.BytesIO()

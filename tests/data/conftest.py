@@ -13,7 +13,7 @@ WritePair = Callable[..., None]
 
 @pytest.fixture
 def write_pair() -> WritePair:
-    """write_pair(image_path, mask_path, seed, size): a random picture and ids 0 … 3 by columns."""
+    """write_pair(image_path, mask_path, seed, size): a random image and ids 0 … 3 by columns."""
 
     def write(image: Path, mask: Path, seed: int = 0, size: tuple[int, int] = (24, 32)) -> None:
         rng = np.random.default_rng(seed)
@@ -27,7 +27,7 @@ def write_pair() -> WritePair:
 
 @pytest.fixture
 def camvid(tmp_path: Path, write_pair: WritePair) -> Path:
-    """A CamVid folder: six training pictures, three for validation."""
+    """A CamVid folder: six training images, three for validation."""
     root = tmp_path / "CamVid"
     for split, count in (("train", 6), ("val", 3)):
         for n in range(count):

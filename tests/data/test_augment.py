@@ -1,15 +1,16 @@
-"""Augmentation: exact by seed, picture and labels in step, padding that never counts."""
+"""Augmentation: exact by seed, image and labels in step, padding that never counts."""
 
 import numpy as np
 import pytest
 
-from binseg.data.augment import AugmentConfig, train_transform
+from binseg.data.augment import train_transform
+from binseg.data.augment_config import AugmentConfig
 from binseg.data.turns import quarter_turned, rotated, with_hole
 from binseg.errors import BinsegError
 
 
 def striped() -> tuple[np.ndarray, np.ndarray]:
-    """Class by column and by row in the label; the same pattern in the picture."""
+    """Class by column and by row in the label; the same pattern in the image."""
     y, x = np.mgrid[:60, :80]
     labels = ((x // 16) % 3 + 3 * ((y // 15) % 2)).astype(np.uint8)
     return np.repeat(labels[:, :, None] * 40 + 20, 3, axis=2), labels
@@ -43,7 +44,7 @@ def test_result_has_the_crop_size_and_the_input_stays() -> None:
     np.testing.assert_array_equal(labels, before[1])
 
 
-def test_picture_and_labels_move_together() -> None:
+def test_image_and_labels_move_together() -> None:
     image, labels = striped()
     plain = AugmentConfig(brightness=0, contrast=0, saturation=0)
     transform = train_transform(plain, (40, 40))
@@ -61,7 +62,7 @@ def test_picture_and_labels_move_together() -> None:
     [{"flip_vertical": 1}, {"rotate90": 1}, {"rotate": 10}, {"rare_every": 1}, {"cutout": 1}],
     ids=lambda change: next(iter(change)),
 )
-def test_picture_and_labels_turn_together(change) -> None:
+def test_image_and_labels_turn_together(change) -> None:
     image, labels = striped()
     still = {"brightness": 0, "contrast": 0, "saturation": 0, "scale_min": 1, "scale_max": 1}
     plain = train_transform(AugmentConfig(**still), (40, 30))

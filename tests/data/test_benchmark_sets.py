@@ -51,7 +51,7 @@ def test_voc_masks_are_palette_indices_with_void(tmp_path):
 def test_trainaug_is_train_and_sbd_without_val(tmp_path):
     write_voc(tmp_path, train=4, val=3, sbd=5)
     dataset = VOCDataset(tmp_path, "trainaug")
-    # SBD also lists one picture of train, whose mask stays VOC's own, and one of val
+    # SBD also lists one image of train, whose mask stays VOC's own, and one of val
     assert names(dataset) == names(VOCDataset(tmp_path, "train")) + [
         f"2009_{n:06d}" for n in range(5)
     ]
@@ -69,8 +69,8 @@ def test_trainaug_in_the_form_of_other_toolkits(tmp_path):
     for index in range(len(by_mat)):
         _, labels, name = by_mat[index]
         Image.fromarray(labels).save(voc / "SegmentationClassAug" / f"{name}.png")
-        picture = voc / "JPEGImages" / f"{name}.jpg"
-        picture.write_bytes(by_mat.pairs[index].image.read_bytes())
+        image = voc / "JPEGImages" / f"{name}.jpg"
+        image.write_bytes(by_mat.pairs[index].image.read_bytes())
     (voc / "ImageSets/Segmentation/trainaug.txt").write_text("\n".join(names(by_mat)))
     by_png = VOCDataset(tmp_path, "trainaug")
     assert names(by_png) == names(by_mat)
@@ -199,7 +199,7 @@ def test_an_unknown_training_split(name, split, wanted):
         DataConfig(name=name, root="x", train_split=split).open("val")
 
 
-def test_the_number_of_pictures_is_said(tmp_path, monkeypatch):
+def test_the_number_of_images_is_said(tmp_path, monkeypatch):
     write_voc(tmp_path, train=4, val=3, sbd=5)
     data = SegmentationData(DataConfig(name="voc", root=str(tmp_path), train_split="trainaug"))
     assert data.in_words() == (

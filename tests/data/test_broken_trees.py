@@ -70,7 +70,7 @@ def test_extraction_stopped_between_the_lists(voc, tmp_path):
     assert str(voc / LISTS / "val.txt") in told
     assert "half extracted" in told
     (voc / LISTS / "val.txt").write_text("\n")
-    assert "names no pictures" in fault("voc", tmp_path, "val")
+    assert "names no images" in fault("voc", tmp_path, "val")
     (voc / LISTS / "val.txt").write_bytes(b"\xff\xfe\x00")
     assert str(voc / LISTS / "val.txt") in fault("voc", tmp_path, "val")
 
@@ -79,7 +79,7 @@ def test_extraction_stopped_between_the_lists(voc, tmp_path):
     ("folder", "suffix", "kind"),
     [("JPEGImages", "jpg", "pictures"), ("SegmentationClass", "png", "masks")],
 )
-def test_extraction_stopped_among_the_pictures(voc, tmp_path, folder, suffix, kind):
+def test_extraction_stopped_among_the_images(voc, tmp_path, folder, suffix, kind):
     (voc / folder / f"2008_000003.{suffix}").unlink()
     told = fault("voc", tmp_path)
     assert str(voc / folder / f"2008_000003.{suffix}") in told
@@ -92,13 +92,13 @@ def test_extraction_stopped_among_the_pictures(voc, tmp_path, folder, suffix, ki
     assert f"like 3 more of 4 listed {kind}" in fault("voc", tmp_path)
 
 
-def test_extraction_stopped_inside_a_picture(voc, tmp_path):
-    picture = voc / "JPEGImages/2008_000002.jpg"
-    picture.write_bytes(picture.read_bytes()[:-300])
+def test_extraction_stopped_inside_a_image(voc, tmp_path):
+    image = voc / "JPEGImages/2008_000002.jpg"
+    image.write_bytes(image.read_bytes()[:-300])
     told = fault("voc", tmp_path)
-    assert told.startswith(str(picture))
-    picture.write_bytes(b"")
-    assert fault("voc", tmp_path).startswith(str(picture))
+    assert told.startswith(str(image))
+    image.write_bytes(b"")
+    assert fault("voc", tmp_path).startswith(str(image))
 
 
 def test_another_year(voc, tmp_path):
@@ -121,7 +121,7 @@ def test_lists_of_another_year(voc, tmp_path):
     assert "000032" in told
     (voc / LISTS / "train.txt").write_text("2011_000003\n2011_000006\n2008_000001\n")
     told = fault("voc", tmp_path)
-    assert "like 1 more of 3 listed pictures" in told
+    assert "like 1 more of 3 listed images" in told
     assert "of another year" in told
 
 
@@ -166,7 +166,7 @@ def test_only_images(city):
     shutil.rmtree(city / "gtFine")
     for split in ("train", "val"):
         told = fault("cityscapes", city, split)
-        assert "only pictures" in told
+        assert "only images" in told
         assert "unpack gtFine_trainvaltest.zip" in told
     shutil.rmtree(city / "gtCoarse")
     told = fault("cityscapes", city, train_split="train_extra", annotations="coarse")
@@ -181,15 +181,15 @@ def test_only_masks(city):
     assert "leftImg8bit_trainextra.zip" in told
 
 
-def test_pictures_without_masks(city):
+def test_images_without_masks(city):
     mask = "gtFine/train/{0}/{0}_{1:06d}_000019_gtFine_labelIds.png"
     first, second = (city / mask.format(*where) for where in (("aachen", 3), ("ulm", 2)))
     second.unlink()
     first.unlink()
     told = fault("cityscapes", city)
-    assert told.startswith(f"{first}: missing; 2 of 4 pictures have no mask")
+    assert told.startswith(f"{first}: missing; 2 of 4 images have no mask")
     shutil.rmtree(city / "gtFine/train/bochum")
-    assert "3 of 4 pictures" in fault("cityscapes", city)
+    assert "3 of 4 images" in fault("cityscapes", city)
 
 
 def test_wrong_roots_of_cityscapes(city, tmp_path):
@@ -245,10 +245,10 @@ def test_colours_in_the_place_of_ids(city):
     assert "colours" in told
 
 
-def test_a_picture_cut_off(city):
-    picture = city / "leftImg8bit/val/bochum/bochum_000001_000019_leftImg8bit.png"
-    picture.write_bytes(picture.read_bytes()[:500])
-    assert fault("cityscapes", city, "val").startswith(str(picture))
+def test_a_image_cut_off(city):
+    image = city / "leftImg8bit/val/bochum/bochum_000001_000019_leftImg8bit.png"
+    image.write_bytes(image.read_bytes()[:500])
+    assert fault("cityscapes", city, "val").startswith(str(image))
     assert len(CityscapesDataset(city, "train")) == 4
 
 

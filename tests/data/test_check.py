@@ -130,7 +130,7 @@ def test_many_faults_make_a_short_report(
     assert len(json.loads((tmp_path / "all.json").read_text())["faults"]["ids"]) == 30
 
 
-def test_the_same_picture_in_another_encoding(camvid: Path) -> None:
+def test_the_same_image_in_another_encoding(camvid: Path) -> None:
     Image.fromarray(read_image(camvid / "train/train1.png")).save(camvid / "val/val0.bmp")
     (camvid / "val/val0.png").unlink()
     (fault,) = check_dataset(DataConfig("camvid", str(camvid), classes=CLASSES)).faults
@@ -180,7 +180,7 @@ def test_listed_files_that_are_gone(tmp_path: Path) -> None:
     found = check_dataset(DataConfig("voc", str(tmp_path))).to_dict()["faults"]
     assert len(found["missing"]) == 2
     assert len(found["arrangement"]) == 1
-    assert "1 more of 5 listed pictures" in found["arrangement"][0]
+    assert "1 more of 5 listed images" in found["arrangement"][0]
 
 
 def test_a_killed_process_is_one_clear_line() -> None:

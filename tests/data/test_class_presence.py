@@ -9,7 +9,7 @@ from PIL import Image
 from binseg.cli import main
 from binseg.data.check import check_dataset
 from binseg.data.config import DataConfig
-from binseg.data.merge import MergeConfig
+from binseg.data.merge_config import MergeConfig
 from binseg.data.module import SegmentationData
 from binseg.errors import BinsegError
 

@@ -1,4 +1,4 @@
-"""Labelled pictures: reading the trees, keeping them in memory, cutting them by chance."""
+"""Labelled images: reading the trees, keeping them in memory, cutting them by chance."""
 
 import hashlib
 import io
@@ -18,20 +18,20 @@ from binseg.data import classification_augment, classification_store
 from binseg.data.classification import ClassificationData
 from binseg.data.classification_augment import augment, augment_one, fit_size, random_windows
 from binseg.data.classification_config import ClassificationConfig
-from binseg.data.classification_files import PictureFolder, open_split
+from binseg.data.classification_files import FolderSplit, open_split
 from binseg.data.classification_store import decode
 from binseg.errors import BinsegError
 
 
 def write_tree(root: Path, train: int = 6, val: int = 3, size: tuple[int, int] = (16, 16)) -> Path:
-    """Two classes of PNGs; a picture's red channel is its class times 100, plus its number."""
+    """Two classes of PNGs; an image's red channel is its class times 100, plus its number."""
     for split, count in (("train", train), ("val", val)):
         for label, name in enumerate(("cat", "dog")):
             folder = root / split / name
             folder.mkdir(parents=True)
             for number in range(count):
-                picture = np.full((*size, 3), 100 * label + number, np.uint8)
-                Image.fromarray(picture).save(folder / f"{number}.png")
+                image = np.full((*size, 3), 100 * label + number, np.uint8)
+                Image.fromarray(image).save(folder / f"{number}.png")
     return root
 
 
@@ -45,65 +45,65 @@ def config(root: Path, **changes: object) -> ClassificationConfig:
     return ClassificationConfig(root=str(root), **{**settings, **changes})
 
 
-def gradient_picture(height: int, width: int) -> np.ndarray:
+def gradient_image(height: int, width: int) -> np.ndarray:
     """uint8 (H, W, 3): channel 0 is the row, channel 1 the column, channel 2 is 7."""
-    picture = np.full((height, width, 3), 7, np.uint8)
-    picture[:, :, 0] = np.arange(height)[:, None]
-    picture[:, :, 1] = np.arange(width)
-    return picture
+    image = np.full((height, width, 3), 7, np.uint8)
+    image[:, :, 0] = np.arange(height)[:, None]
+    image[:, :, 1] = np.arange(width)
+    return image
 
 
-def batch_of(picture: np.ndarray, count: int) -> torch.Tensor:
-    return torch.from_numpy(picture).permute(2, 0, 1).expand(count, -1, -1, -1)
+def batch_of(image: np.ndarray, count: int) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1).expand(count, -1, -1, -1)
 
 
 # --- augmentation -----------------------------------------------------------------------------
 
 
-def test_a_shift_is_a_window_of_the_reflected_picture():
-    picture = gradient_picture(9, 7)[:7]
+def test_a_shift_is_a_window_of_the_reflected_image():
+    image = gradient_image(9, 7)[:7]
     settings = config(Path(), crop="shift", padding=3, size=8)
     settings.size = 7
-    out = augment(batch_of(picture, 64), settings, (0, 1, 2))
-    padded = np.pad(picture, ((3, 3), (3, 3), (0, 0)), mode="reflect")
+    out = augment(batch_of(image, 64), settings, (0, 1, 2))
+    padded = np.pad(image, ((3, 3), (3, 3), (0, 0)), mode="reflect")
     windows = [padded[top : top + 7, left : left + 7] for top in range(7) for left in range(7)]
     windows += [window[:, ::-1] for window in windows]
     seen = set()
-    for image in out.permute(0, 2, 3, 1).numpy():
-        found = [i for i, window in enumerate(windows) if np.array_equal(image, window)]
+    for each in out.permute(0, 2, 3, 1).numpy():
+        found = [i for i, window in enumerate(windows) if np.array_equal(each, window)]
         assert found
         seen.add(found[0])
     assert len(seen) > 20
     assert out.dtype == torch.uint8
 
 
-def test_a_shift_beyond_the_picture_reflects_back_and_forth():
-    picture = gradient_picture(3, 3)
+def test_a_shift_beyond_the_image_reflects_back_and_forth():
+    image = gradient_image(3, 3)
     settings = config(Path(), crop="shift", padding=5, flip=False)
     settings.size = 3
-    out = augment(batch_of(picture, 40), settings, (3,))
-    padded = np.pad(picture, ((5, 5), (5, 5), (0, 0)), mode="reflect")
+    out = augment(batch_of(image, 40), settings, (3,))
+    padded = np.pad(image, ((5, 5), (5, 5), (0, 0)), mode="reflect")
     windows = [padded[t : t + 3, x : x + 3].tobytes() for t in range(11) for x in range(11)]
     shown = out.permute(0, 2, 3, 1).contiguous().numpy()
-    assert all(image.tobytes() in windows for image in shown)
+    assert all(each.tobytes() in windows for each in shown)
 
 
-def test_the_whole_window_is_the_picture_and_its_mirror():
-    picture = gradient_picture(13, 13)
+def test_the_whole_window_is_the_image_and_its_mirror():
+    image = gradient_image(13, 13)
     settings = config(Path(), area=(1.0, 1.0), size=13)
     torch_windows = np.array([[0.0, 0.0, 1.0, 1.0]] * 2)
     theta = classification_augment._theta(torch_windows, np.array([False, True]))
-    out = classification_augment._resampled(batch_of(picture, 2), theta, settings.size)
-    assert np.array_equal(out[0].permute(1, 2, 0), picture)
-    assert np.array_equal(out[1].permute(1, 2, 0), picture[:, ::-1])
+    out = classification_augment._resampled(batch_of(image, 2), theta, settings.size)
+    assert np.array_equal(out[0].permute(1, 2, 0), image)
+    assert np.array_equal(out[1].permute(1, 2, 0), image[:, ::-1])
 
 
 def test_a_quarter_window_is_enlarged_like_opencv_does():
     rng = np.random.default_rng(0)
-    picture = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    image = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
     theta = classification_augment._theta(np.array([[0.25, 0.5, 0.5, 0.5]]), np.array([False]))
-    out = classification_augment._resampled(batch_of(picture, 1), theta, 16)
-    expected = cv2.resize(picture[4:12, 8:16], (16, 16), interpolation=cv2.INTER_LINEAR)
+    out = classification_augment._resampled(batch_of(image, 1), theta, 16)
+    expected = cv2.resize(image[4:12, 8:16], (16, 16), interpolation=cv2.INTER_LINEAR)
     # away from the window's border, where OpenCV sees no neighbours
     inner = out[0].permute(1, 2, 0).numpy()[2:-2, 2:-2].astype(int)
     assert np.abs(inner - expected[2:-2, 2:-2]).max() <= 1
@@ -126,7 +126,7 @@ def test_windows_lie_inside_and_have_the_area_asked_for():
 
 @pytest.mark.parametrize("crop", ["shift", "resized"])
 def test_changes_follow_from_the_key_alone(crop):
-    images = batch_of(gradient_picture(16, 16), 5)
+    images = batch_of(gradient_image(16, 16), 5)
     settings = config(Path(), crop=crop)
     first = augment(images, settings, (0, 3, 8))
     assert torch.equal(first, augment(images, settings, (0, 3, 8)))
@@ -134,22 +134,22 @@ def test_changes_follow_from_the_key_alone(crop):
     assert not torch.equal(first, augment(images, settings, (1, 3, 8)))
     assert first.shape == (5, 3, 16, 16)
     assert first.is_contiguous(memory_format=torch.channels_last)
-    one = augment_one(gradient_picture(21, 40), settings, (0, 1))
+    one = augment_one(gradient_image(21, 40), settings, (0, 1))
     assert one.shape == (16, 16, 3)
-    assert np.array_equal(one, augment_one(gradient_picture(21, 40), settings, (0, 1)))
+    assert np.array_equal(one, augment_one(gradient_image(21, 40), settings, (0, 1)))
 
 
-def test_oblong_pictures_are_cut_to_their_middle():
-    out = fit_size(batch_of(gradient_picture(8, 12), 1), 8)
-    assert np.array_equal(out[0].permute(1, 2, 0), gradient_picture(8, 12)[:, 2:10])
-    assert fit_size(batch_of(gradient_picture(8, 12), 1), 5).shape == (1, 3, 5, 5)
+def test_oblong_images_are_cut_to_their_middle():
+    out = fit_size(batch_of(gradient_image(8, 12), 1), 8)
+    assert np.array_equal(out[0].permute(1, 2, 0), gradient_image(8, 12)[:, 2:10])
+    assert fit_size(batch_of(gradient_image(8, 12), 1), 5).shape == (1, 3, 5, 5)
 
 
 # --- batches ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_an_epoch_shows_every_picture_with_its_class(tree, in_memory):
+def test_an_epoch_shows_every_image_with_its_class(tree, in_memory):
     data = ClassificationData(config(tree, in_memory=in_memory))
     assert data.in_memory is in_memory
     assert data.classes == ["cat", "dog"]
@@ -166,7 +166,7 @@ def test_an_epoch_shows_every_picture_with_its_class(tree, in_memory):
     assert shown.tolist() == [0, 0, 0, 1, 1, 1]
 
 
-def test_both_paths_show_the_same_pictures_in_the_same_order(tree):
+def test_both_paths_show_the_same_images_in_the_same_order(tree):
     orders = []
     for in_memory in (True, False):
         data = ClassificationData(config(tree, in_memory=in_memory, seed=5))
@@ -181,7 +181,7 @@ def test_memory_is_used_below_the_limit_only(tree):
     assert not ClassificationData(config(tree, memory_limit=0.0)).in_memory
 
 
-def test_calibration_pictures_are_unchanged_training_pictures(tree):
+def test_calibration_images_are_unchanged_training_images(tree):
     data = ClassificationData(config(tree))
     values = [v for b in data.calibration_batches() for v in b["image"][:, 0, 3, 3].tolist()]
     # index 0, 2, 4, 7 and 9 of 0 to 5 and 100 to 105
@@ -194,7 +194,7 @@ def test_a_cache_is_written_only_where_asked_and_found_again(tree, tmp_path, mon
     assert sorted(tree.rglob("*")) == before
     split = open_split(config(tree), "train")
     first = decode(split, None, cache=tmp_path / "cache")
-    monkeypatch.setattr(PictureFolder, "picture", None)
+    monkeypatch.setattr(FolderSplit, "image", None)
     assert np.array_equal(decode(split, None, cache=tmp_path / "cache"), first)
 
 
@@ -202,7 +202,7 @@ def test_decoding_tells_how_far_it_is_and_squares_what_it_keeps(tmp_path, monkey
     monkeypatch.setattr(classification_store, "_CHUNK", 5)
     split = open_split(config(write_tree(tmp_path / "tree", size=(12, 18))), "train")
     seen = []
-    array = decode(split, 9, workers=2, progress=lambda done, total: seen.append((done, total)))
+    array = decode(split, 9, workers=2, on_progress=lambda done, total: seen.append((done, total)))
     assert array.shape == (12, 9, 9, 3)
     assert seen == [(5, 12), (10, 12), (12, 12)]
     assert array[:, 4, 4, 0].tolist() == [*range(6), *range(100, 106)]
@@ -226,7 +226,7 @@ def test_no_root_says_so(tmp_path):
 
 def test_an_empty_class_is_named(tree):
     (tree / "train" / "emu").mkdir()
-    with pytest.raises(BinsegError, match=r"emu: no pictures in this class"):
+    with pytest.raises(BinsegError, match=r"emu: no images in this class"):
         ClassificationData(config(tree))
 
 
@@ -244,21 +244,21 @@ def test_splits_of_other_classes_are_refused(tree):
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_an_unreadable_picture_is_named(tree, in_memory):
+def test_an_unreadable_image_is_named(tree, in_memory):
     (tree / "train" / "dog" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     data = ClassificationData(config(tree, in_memory=in_memory))
     with pytest.raises(BinsegError, match=r"dog/3\.png: damaged or truncated"):
         list(data.train_dataloader())
 
 
-def test_pictures_of_several_sizes_need_a_stored_size(tree):
+def test_images_of_several_sizes_need_a_stored_size(tree):
     Image.new("RGB", (20, 16)).save(tree / "train" / "dog" / "4.png")
     with pytest.raises(BinsegError, match=r"20 × 16 pixels.*set data\.stored_size"):
         list(ClassificationData(config(tree)).train_dataloader())
     list(ClassificationData(config(tree, stored_size=16)).train_dataloader())
 
 
-def test_grey_transparent_and_cmyk_pictures_become_rgb(tree):
+def test_grey_transparent_and_cmyk_images_become_rgb(tree):
     Image.new("L", (16, 16), 9).save(tree / "train" / "cat" / "0.png")
     Image.new("RGBA", (16, 16), (1, 2, 3, 255)).save(tree / "train" / "cat" / "1.png")
     (tree / "train" / "cat" / "2.png").unlink()

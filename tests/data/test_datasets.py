@@ -23,7 +23,7 @@ def message(call: Callable[[], object]) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, write_pair: Callable[..., None]) -> Path:
-    """People's own data without a split: 40 pictures."""
+    """People's own data without a split: 40 images."""
     root = tmp_path / "own"
     for n in range(40):
         write_pair(root / "images" / f"p{n:02d}.png", root / "masks" / f"p{n:02d}.png", n, (8, 8))
@@ -59,7 +59,7 @@ def test_camvid_missing_parts(camvid: Path) -> None:
     assert "missing" in said
 
 
-def test_camvid_pictures_folder_as_root(camvid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_camvid_images_folder_as_root(camvid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (camvid / "train").rename(camvid / "kept")
     (camvid / "trainannot").rename(camvid / "keptannot")
     monkeypatch.chdir(camvid / "kept")
@@ -102,7 +102,7 @@ def test_folder_split_by_hash_is_stable(folder: Path, write_pair: Callable[..., 
     assert 2 <= len(val) <= 14, "about one in five"
     write_pair(folder / "images/zzz.png", folder / "masks/zzz.png", 9, (8, 8))
     after = names(FolderDataset(folder, "val"))
-    assert [name for name in after if name != "zzz"] == val, "a new picture moved others"
+    assert [name for name in after if name != "zzz"] == val, "a new image moved others"
     assert "test.txt" in message(lambda: FolderDataset(folder, "test"))
 
 
@@ -149,6 +149,6 @@ def test_registry() -> None:
     assert "--data.root" in message(lambda: dataset_labels("folder"))
 
 
-def test_labels_without_looking_at_pictures(folder: Path) -> None:
+def test_labels_without_looking_at_images(folder: Path) -> None:
     assert dataset_labels("camvid").num_classes == 11
     assert dataset_labels("folder", str(folder)).names == ("a", "b", "c", "d")

@@ -21,7 +21,7 @@ from binseg.errors import BinsegError
 
 
 def gradient(height: int = 24, width: int = 32) -> np.ndarray:
-    """A smooth RGB picture without symmetry."""
+    """A smooth RGB image without symmetry."""
     y, x = np.mgrid[:height, :width]
     channels = [x * 255 // width, y * 255 // height, (x + 2 * y) * 255 // (width + 2 * height)]
     return np.stack(channels, axis=-1).astype(np.uint8)
@@ -134,7 +134,7 @@ def test_truncated_file(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"GIF89a" + bytes(50), b"%PDF-1.4"])
-def test_not_a_picture(tmp_path: Path, content: bytes) -> None:
+def test_not_a_image(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(content)
     fails(path, "use JPEG, PNG, BMP, TIFF or WebP")
@@ -170,7 +170,7 @@ def huge_png(path: Path, side: int) -> None:
 
 @pytest.mark.parametrize("side", [13_000, 60_000])
 @pytest.mark.parametrize("reader", [read_image, read_mask, image_size])
-def test_huge_picture_is_refused_by_its_header(tmp_path: Path, side: int, reader: object) -> None:
+def test_huge_image_is_refused_by_its_header(tmp_path: Path, side: int, reader: object) -> None:
     path = tmp_path / "huge.png"
     huge_png(path, side)
     with warnings.catch_warnings():

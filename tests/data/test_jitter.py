@@ -13,7 +13,7 @@ def grey(image: np.ndarray) -> np.ndarray:
     return (image @ [0.299, 0.587, 0.114])[..., None]
 
 
-def picture() -> np.ndarray:
+def sample() -> np.ndarray:
     """Middle colours, so that no order of the steps clips."""
     return np.random.default_rng(0).integers(90, 150, (17, 23, 3), np.uint8)
 
@@ -26,18 +26,18 @@ def test_it_is_torchvisions_three_steps_in_any_order(order: tuple[int, ...]) -> 
         lambda x: factors.contrast * x + (1 - factors.contrast) * grey(x).mean(),
         lambda x: factors.saturation * x + (1 - factors.saturation) * grey(x),
     )
-    expected = picture().astype(float)
+    expected = sample().astype(float)
     for index in order:
         expected = steps[index](expected)
-    assert np.abs(jitter(picture(), factors) - expected).max() <= 1
+    assert np.abs(jitter(sample(), factors) - expected).max() <= 1
 
 
 def test_factors_of_one_change_nothing() -> None:
-    np.testing.assert_array_equal(jitter(picture(), Factors(1, 1, 1)), picture())
+    np.testing.assert_array_equal(jitter(sample(), Factors(1, 1, 1)), sample())
 
 
 def test_the_extremes() -> None:
-    image = picture()
+    image = sample()
     assert not jitter(image, Factors(0, 1, 1)).any()
     flat = jitter(image, Factors(1, 0, 1))
     assert flat.min() == flat.max() == round(grey(image).mean())

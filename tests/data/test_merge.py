@@ -10,7 +10,8 @@ from binseg.data.check import check_dataset
 from binseg.data.config import DataConfig
 from binseg.data.imageio import write_image, write_mask
 from binseg.data.labels import IGNORE, get_label_table
-from binseg.data.merge import MergeConfig, class_lookup
+from binseg.data.merge import class_lookup
+from binseg.data.merge_config import MergeConfig
 from binseg.data.module import SegmentationData
 from binseg.errors import BinsegError
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from binseg.data.batch_sampler import CalibrationBatches, OrderedBatches, TrainBatches
 from binseg.data.config import DataConfig
 from binseg.data.imageio import read_mask, write_image, write_mask
 from binseg.data.loader import Loader
 from binseg.data.module import SegmentationData
-from binseg.data.sampler import CalibrationBatches, OrderedBatches, TrainBatches
 from binseg.errors import BinsegError
 
 
@@ -92,7 +92,7 @@ def test_labels_keep_their_resolution_when_scoring(camvid: Path) -> None:
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8])
-def test_every_scored_picture_is_in_one_process_once(world_size: int) -> None:
+def test_every_scored_image_is_in_one_process_once(world_size: int) -> None:
     names = []
     for rank in range(world_size):
         loader = as_rank(scenes(val_batch_size=2), rank, world_size).val_dataloader()
@@ -125,7 +125,7 @@ def test_resumed_order_is_the_rest_of_the_epoch() -> None:
 
 
 def test_set_smaller_than_a_batch_is_an_error() -> None:
-    with pytest.raises(BinsegError, match=r"7 pictures.*batch of 8.*data.batch_size"):
+    with pytest.raises(BinsegError, match=r"7 images.*batch of 8.*data.batch_size"):
         scenes(batch_size=8).train_dataloader()
     with pytest.raises(BinsegError, match="each of 3 processes"):
         as_rank(scenes(), 0, 3).train_dataloader()
@@ -147,7 +147,7 @@ def test_unequal_sizes_in_a_scoring_batch_name_files_and_option(tmp_path: Path) 
 # --- calibration ---------------------------------------------------------------------------------
 
 
-def test_calibration_uses_evenly_spaced_whole_pictures() -> None:
+def test_calibration_uses_evenly_spaced_whole_images() -> None:
     data = scenes(scenes_train=20, calibration_images=10)
     batches = list(data.calibration_batches())
     assert [len(batch["name"]) for batch in batches] == [3, 3, 2, 2]
@@ -172,7 +172,7 @@ def test_calibration_batches_are_shared_out() -> None:
     assert len(CalibrationBatches([3], 4, 1, 2)) == 0
 
 
-def test_calibration_crops_pictures_of_different_sizes(tmp_path: Path) -> None:
+def test_calibration_crops_images_of_different_sizes(tmp_path: Path) -> None:
     for n, size in enumerate([(20, 40), (40, 20), (10, 12)]):
         for split in ("train", "val"):
             write_image(tmp_path / f"images/{split}/{n}.png", np.full((*size, 3), n, np.uint8))
@@ -182,7 +182,7 @@ def test_calibration_crops_pictures_of_different_sizes(tmp_path: Path) -> None:
     (batch,) = SegmentationData(config).calibration_batches()
     assert tuple(batch["image"].shape) == (3, 3, 16, 18)
     for image, name in zip(batch["image"], batch["name"], strict=True):
-        assert (image == int(name)).all(), "padded, or pictures mixed up"
+        assert (image == int(name)).all(), "padded, or images mixed up"
 
 
 # --- class counts --------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from binseg.data.augment import AugmentConfig, train_transform
+from binseg.data.augment import train_transform
+from binseg.data.augment_config import AugmentConfig
 from binseg.data.config import DataConfig
 from binseg.data.module import SegmentationData
 from binseg.data.pipeline import Pipeline

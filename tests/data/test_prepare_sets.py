@@ -34,7 +34,7 @@ class Published(NamedTuple):
 
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Published]:
-    """The benchmark at 4 + 3 pictures and 5 of SBD, as torchvision's constants describe it."""
+    """The benchmark at 4 + 3 images and 5 of SBD, as torchvision's constants describe it."""
     tree, shop = tmp_path / "tree", tmp_path / "shop"
     shop.mkdir()
     write_voc(tree, sbd=5)
@@ -47,7 +47,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Publi
     for name in ("train", "val"):
         listed = (tree / "sbd" / f"{name}.txt").read_text().split()
         monkeypatch.setitem(voc_setup.SBD_SIZES, name, len(listed))
-    monkeypatch.setattr(voc_setup, "VOC_PICTURES", 7)
+    monkeypatch.setattr(voc_setup, "VOC_IMAGES", 7)
     monkeypatch.setenv("no_proxy", "*")
     with serving(shop) as server:
         for name, record, keys in (
@@ -83,10 +83,10 @@ def test_a_whole_download_and_nothing_the_second_time(published, tmp_path, monke
     assert prepare(root) == 0, capsys.readouterr()
     assert_complete(root, published)
     out = capsys.readouterr().out
-    assert "PASCAL VOC 2012: 7 of 7 pictures" in out
+    assert "PASCAL VOC 2012: 7 of 7 images" in out
     assert "train 4, val 3, trainval 7" in out
-    assert "SBD: 7 of 7 pictures" in out
-    assert "trainaug: 9 pictures" in out
+    assert "SBD: 7 of 7 images" in out
+    assert "trainaug: 9 images" in out
     assert len(VOCDataset(root, "trainaug")) == 9
     before = files(root)
     published.server.asked.clear()
@@ -186,7 +186,7 @@ def test_ctrl_c_keeps_what_came(published, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(fetch, "_CHUNK", 5000)
     with monkeypatch.context() as patch:
-        patch.setattr(data_prepare._Steps, "tell", stop)
+        patch.setattr(data_prepare._Steps, "on_progress", stop)
         assert prepare(root) == 130
     assert "interrupted" in capsys.readouterr().err
     (part,) = root.iterdir()
@@ -202,8 +202,8 @@ def test_a_half_extracted_tree_is_completed(published, tmp_path):
     root = tmp_path / "data"
     shutil.copytree(published.tree, root)
     tree = root / "VOCdevkit" / "VOC2012"
-    picture = tree / "JPEGImages" / "2008_000003.jpg"
-    picture.write_bytes(picture.read_bytes()[:200])  # where the extraction stopped
+    image = tree / "JPEGImages" / "2008_000003.jpg"
+    image.write_bytes(image.read_bytes()[:200])  # where the extraction stopped
     shutil.rmtree(tree / "SegmentationClass")
     (root / "sbd" / "train.txt").unlink()
     own = tree / "my_notes.txt"
@@ -252,7 +252,7 @@ def test_a_damaged_archive_of_somebody_is_left_alone(published, tmp_path, capsys
     assert_complete(root, published)
 
 
-def test_a_selection_of_pictures_is_left_alone(published, tmp_path, capsys):
+def test_a_selection_of_images_is_left_alone(published, tmp_path, capsys):
     root = write_voc(tmp_path / "data", train=3, val=3)
     before = files(root)
     assert prepare(root) == 1
@@ -268,7 +268,7 @@ def test_trainaug_as_other_toolkits_write_it(published, tmp_path, capsys):
     names = (tree / "ImageSets/Segmentation/trainval.txt").read_text().splitlines()
     (tree / "ImageSets/Segmentation/trainaug.txt").write_text("\n".join(names))
     assert prepare(root) == 1
-    assert "trainaug: 7 pictures and not 9" in capsys.readouterr().out
+    assert "trainaug: 7 images and not 9" in capsys.readouterr().out
     assert published.server.asked == []
 
 
@@ -376,29 +376,29 @@ def missing(root: Path, capsys: pytest.CaptureFixture[str], *options: str) -> li
 def test_a_whole_cityscapes(city, capsys):
     assert prepare(city, name="cityscapes") == 0
     out = capsys.readouterr().out
-    assert "train: 4 of the full set's 4 pictures" in out
+    assert "train: 4 of the full set's 4 images" in out
     assert "test: 1 of the full set's 1" in out
     assert "cityscapes is ready" in out
 
 
-def test_pictures_and_masks_without_their_other_half(city, capsys):
+def test_images_and_masks_without_their_other_half(city, capsys):
     (city / "gtFine/train/aachen/aachen_000003_000019_gtFine_labelIds.png").unlink()
     (city / "gtFine/train/ulm/ulm_000002_000019_gtFine_labelIds.png").unlink()
     (city / "leftImg8bit/val/bochum/bochum_000001_000019_leftImg8bit.png").unlink()
-    masks, pictures = missing(city, capsys)
+    masks, images = missing(city, capsys)
     assert masks == (
-        f"{city}/gtFine/train: 2 pictures have no *_labelIds.png: aachen 1 (aachen_000003_000019), "
+        f"{city}/gtFine/train: 2 images have no *_labelIds.png: aachen 1 (aachen_000003_000019), "
         "ulm 1 (ulm_000002_000019); unpack gtFine_trainvaltest.zip again"
     )
-    assert pictures.startswith(f"{city}/leftImg8bit/val: 1 masks have no picture: bochum 1")
-    assert pictures.endswith("unpack leftImg8bit_trainvaltest.zip again")
+    assert images.startswith(f"{city}/leftImg8bit/val: 1 masks have no image: bochum 1")
+    assert images.endswith("unpack leftImg8bit_trainvaltest.zip again")
 
 
 def test_a_city_is_missing(city, capsys):
     for kind in ("leftImg8bit", "gtFine"):
         shutil.rmtree(city / kind / "train/aachen")
     (line,) = missing(city, capsys)
-    assert "2 of 4 pictures of the full set, in 2 cities" in line
+    assert "2 of 4 images of the full set, in 2 cities" in line
 
 
 def test_only_images(city, capsys):

@@ -18,7 +18,7 @@ def test_target_size(short: int | None, size: tuple, target: tuple) -> None:
     assert preprocessing.resize(np.zeros((*size, 3), np.uint8)).shape == (*target, 3)
 
 
-def test_very_long_picture_keeps_a_pixel() -> None:
+def test_very_long_image_keeps_a_pixel() -> None:
     assert Preprocessing(short_side=1).target_size(1000, 3) == (333, 1)
 
 
@@ -59,7 +59,7 @@ def test_normalize_refuses_what_is_already_float() -> None:
 
 
 @pytest.mark.parametrize("factor", [2, 3])
-def test_labels_and_picture_stay_in_step(factor: int) -> None:
+def test_labels_and_image_stay_in_step(factor: int) -> None:
     """An edge must lie at the same place in both after shrinking and after growing."""
     labels = np.zeros((12, 36), np.uint8)
     labels[:, 18:] = 1

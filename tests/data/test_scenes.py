@@ -1,4 +1,4 @@
-"""The built-in street scenes: the same everywhere, all classes, labels that fit the picture."""
+"""The built-in street scenes: the same everywhere, all classes, labels that fit the image."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 
 from binseg.data.datasets import ScenesDataset
 from binseg.data.labels import get_label_table
-from binseg.data.scenery import Camera, Canvas
+from binseg.data.scene_canvas import Camera, Canvas
 from binseg.data.scenes import draw_scene
 from binseg.errors import BinsegError
 
@@ -81,7 +81,7 @@ def test_labels_lie_where_the_things_are() -> None:
     assert np.mean(across) > 1.5 * np.mean(within)
 
 
-def test_painting_gives_picture_and_labels_the_same_pixels() -> None:
+def test_painting_gives_image_and_labels_the_same_pixels() -> None:
     canvas = Canvas((40, 50))
     canvas.polygon([(3, 4), (30, 9), (22, 33)], (255, 255, 255), 5)
     canvas.ellipse((35, 20), (8, 5), (255, 255, 255), 5)

@@ -1,4 +1,4 @@
-"""Scale and crop in one: labels in step with the picture, scales and places as they are said."""
+"""Scale and crop in one: labels in step with the image, scales and places as they are said."""
 
 import cv2
 import numpy as np
@@ -10,7 +10,7 @@ FILL = (10, 20, 30)
 
 
 def mosaic(height: int, width: int, side: int = 16) -> tuple[np.ndarray, np.ndarray]:
-    """Squares of random class; the picture's red is the class, times ten."""
+    """Squares of random class; the image's red is the class, times ten."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 21, (-(-height // side), -(-width // side)), np.uint8)
     labels = coarse.repeat(side, axis=0).repeat(side, axis=1)[:height, :width]
@@ -19,8 +19,8 @@ def mosaic(height: int, width: int, side: int = 16) -> tuple[np.ndarray, np.ndar
 
 
 @pytest.mark.parametrize("size", [(75, 101), (20, 150), (150, 20)])
-def test_labels_are_those_of_the_picture_to_the_pixel(size: tuple[int, int]) -> None:
-    """Where the picture has the colour of one class unblended, the label is that class."""
+def test_labels_are_those_of_the_image_to_the_pixel(size: tuple[int, int]) -> None:
+    """Where the image has the colour of one class unblended, the label is that class."""
     image, labels = mosaic(*size)
     generator, crop = np.random.default_rng(1), (48, 64)
     for _ in range(60):
@@ -52,8 +52,8 @@ def test_at_native_size_every_pixel_keeps_its_label() -> None:
         assert classes[above, before] == labels[top, left]
 
 
-def test_it_is_the_crop_of_the_scaled_picture() -> None:
-    """The slow way: scale the whole picture, then cut."""
+def test_it_is_the_crop_of_the_scaled_image() -> None:
+    """The slow way: scale the whole image, then cut."""
     y, x = np.mgrid[:90, :120]
     image = np.stack([x * 2, y * 2, x + y], axis=-1).astype(np.uint8)
     labels = (x // 2).astype(np.uint8)
@@ -96,7 +96,7 @@ def test_places_are_uniform_and_reach_every_edge() -> None:
         assert counts.min() > 0.7 * 4000 / room
 
 
-def test_a_window_lies_in_its_picture() -> None:
+def test_a_window_lies_in_its_image() -> None:
     generator = np.random.default_rng(0)
     for size in ((1, 1), (1, 500), (3, 7), (33, 31), (700, 2)):
         for crop in ((1, 1), (8, 64), (33, 31)):

@@ -1,21 +1,23 @@
-"""One demo for all tests of its page."""
+"""One demo and one browser for all tests of pages."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from chromium import find_chromium
 from demo_models import write_tiny
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Where the page is, and the models that it offers: one with a full-precision twin, and one
-    without."""
+    """Where the page is, and the models that it offers: of drawn scenes one with a full-precision
+    twin and one without, and one of other classes."""
 
     address: str
     tiny: Path
     alone: Path
+    photos: Path
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +28,25 @@ def demo(tmp_path_factory) -> Iterator[Demo]:
     from binseg.demo.serve import launch
 
     folder = tmp_path_factory.mktemp("models")
-    models = write_tiny(folder), write_tiny(folder, name="alone", twin=False, seed=2)
+    models = (
+        write_tiny(folder),
+        write_tiny(folder, name="alone", twin=False, seed=2),
+        write_tiny(folder, name="photos", twin=False, seed=3, table="camvid"),
+    )
     page = build(models)
     yield Demo(launch(page), *models)
     page.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    """Chromium, with a camera that shows a test picture."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    executable = find_chromium()
+    if executable is None:
+        pytest.skip("no Chromium here; `python tests/demo/chromium.py` installs it")
+    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=executable, args=["--no-sandbox", *camera])
+        yield browser
+        browser.close()

@@ -1,4 +1,4 @@
-"""A tiny model and its twin as files, for tests of the demo."""
+"""Tiny models and their twins as files, for tests of the demo."""
 
 from pathlib import Path
 
@@ -12,11 +12,15 @@ from binseg.loaded import save
 CLASSES = get_label_table("scenes").num_classes
 
 
-def write_tiny(folder: Path, *, name: str = "tiny", twin: bool = True, seed: int = 0) -> Path:
-    """A packed Group-Net of width 8 for the scenes' classes, perhaps with a twin beside it."""
-    networks = {name: pack(trained(seed, num_classes=CLASSES, atrous="bpac", output_stride=16))}
+def write_tiny(
+    folder: Path, *, name: str = "tiny", twin: bool = True, seed: int = 0, table: str = "scenes"
+) -> Path:
+    """A packed Group-Net of width 8 for a table's classes, perhaps with a twin beside it."""
+    labels = get_label_table(table)
+    count = labels.num_classes
+    networks = {name: pack(trained(seed, num_classes=count, atrous="bpac", output_stride=16))}
     if twin:
-        networks[f"{name}.twin"] = trained(seed, num_classes=CLASSES, precision="full")
+        networks[f"{name}.twin"] = trained(seed, num_classes=count, precision="full")
     for stem, network in networks.items():
-        save(folder / f"{stem}.safetensors", network, get_label_table("scenes"), Preprocessing())
+        save(folder / f"{stem}.safetensors", network, labels, Preprocessing())
     return folder / f"{name}.safetensors"

@@ -1,4 +1,4 @@
-"""The README's pictures of the demo: `python tests/demo/screenshots.py`."""
+"""The images of the demo and of the static page in docs/: `python tests/demo/screenshots.py`."""
 
 from io import BytesIO
 from pathlib import Path
@@ -13,11 +13,10 @@ from binseg.demo.serve import launch
 from binseg.export.page import write_page
 
 DOCS = Path(__file__).parents[2] / "docs"
-MODEL = "camvid-base"
 
 
 def shoot(address: str, path: Path, width: int, height: int, scheme: str) -> None:
-    """Write what a screen of this size shows of the segmented first example."""
+    """Write what a screen of this size shows when the page has opened."""
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         page = browser.new_page(
@@ -26,10 +25,12 @@ def shoot(address: str, path: Path, width: int, height: int, scheme: str) -> Non
             reduced_motion="reduce",
         )
         page.goto(address)
-        page.get_by_role("button", name="Example 1").click()
-        page.locator("#viewer [data-state=result]").wait_for()
+        page.locator("#viewer .stage[data-state=result]").wait_for()
+        page.locator("#viewer [data-part=modes]").wait_for()
+        if width > 800:
+            page.get_by_role("button", name="1 bit | full precision").click()
         page.wait_for_timeout(1500)  # the spinner fades
-        picture = page.screenshot(full_page=True)
+        picture = page.screenshot()
         browser.close()
     _save(picture, path)
 
@@ -38,7 +39,7 @@ def shoot_page(path: Path) -> None:
     """Write the result as the page without a server shows it."""
     with TemporaryDirectory() as folder, sync_playwright() as driver:
         file = Path(folder) / "page.html"
-        write_page(["camvid-small"], file)
+        write_page(["scenes"], file)
         browser = driver.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1000, "height": 700}, color_scheme="light")
         page.goto(file.as_uri())
@@ -57,7 +58,7 @@ def _save(picture: bytes, path: Path) -> None:
 def main() -> None:
     """The demo on a desktop in light and on a phone in dark colours, and the static page."""
     shoot_page(DOCS / "page.png")
-    page = build([MODEL])
+    page = build()
     address = launch(page)
     shoot(address, DOCS / "demo_desktop.png", 1280, 800, "light")
     shoot(address, DOCS / "demo_phone.png", 390, 844, "dark")

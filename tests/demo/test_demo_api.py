@@ -77,9 +77,9 @@ def test_a_file_that_is_no_image_is_named(client, tmp_path):
     assert str(tmp_path) not in str(caught.value)
 
 
-def test_the_readme_example_runs(demo, tmp_path, monkeypatch, capsys):
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+def test_the_example_of_the_page_runs(demo, tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs/how-to/serve.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     (example,) = (block for block in blocks if "gradio_client" in block)
     monkeypatch.chdir(tmp_path)
     write_image("street.jpg", draw_scene(5, 2, (61, 83)).image)

@@ -1,9 +1,8 @@
-"""The page in a real browser."""
+"""The demo's page in a real browser."""
 
 import json
 import re
 import zlib
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from struct import pack as pack_bytes
@@ -11,46 +10,38 @@ from struct import pack as pack_bytes
 import cv2
 import numpy as np
 import pytest
-from chromium import find_chromium
 from PIL import Image
 
 from binseg.data.imageio import read_image, read_mask, write_image
 from binseg.data.scenes import draw_scene
 from binseg.predictor import Predictor
 
-playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright.sync_api")
 
 HEIGHT, WIDTH = 75, 101
-RESULT = "#viewer [data-state=result]"
-PIXELS = """() => {
-  const canvas = document.querySelector("#viewer canvas");
+RESULT = "#viewer .stage[data-state=result]"
+CLASSES = '#viewer [data-part="classes"]'
+PIXELS = """(part) => {
+  const canvas = document.querySelector(`#viewer [data-part="${part}"]`);
   const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
   return { width: canvas.width, height: canvas.height, data: Array.from(data) };
 }"""
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator["playwright.Browser"]:
-    executable = find_chromium()
-    if executable is None:
-        pytest.skip("no Chromium here; `python tests/demo/chromium.py` installs it")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def desktop(browser) -> Iterator["playwright.BrowserContext"]:
+def desktop(browser):
     """One for most tests, so that gradio's files are read and compiled once."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 900}, permissions=["camera"], reduced_motion="reduce"
+    )
     yield context
     context.close()
 
 
 @pytest.fixture
 def open_page(browser, desktop, demo):
-    """A function that opens the demo; the page may ask no other host for anything."""
+    """A function that opens the demo and waits for its first result; the page may ask no other
+    host for anything."""
     opened, foreign = [], []
 
     def note(request) -> None:
@@ -64,7 +55,7 @@ def open_page(browser, desktop, demo):
         page.set_default_timeout(120_000)
         page.on("request", note)
         page.goto(demo.address)
-        page.locator("#viewer .message").wait_for(state="attached")
+        page.locator(RESULT).wait_for()
         return page
 
     yield open_page
@@ -81,24 +72,36 @@ def street(tmp_path) -> Path:
 
 
 def upload(page, path: Path) -> None:
+    clear = (
+        page.locator("#image")
+        .get_by_label("Clear")
+        .or_(page.locator("#image").get_by_label("Remove Image"))
+    )
+    if clear.count():
+        clear.first.click()
     page.locator("#image input[type=file]").set_input_files(path)
 
 
 def segmented(page, path: Path):
     upload(page, path)
-    page.locator(RESULT).wait_for()
+    page.locator(f'{CLASSES}[aria-label^="{path.stem}"]').wait_for()
     return page
 
 
-def pixels(page) -> np.ndarray:
-    """What the canvas shows, HWC uint8 RGB."""
-    found = page.evaluate(PIXELS)
+def pixels(page, part: str = "classes") -> np.ndarray:
+    """What a canvas holds, HWC uint8 RGBA."""
+    found = page.evaluate(PIXELS, part)
     flat = np.array(found["data"], np.uint8)
-    return flat.reshape(found["height"], found["width"], 4)[..., :3]
+    return flat.reshape(found["height"], found["width"], 4)
 
 
-def set_opacity(page, percent: int) -> None:
-    page.get_by_label("Opacity of the class colours").fill(str(percent))
+def colors(page, count: int) -> np.ndarray:
+    """The legend's colours by class, (count, 3)."""
+    found = page.locator("#viewer [data-part=legend] tr").evaluate_all(
+        """rows => Object.fromEntries(rows.map(row =>
+          [row.dataset.id, getComputedStyle(row.querySelector(".swatch")).backgroundColor]))"""
+    )
+    return np.array([[int(v) for v in re.findall(r"\d+", found[str(i)])] for i in range(count)])
 
 
 def saved(page, name: str) -> tuple[Path, str]:
@@ -124,63 +127,137 @@ def bomb(path: Path, side: int) -> Path:
     return path
 
 
-def test_the_overlay_follows_opacity_and_classes_without_asking_the_server(open_page, street, demo):
+def at(page, y: int, x: int) -> dict[str, float]:
+    """The place of a pixel of the class map on its canvas."""
+    box = page.locator(CLASSES).bounding_box()
+    return {"x": (x + 0.5) * box["width"] / WIDTH, "y": (y + 0.5) * box["height"] / HEIGHT}
+
+
+def test_the_page_starts_with_a_drawn_scene_and_three_figures(open_page, demo):
+    page = open_page()
+    assert page.locator(CLASSES).get_attribute("aria-label").startswith("scene_1: ")
+    figures = {
+        row.locator("dt").inner_text(): row.locator("dd").inner_text()
+        for row in page.locator("#viewer .trio div:visible").all()
+    }
+    assert figures["model file"] == f"{demo.tiny.stat().st_size / 1e6:.2f} MB"
+    assert re.fullmatch(r"[\d.]+ ms", figures["image to class map"])
+    assert int(figures.get("core", figures.get("cores"))) >= 1
+
+
+def test_the_overlay_follows_pointer_and_clicks_without_asking_the_server(open_page, street, demo):
     page = segmented(open_page(), street)
-    image, class_map = read_image(street), Predictor(demo.tiny, device="cpu")(street).class_map
+    found = Predictor(demo.tiny, device="cpu")(street)
+    class_map = found.class_map
+    page.locator("#viewer [data-part=modes]").wait_for()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
 
-    set_opacity(page, 0)
     # the browser got the image as a JPEG
-    plain = pixels(page).astype(int)
-    assert plain.shape == (HEIGHT, WIDTH, 3)
-    assert np.abs(plain - image).mean() < 6
-
-    set_opacity(page, 100)
-    palette = np.array(Predictor(demo.tiny, device="cpu").labels.palette)
-    np.testing.assert_array_equal(pixels(page), palette[class_map])
-
-    largest = int(np.bincount(class_map.ravel()).argmax())
-    row = page.locator(f"#viewer tr[data-id='{largest}']")
-    row.get_by_role("checkbox").uncheck()
+    assert np.abs(pixels(page, "image")[..., :3].astype(int) - found.image).mean() < 6
+    table = colors(page, found.labels.num_classes)
+    assert len({tuple(color) for color in table}) == len(table)
     shown = pixels(page)
-    np.testing.assert_array_equal(shown[class_map == largest], plain[class_map == largest])
-    others = class_map != largest
-    np.testing.assert_array_equal(shown[others], palette[class_map[others]])
+    np.testing.assert_array_equal(shown[..., :3], table[class_map])
+    assert (shown[..., 3] == 255).all()
 
-    page.get_by_role("button", name="none", exact=True).click()
-    np.testing.assert_array_equal(pixels(page), plain)
-    assert [url for url in asked if "/queue/join" in url] == []
-
-
-def test_classes_are_listed_with_their_shares_and_named_under_the_pointer(open_page, street, demo):
-    page = segmented(open_page(), street)
-    found = Predictor(demo.tiny, device="cpu")(street)
-    shares = {name: share for name, share in found.shares().items() if share}
-    names = page.locator("#viewer tbody th").all_inner_texts()
-    assert [name.strip() for name in names] == sorted(shares, key=shares.get, reverse=True)
-    canvas = page.locator("#viewer canvas")
-    box = canvas.bounding_box()
     y, x = HEIGHT // 3, WIDTH // 2
-    canvas.hover(
-        position={"x": (x + 0.5) * box["width"] / WIDTH, "y": (y + 0.5) * box["height"] / HEIGHT}
-    )
-    expected = found.labels.names[found.class_map[y, x]]
-    assert page.locator("#viewer .tip").inner_text().startswith(f"{expected} ·")
+    under = class_map == class_map[y, x]
+    name = found.labels.names[class_map[y, x]]
+    page.locator(CLASSES).hover(position=at(page, y, x))
+    tip = page.locator("#viewer .tip").inner_text()
+    assert tip.startswith(f"{name} ·")
+    shown = pixels(page)[..., 3]
+    assert (shown[under] == 255).all()
+    assert (shown[~under] < 128).all()
+
+    page.locator(CLASSES).click(position=at(page, y, x))
+    row = page.locator("#viewer .legend").get_by_role("button", name=name)
+    assert row.get_attribute("aria-pressed") == "true"
+    page.mouse.move(0, 0)
+    np.testing.assert_array_equal(pixels(page)[..., 3], 255 * under)
+    # rows do the same, by keyboard, too
+    row.press("Enter")
+    assert (pixels(page)[..., 3] == 255).all()
+    page.get_by_label("Opacity of the class colours").fill("0")
+    assert page.locator(CLASSES).evaluate("canvas => canvas.style.opacity") == "0"
+    assert [url for url in asked if "/queue/join" in url or "/segment" in url] == []
 
 
-def test_the_figures_and_the_comparison_with_the_twin(open_page, street, demo):
+def test_the_legend_has_the_shares(open_page, street, demo):
     page = segmented(open_page(), street)
-    figures = page.locator("#viewer .figures").inner_text()
-    assert f"{demo.tiny.stat().st_size / 1e3:.0f} kB" in figures
-    for name in ("network", "pre-processing", "upsampling", "drawing", "smaller", "fp32"):
-        assert name in figures
-    page.locator("#pair img").first.wait_for()
-    # the other model has no twin
-    page.get_by_label("Model").click()
-    page.get_by_role("option", name=re.compile("^alone")).click()
-    page.locator("#viewer .figures").get_by_text("alone").wait_for()
-    page.locator("#pair").wait_for(state="hidden")
+    shares = Predictor(demo.tiny, device="cpu")(street).shares()
+    present = sorted((name for name in shares if shares[name]), key=lambda name: -shares[name])
+    names = page.locator("#viewer .legend tr:visible .name").all_inner_texts()
+    assert [shares[name] for name in names] == [shares[name] for name in present]
+    absent = page.locator("#viewer [data-part=absent]").inner_text()
+    assert all(name in absent for name in shares if not shares[name])
+
+
+def test_beside_its_full_precision_twin(open_page, street, demo):
+    page = segmented(open_page(), street)
+    page.locator("#viewer [data-part=modes]").wait_for()
+    twin = demo.tiny.with_name("tiny.twin.safetensors")
+    own, other = (Predictor(each, device="cpu")(street) for each in (demo.tiny, twin))
+    table = colors(page, own.labels.num_classes)
+    agreement = (own.class_map == other.class_map).mean()
+    compared = page.locator("#viewer [data-part=compared]").inner_text()
+    assert 0 < agreement < 1
+    assert re.search(rf"at {100 * agreement:.0f}\.?\d* %", compared), (agreement, compared)
+    assert "smaller than in fp32" in compared
+
+    page.get_by_role("button", name="1 bit | full precision").click()
+    slider = page.get_by_label("Border between 1 bit and full precision")
+    for share in (0, 250, 1000):
+        slider.fill(str(share))
+        left = np.arange(WIDTH) < share / 1000 * WIDTH
+        expected = np.where(left, own.class_map, other.class_map)
+        np.testing.assert_array_equal(pixels(page)[..., :3], table[expected])
+
+    page.get_by_role("button", name="Where they differ").click()
+    lit = pixels(page)[..., :3].max(axis=-1) > 0
+    np.testing.assert_array_equal(lit, own.class_map != other.class_map)
+
+    page.get_by_role("button", name="Race").click()
+    lanes = page.locator("#viewer .lanes p")
+    lanes.get_by_text("full precision").wait_for()
+    page.locator("#viewer [data-part=race][aria-pressed=false]").wait_for()
+    for text, title in zip(lanes.all_inner_texts(), ("1 bit", "full precision"), strict=True):
+        assert re.fullmatch(rf"{title}: [\d.]+ frames a second, \d+ in [\d.]+ s", text)
+
+
+def test_examples_follow_the_model(open_page, demo):
+    page = open_page()
+
+    def choose(name: str) -> None:
+        page.get_by_label("Model").click()
+        page.get_by_role("option", name=re.compile(f"^{name}")).click()
+
+    examples = page.locator("#examples")
+    assert examples.is_visible()
+    choose("photos")
+    page.locator("#viewer .message").get_by_text("photos learned from photographs").wait_for()
+    assert page.locator(RESULT).count() == 0
+    examples.wait_for(state="hidden")
+    choose("tiny")
+    page.locator(RESULT).wait_for()
+    page.get_by_role("button", name="Example 2").press("Enter")
+    page.locator(f'{CLASSES}[aria-label^="scene_2"]').wait_for()
+    # the other model of drawn scenes keeps the image; it has no twin
+    choose("alone")
+    page.locator("#viewer [data-part=modes]").wait_for(state="hidden")
+    page.locator("#viewer [data-part=compared]").get_by_text("smaller").wait_for()
+    assert page.locator("#viewer [data-part=modes]").is_hidden()
+
+
+def test_the_camera_is_segmented_live(open_page):
+    page = open_page()
+    page.get_by_role("button", name="Camera").click()
+    page.locator("#viewer [data-part=fps]").get_by_text(re.compile(r"^\d")).wait_for()
+    assert page.locator(CLASSES).get_attribute("aria-label").startswith("camera: ")
+    page.get_by_role("button", name="Stop").last.click()
+    page.locator("#viewer [data-part=rate]").wait_for(state="hidden")
+    assert page.locator(RESULT).is_visible()
 
 
 def test_downloads_are_what_was_found_and_what_is_seen(open_page, street, demo):
@@ -189,31 +266,19 @@ def test_downloads_are_what_was_found_and_what_is_seen(open_page, street, demo):
     file, name = saved(page, "Class ids")
     assert name == "my street_ids.png"
     np.testing.assert_array_equal(read_mask(file), found.class_map)
-    set_opacity(page, 35)
+    # files keep the official palette
+    palette = np.array(found.labels.palette)
+    np.testing.assert_array_equal(
+        np.array(Image.open(file).convert("RGB")), palette[found.class_map]
+    )
+    page.get_by_label("Opacity of the class colours").fill("100")
     file, name = saved(page, "Overlay")
     assert name == "my street_overlay.png"
-    np.testing.assert_array_equal(read_image(file), pixels(page))
+    np.testing.assert_array_equal(read_image(file), pixels(page)[..., :3])
     file, name = saved(page, "Figures")
     figures = json.loads(file.read_text())
     assert figures["model"] == "tiny"
     assert sum(each["share"] for each in figures["classes"]) == pytest.approx(1)
-
-
-def test_an_example_is_segmented_by_keyboard(open_page):
-    page = open_page()
-    example = page.get_by_role("button", name="Example 2")
-    example.focus()
-    page.keyboard.press("Enter")
-    page.locator(RESULT).wait_for()
-    slider = page.get_by_label("Opacity of the class colours")
-    slider.focus()
-    page.keyboard.press("ArrowRight")
-    assert slider.input_value() == "61"
-    assert slider.evaluate("element => getComputedStyle(element).outlineStyle") == "solid"
-    box = page.locator("#viewer tbody").get_by_role("checkbox").first
-    box.focus()
-    page.keyboard.press("Space")
-    assert not box.is_checked()
 
 
 def test_an_image_that_cannot_be_used_is_explained(open_page, tmp_path, street, demo):
@@ -232,10 +297,6 @@ def test_an_image_that_cannot_be_used_is_explained(open_page, tmp_path, street, 
         assert len(text) < 200
         for folder in (demo.tiny.parent, Path.cwd(), "binseg-demo-"):
             assert str(folder) not in text
-        page.locator("#image").get_by_label("Clear").or_(
-            page.locator("#image").get_by_label("Remove Image")
-        ).first.click()
-        page.locator("#viewer [role=status]").wait_for()
     segmented(page, street)
 
 
@@ -268,7 +329,7 @@ def test_a_video_is_segmented_and_a_broken_one_is_explained(open_page, tmp_path)
     assert size == [96, 64]
     broken = tmp_path / "broken.webm"
     broken.write_bytes(path.read_bytes()[:60])
-    page.get_by_label("Clear").first.click()
+    page.locator("#video").get_by_label("Clear").first.click()
     segment_video(page, broken)
     page.locator("#about-video").get_by_text("broken.webm").wait_for()
 
@@ -285,27 +346,31 @@ def test_a_stopped_video_shows_what_was_done(open_page, tmp_path):
     assert page.locator("#segmented video").evaluate("element => element.duration") < 29
 
 
-def test_the_explanation_has_every_layer(open_page):
-    page = open_page()
+def test_the_explanation_has_every_layer_and_the_visitors_own_signs(open_page, street):
+    page = segmented(open_page(), street)
     page.get_by_role("tab", name="How it works").click()
     page.locator("#network tfoot").wait_for()
     assert page.locator("#network tbody tr").count() > 10
-    assert page.locator("#weights svg rect").count() > 100
     assert "one bit" in page.locator("#explanation").inner_text()
+    assert page.locator("#signs .map img").count() == 8
+    assert "are equal: 2 ·" in page.locator("#signs .count").inner_text()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_shows_everything_without_scrolling_sideways(open_page, street, scheme):
-    page = open_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
-    segmented(page, street)
-    parts = {"Image": "#viewer canvas", "Video": "#start", "How it works": "#network tfoot"}
+def test_a_phone_shows_the_result_first_and_nothing_sideways(open_page, scheme):
+    page = open_page(
+        viewport={"width": 390, "height": 844}, color_scheme=scheme, reduced_motion="reduce"
+    )
+    box = page.locator(CLASSES).bounding_box()
+    assert box["y"] + box["height"] < 844
+    parts = {"Image": CLASSES, "Video": "#start", "How it works": "#network tfoot"}
     for tab, part in parts.items():
         page.get_by_role("tab", name=tab).click()
         page.locator(part).wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") == 390
     page.get_by_role("tab", name="Image").click()
     paper, ink = page.evaluate("""() => {
-        const style = getComputedStyle(document.querySelector("#viewer h3"));
+        const style = getComputedStyle(document.querySelector("#viewer .legend caption"));
         return [getComputedStyle(document.body).backgroundColor, style.color];
     }""")
     dark, light = (sum(map(int, re.findall(r"\d+", color)[:3])) for color in (paper, ink))

@@ -42,6 +42,19 @@ def test_an_image_comes_back_as_ids_colours_or_shares(web, demo, street):  # noq
     shares = {each["name"]: each["share"] for each in about["classes"]}
     assert shares == pytest.approx(expected.shares())
     assert about["model"] == "tiny"
+
+    gray = asked(web, street, "?format=gray")
+    assert opened(gray).mode == "L"
+    np.testing.assert_array_equal(np.array(opened(gray)), expected.class_map)
+    times = dict(part.split(";dur=") for part in gray.headers["server-timing"].split(", "))
+    assert list(times) == ["pre-processing", "network", "upsampling"]
+    assert all(float(time) >= 0 for time in times.values())
+    twin = Predictor(demo.tiny.with_name("tiny.twin.safetensors"))(street).class_map
+    full = np.array(opened(asked(web, street, "?precision=full")))
+    assert (full == twin).mean() > 0.999
+    missing = asked(web, street, "?model=alone&precision=full")
+    assert missing.status_code == 400
+    assert "without a full-precision twin" in words(missing)
     other = asked(web, street, "?model=alone&format=png")
     np.testing.assert_array_equal(np.array(opened(other)), Predictor(demo.alone)(street).class_map)
     assert not list(work_folder().iterdir())
@@ -59,10 +72,11 @@ def test_the_command_of_the_readme(demo, street, tmp_path):  # noqa: F811
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("?model=none", "model must be one of tiny, alone"),
+        ("?model=none", "model must be one of tiny, alone, photos"),
         ("?model=/etc/passwd", "model must be one of"),
+        ("?precision=half", "precision must be one of binary, full"),
         ("?backend=tpu", "backend must be one of"),
-        ("?format=bmp", "format must be one of png, color, json"),
+        ("?format=bmp", "format must be one of png, color, json, gray"),
     ],
 )
 def test_what_is_not_there_is_refused(web, street, query, said):  # noqa: F811

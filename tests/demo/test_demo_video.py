@@ -13,6 +13,7 @@ from binseg.data.scenes import draw_scene
 from binseg.demo.models import ModelList
 from binseg.demo.video import plan_video, segment_video
 from binseg.errors import BinsegError
+from binseg.predictor import Predictor
 from binseg.program.executor import REFERENCE
 
 SIZE = (46, 62)
@@ -53,7 +54,7 @@ def test_every_frame(models, tmp_path, suffix, codec):
     assert reports == [(index, 5) for index in range(1, 6)]
     assert out.read_bytes()[:4] == b"\x1aE\xdf\xa3"  # Matroska, of which WebM is a part
     assert [entry.name for entry in (tmp_path / "out").iterdir()] == [out.name]
-    predictor = models.predictor("tiny", REFERENCE)
+    predictor = Predictor(models.get("tiny").path, device="cpu")
     expected = [predictor(np.ascontiguousarray(each)).overlay(1.0) for each in frames_of(path)]
     found = frames_of(out)
     assert len(found) == 5

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,7 +13,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from chromium import find_chromium
+from demo_models import write_tiny
 from PIL import Image
 from small_packed import halves, write_small_packed
 from test_demo_browser import write_video
@@ -192,27 +191,15 @@ def test_what_cannot_be_on_a_page_is_refused(tmp_path, capsys):
     assert not (tmp_path / "a.html").exists()
 
 
-playwright = pytest.importorskip("playwright.sync_api")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["playwright.Browser"]:
-    executable = find_chromium()
-    if executable is None:
-        pytest.skip("no Chromium here; `python tests/demo/chromium.py` installs it")
-    with playwright.sync_playwright() as driver:
-        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-        browser = driver.chromium.launch(executable_path=executable, args=["--no-sandbox", *camera])
-        yield browser
-        browser.close()
+pytest.importorskip("playwright.sync_api")
 
 
 @pytest.fixture(scope="module")
 def page_file(tmp_path_factory) -> Path:
-    """A page of one file with two networks."""
+    """A page of one file with three networks, the first of which learned from drawn scenes."""
     folder = tmp_path_factory.mktemp("page")
     small = write_small_packed(folder / "halves.safetensors")
-    models = [str(small), "camvid-small"]
+    models = [str(write_tiny(folder, twin=False)), str(small), "camvid-small"]
     assert main(["export", *models, "--format", "page", "--out", str(folder / "page.html")]) == 0
     return folder / "page.html"
 
@@ -268,7 +255,10 @@ def test_an_image_dropped_on_the_file_is_segmented_as_by_predict(open_page, page
     street = tmp_path / "my street.png"
     write_image(street, draw_scene(3, 1, (150, 202)).image)
     page = open_page(page_file.as_uri())
+    assert page.locator("#message").inner_text() == "drawn scene.png: 480 × 360 pixels"
     page.get_by_label("Network").select_option("camvid-small")
+    page.locator("#message").get_by_text("camvid-small learned from photographs").wait_for()
+    assert page.locator("#stage[data-state=empty]").is_visible()
     page.evaluate(
         """async (bytes) => {
           const files = new DataTransfer();
@@ -293,6 +283,7 @@ def test_a_jpeg_is_segmented_as_by_predict_also_when_it_is_turned(open_page, pag
     exif[0x0112] = 6
     Image.fromarray(draw_scene(3, 2, (120, 160)).image).save(turned, quality=90, exif=exif)
     page = open_page(page_file.as_uri())
+    page.get_by_label("Network").select_option("halves")
     segmented(page, turned)
     found = class_map(page)
     assert found.shape == (160, 120)
@@ -303,6 +294,7 @@ def test_a_jpeg_is_segmented_as_by_predict_also_when_it_is_turned(open_page, pag
 def test_classes_have_shares_light_up_and_can_be_isolated(open_page, page_file, tmp_path):
     write_image(tmp_path / "halves.png", halves(60, 80))
     page = open_page(page_file.as_uri())
+    page.get_by_label("Network").select_option("halves")
     segmented(page, tmp_path / "halves.png")
     assert page.locator("#legend tr:visible").all_inner_texts() == ["dark\n50 %", "bright\n50 %"]
     opacities = """() => {

@@ -10,7 +10,7 @@ from binseg.evaluation.boundary import BoundaryIoU, inner_boundary
 
 
 def brute_boundary(ids: np.ndarray, distance: int) -> np.ndarray:
-    """Pixels with another class, or the outside of the picture, at most `distance` away."""
+    """Pixels with another class, or the outside of the image, at most `distance` away."""
     height, width = ids.shape
     found = np.zeros(ids.shape, dtype=bool)
     for y in range(height):

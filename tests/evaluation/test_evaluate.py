@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from grey_pictures import PLAIN, GreyNet, Pictures, make_pictures, table
+from grey_images import PLAIN, GreyNet, Images, make_images, table
 from PIL import Image
 
 from binseg.data.imageio import write_image, write_mask
@@ -29,17 +29,17 @@ def maps(count: int = 6, classes: int = 4) -> list[np.ndarray]:
 
 
 def test_a_network_that_is_right_scores_one():
-    dataset = make_pictures(*maps())
+    dataset = make_images(*maps())
     found = score(network_predictions(GreyNet(4), PLAIN), dataset)
     assert found.scores.iou == (1.0,) * 4
     assert found.boundary_iou == (1.0,) * 4
     assert found.mean_boundary_iou == 1.0
-    assert [picture.name for picture in found.pictures] == [f"picture{i}" for i in range(6)]
-    assert all(picture.mean_iou == 1.0 for picture in found.pictures)
+    assert [image.name for image in found.images] == [f"image{i}" for i in range(6)]
+    assert all(image.mean_iou == 1.0 for image in found.images)
 
 
 def test_figures_are_those_of_one_matrix_over_the_set():
-    dataset = make_pictures(*maps())
+    dataset = make_images(*maps())
     wrong = {sample.name: np.roll(sample.labels, 1, axis=1) for sample in dataset}
     for ids in wrong.values():
         ids[ids == 255] = 0
@@ -49,36 +49,36 @@ def test_figures_are_those_of_one_matrix_over_the_set():
     ]
     assert found.scores == Scores.of(sum(matrices), dataset.labels.names)
     alone = [Scores.of(matrix, dataset.labels.names).mean_iou for matrix in matrices]
-    assert [picture.mean_iou for picture in found.pictures] == pytest.approx(alone)
+    assert [image.mean_iou for image in found.images] == pytest.approx(alone)
     assert [kept.place for kept in found.worst] == np.argsort(alone)[:2].tolist()
     for kept in found.worst:
-        assert kept.score == found.pictures[kept.place]
+        assert kept.score == found.images[kept.place]
         assert np.array_equal(kept.prediction, wrong[kept.score.name])
 
 
-def test_a_picture_without_labels_is_never_among_the_worst():
-    dataset = make_pictures(np.full((4, 4), 255), np.ones((4, 4), dtype=int))
+def test_a_image_without_labels_is_never_among_the_worst():
+    dataset = make_images(np.full((4, 4), 255), np.ones((4, 4), dtype=int))
     found = score(lambda sample: np.zeros((4, 4), np.uint8), dataset, worst=5)
     assert [kept.place for kept in found.worst] == [1]
-    assert math.isnan(found.pictures[0].mean_iou)
+    assert math.isnan(found.images[0].mean_iou)
 
 
 def test_json_names_classes_and_keeps_what_was_said():
     found = score(
-        network_predictions(GreyNet(4), PLAIN), make_pictures(np.zeros((5, 5))), about={"data": "x"}
+        network_predictions(GreyNet(4), PLAIN), make_images(np.zeros((5, 5))), about={"data": "x"}
     )
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert plain["data"] == "x"
     assert plain["scores"]["classes"]["class 0"]["boundary_iou"] == 1.0
     assert plain["scores"]["classes"]["class 1"]["boundary_iou"] is None
     assert plain["pictures"] == [
-        {"name": "picture0", "mean_iou": 1.0, "pixel_accuracy": 1.0, "iou": {"class 0": 1.0}}
+        {"name": "image0", "mean_iou": 1.0, "pixel_accuracy": 1.0, "iou": {"class 0": 1.0}}
     ]
 
 
 def test_boundary_iou_can_be_left_out():
     found = score(
-        network_predictions(GreyNet(4), PLAIN), make_pictures(*maps()), boundary_distance=None
+        network_predictions(GreyNet(4), PLAIN), make_images(*maps()), boundary_distance=None
     )
     assert found.boundary_iou is None
     assert found.mean_boundary_iou is None
@@ -86,8 +86,8 @@ def test_boundary_iou_can_be_left_out():
 
 
 def test_what_other_processes_count_is_merged_in_the_data_sets_order():
-    """Three shares, merged, against one evaluation of all; more shares than pictures as well."""
-    dataset = make_pictures(*maps())
+    """Three shares, merged, against one evaluation of all; more shares than images as well."""
+    dataset = make_images(*maps())
     wrong = {sample.name: np.roll(sample.labels, 1, axis=1) for sample in dataset}
     for ids in wrong.values():
         ids[ids == 255] = 0
@@ -108,7 +108,7 @@ def test_what_other_processes_count_is_merged_in_the_data_sets_order():
 
 
 def test_a_split_without_public_labels_is_not_scored():
-    dataset = make_pictures(*maps(2))
+    dataset = make_images(*maps(2))
     dataset.labelled = False
     with pytest.raises(BinsegError, match=r"not public.*--export"):
         score(network_predictions(GreyNet(4), PLAIN), dataset)
@@ -117,7 +117,7 @@ def test_a_split_without_public_labels_is_not_scored():
 class TestFolder:
     @pytest.fixture
     def dataset(self):
-        return make_pictures(*maps(3))
+        return make_images(*maps(3))
 
     def write_all(self, folder, dataset, first=0):
         for sample in dataset.samples[first:]:
@@ -131,42 +131,42 @@ class TestFolder:
 
     def test_every_missing_mask_is_known_before_the_first_is_scored(self, tmp_path, dataset):
         self.write_all(tmp_path, dataset, first=2)
-        with pytest.raises(BinsegError, match=r"2 of 3 predictions are missing.*picture0\.png;"):
+        with pytest.raises(BinsegError, match=r"2 of 3 predictions are missing.*image0\.png;"):
             FolderPredictions(tmp_path, dataset)
         with pytest.raises(BinsegError, match="no such folder"):
             FolderPredictions(tmp_path / "no", dataset)
 
-    def test_two_for_one_picture(self, tmp_path, dataset):
+    def test_two_for_one_image(self, tmp_path, dataset):
         self.write_all(tmp_path, dataset)
         self.write_all(tmp_path / "b", dataset, first=2)
-        with pytest.raises(BinsegError, match=r"2 predictions for picture picture2.*keep one"):
+        with pytest.raises(BinsegError, match=r"2 predictions for image image2.*keep one"):
             FolderPredictions(tmp_path, dataset)
 
     @pytest.mark.parametrize(
         ("ids", "words"),
         [
-            (np.zeros((3, 3)), r"picture0\.png: 3 × 3 pixels, but the label has 30 × 20"),
-            (np.full((20, 30), 9), "picture0: predicted ids 9 are outside 0..3"),
-            (np.full((20, 30), 255), r"picture0\.png: 600 labelled pixels have no class \(255\)"),
+            (np.zeros((3, 3)), r"image0\.png: 3 × 3 pixels, but the label has 30 × 20"),
+            (np.full((20, 30), 9), "image0: predicted ids 9 are outside 0..3"),
+            (np.full((20, 30), 255), r"image0\.png: 600 labelled pixels have no class \(255\)"),
         ],
     )
     def test_masks_that_cannot_be_scored(self, tmp_path, dataset, ids, words):
         self.write_all(tmp_path, dataset)
-        write_mask(tmp_path / "picture0.png", ids.astype(np.uint8))
+        write_mask(tmp_path / "image0.png", ids.astype(np.uint8))
         with pytest.raises(BinsegError, match=words):
             score(FolderPredictions(tmp_path, dataset), dataset)
 
     def test_colours_and_wide_ids(self, tmp_path, dataset):
         self.write_all(tmp_path, dataset)
-        write_image(tmp_path / "picture0.png", np.zeros((20, 30, 3), np.uint8))
+        write_image(tmp_path / "image0.png", np.zeros((20, 30, 3), np.uint8))
         read = FolderPredictions(tmp_path, dataset)
-        with pytest.raises(BinsegError, match=r"picture0\.png: the mask holds colours"):
+        with pytest.raises(BinsegError, match=r"image0\.png: the mask holds colours"):
             read(dataset[0])
         wide = dataset[0].labels.astype(np.uint16)
-        Image.fromarray(wide).save(tmp_path / "picture0.png")
+        Image.fromarray(wide).save(tmp_path / "image0.png")
         assert np.array_equal(read(dataset[0]), dataset[0].labels)
-        Image.fromarray(wide + 500).save(tmp_path / "picture0.png")
-        with pytest.raises(BinsegError, match=r"picture0\.png: ids from 500 to 503"):
+        Image.fromarray(wide + 500).save(tmp_path / "image0.png")
+        with pytest.raises(BinsegError, match=r"image0\.png: ids from 500 to 503"):
             read(dataset[0])
 
     def test_cityscapes_names_may_go_on(self, tmp_path, dataset):
@@ -178,14 +178,14 @@ class TestFolder:
         assert [file.name for file in found.files] == [f"{n}_leftImg8bit.png" for n in names]
 
 
-def test_a_faulty_picture_ends_the_evaluation_with_its_name():
-    class Faulty(Pictures):
+def test_a_faulty_image_ends_the_evaluation_with_its_name():
+    class Faulty(Images):
         def __getitem__(self, index):
             if index == 1:
                 raise BinsegError("b.jpg: damaged")
             return super().__getitem__(index)
 
-    dataset = Faulty(make_pictures(*maps()).samples, table(4))
+    dataset = Faulty(make_images(*maps()).samples, table(4))
     with pytest.raises(BinsegError, match=r"b\.jpg"):
         score(network_predictions(GreyNet(4), PLAIN), dataset)
 

@@ -15,7 +15,7 @@ LABELS = get_label_table("cityscapes")
 CAR, PERSON, ROAD = (LABELS.names.index(name) for name in ("car", "person", "road"))
 
 
-def picture(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def image(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Prediction, truth and instances of 13 × 17 pixels: cars, groups of cars, people, roads and
     a caravan, which is an instance of no evaluated class."""
     rng = np.random.default_rng(seed)
@@ -27,9 +27,9 @@ def picture(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return prediction, truth, instances
 
 
-def by_loops(pictures: list, class_: int, raw: int, name: str) -> float:
+def by_loops(images: list, class_: int, raw: int, name: str) -> float:
     right = missed = false = 0.0
-    for prediction, truth, instances in pictures:
+    for prediction, truth, instances in images:
         for id_ in np.unique(instances):
             if id_ > 1000 and id_ // 1000 == raw:
                 own = [value == class_ for value in prediction[instances == id_]]
@@ -41,17 +41,17 @@ def by_loops(pictures: list, class_: int, raw: int, name: str) -> float:
 
 
 def test_follows_the_definition():
-    pictures = [picture(seed) for seed in range(3)]
+    images = [image(seed) for seed in range(3)]
     matrix = sum(
         confusion(torch.from_numpy(prediction), torch.from_numpy(truth), 19)
-        for prediction, truth, _ in pictures
+        for prediction, truth, _ in images
     )
     scores = Scores.of(matrix, LABELS.names)
     found = instance_iou(
-        [weighted_pixels(prediction, ids, LABELS) for prediction, _, ids in pictures], scores
+        [weighted_pixels(prediction, ids, LABELS) for prediction, _, ids in images], scores
     )
-    assert found[CAR] == pytest.approx(by_loops(pictures, CAR, 26, "car"), rel=1e-12)
-    assert found[PERSON] == pytest.approx(by_loops(pictures, PERSON, 24, "person"), rel=1e-12)
+    assert found[CAR] == pytest.approx(by_loops(images, CAR, 26, "car"), rel=1e-12)
+    assert found[PERSON] == pytest.approx(by_loops(images, PERSON, 24, "person"), rel=1e-12)
     assert math.isnan(found[ROAD])  # no class of instances
     assert math.isnan(found[LABELS.names.index("train")])  # nowhere
 
@@ -66,7 +66,7 @@ def test_a_small_instance_weighs_as_much_as_a_large_one():
     assert found.missed[CAR] == pytest.approx(AVERAGE_SIZES["car"])
 
 
-def test_a_picture_without_instances():
+def test_a_image_without_instances():
     found = weighted_pixels(np.zeros((3, 4), np.uint8), np.full((3, 4), 7, np.int32), LABELS)
     assert not found.right.any()
     assert not found.missed.any()

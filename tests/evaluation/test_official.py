@@ -100,9 +100,9 @@ class TestCityscapes:
         for place, file in enumerate(files):
             _, mask = dataset.sample_paths(place)
             assert script.getPrediction(settings, str(mask)) == str(file)
-            with Image.open(file) as picture:
-                assert picture.mode == "L"
-                assert picture.size == SIZE[::-1]
+            with Image.open(file) as image:
+                assert image.mode == "L"
+                assert image.size == SIZE[::-1]
             evaluated = {label.id for label in script.labels if not label.ignoreInEval}
             assert set(np.unique(read_mask(file))) <= evaluated
 
@@ -152,10 +152,10 @@ class TestVOC:
         _, files = scored("voc", dataset, tmp_path / "out")
         folder = tmp_path / "out/results/VOC2012/Segmentation/comp6_val_cls"
         assert files == [folder / f"{dataset.sample_name(place)}.png" for place in range(2)]
-        with Image.open(files[0]) as picture:
-            assert picture.mode == "P"
-            assert picture.getpalette()[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]
-            assert np.asarray(picture).max() <= 20
+        with Image.open(files[0]) as image:
+            assert image.mode == "P"
+            assert image.getpalette()[:9] == [0, 0, 0, 128, 0, 0, 0, 128, 0]
+            assert np.asarray(image).max() <= 20
 
     def test_a_changed_file_is_caught(self, dataset, tmp_path):
         found, files = scored("voc", dataset, tmp_path / "out")

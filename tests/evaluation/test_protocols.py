@@ -1,4 +1,4 @@
-"""From picture to class map: whole, sliding, multi-scale."""
+"""From image to class map: whole, sliding, multi-scale."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from grey_pictures import PLAIN, GreyNet, picture_of
+from grey_images import PLAIN, GreyNet, image_of
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -54,13 +54,13 @@ def test_size_and_dtype(protocol, shape):
 @pytest.mark.parametrize("protocol", [Protocol(), SLIDING])
 def test_reads_off_what_is_there(protocol):
     truth = np.random.default_rng(3).integers(0, CLASSES, (37, 45)).astype(np.uint8)
-    found = segment(GreyNet(CLASSES), picture_of(truth, CLASSES), PLAIN, protocol)
+    found = segment(GreyNet(CLASSES), image_of(truth, CLASSES), PLAIN, protocol)
     assert np.array_equal(found, truth)
 
 
 def test_multi_scale_agrees_away_from_the_borders():
     truth = bands(48, 80)
-    found = segment(GreyNet(CLASSES), picture_of(truth, CLASSES), PLAIN, MULTI)
+    found = segment(GreyNet(CLASSES), image_of(truth, CLASSES), PLAIN, MULTI)
     steps = np.abs(np.diff(truth.astype(int), axis=1)).nonzero()[1]
     inside = np.ones(80, dtype=bool)
     for step in np.unique(steps):
@@ -69,15 +69,15 @@ def test_multi_scale_agrees_away_from_the_borders():
 
 
 def test_class_map_of_the_size_asked_for():
-    """Labels of twice the network's resolution; both give the same picture."""
+    """Labels of twice the network's resolution; both give the same image."""
     truth = bands(30, 40)
     preprocessing = dataclasses.replace(PLAIN, short_side=15)
-    found = segment(GreyNet(CLASSES), picture_of(truth, CLASSES), preprocessing, size=(60, 80))
+    found = segment(GreyNet(CLASSES), image_of(truth, CLASSES), preprocessing, size=(60, 80))
     assert found.shape == (60, 80)
     assert (found != bands(60, 80)).mean() < 0.1
 
 
-def test_network_sees_the_normalised_resized_picture():
+def test_network_sees_the_normalised_resized_image():
     seen = []
 
     def network(x: Tensor) -> Tensor:
@@ -175,7 +175,7 @@ def test_coarse_logits_are_upsampled():
 
     truth = bands(32, 64)
     for protocol in (Protocol(), Protocol("sliding", window=16, stride=8), MULTI):
-        found = segment(network, picture_of(truth, CLASSES), PLAIN, protocol)
+        found = segment(network, image_of(truth, CLASSES), PLAIN, protocol)
         assert (found == truth).mean() > 0.85
 
 
@@ -198,7 +198,7 @@ class TestFaults:
     @pytest.mark.parametrize(
         "image", [np.zeros((4, 4)), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)]
     )
-    def test_not_a_picture(self, image):
+    def test_not_a_image(self, image):
         with pytest.raises(ValueError, match="HWC uint8"):
             segment(Blur(), image, PLAIN)
 
@@ -304,7 +304,7 @@ def test_logits_beyond_the_limit_never_exist_at_full_size(monkeypatch, protocol,
     assert watched.elements <= 3 * strip < classes * height * width / 9
 
 
-def test_sliding_windows_need_no_more_for_a_higher_picture():
+def test_sliding_windows_need_no_more_for_a_higher_image():
     protocol, needed = Protocol("sliding", window=32, stride=20), []
     for height in (96, 384):
         with Largest() as watched:

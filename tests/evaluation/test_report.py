@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
-from grey_pictures import make_pictures
+from grey_images import make_images
 from rich.console import Console
 
 from binseg.data.imageio import read_image
@@ -29,7 +29,7 @@ NOT_UTF8 = os.fsdecode(b"caf\xe9")
 @pytest.fixture
 def found():
     rng = np.random.default_rng(1)
-    dataset = make_pictures(*(rng.integers(0, 3, (40, 60)) for _ in range(3)))
+    dataset = make_images(*(rng.integers(0, 3, (40, 60)) for _ in range(3)))
     dataset.samples[1] = dataset.samples[1]._replace(name=HOSTILE)
 
     dataset.samples[0] = dataset.samples[0]._replace(name=NOT_UTF8)
@@ -104,7 +104,7 @@ def test_files(found, tmp_path):
     assert saved["scores"]["matrix"] == [list(row) for row in evaluation.scores.matrix]
     assert saved["scores"]["classes"]["class 3"]["iou"] is None
     assert saved["versions"]["torch"]
-    assert [picture["name"] for picture in saved["pictures"]] == [NOT_UTF8, HOSTILE, "picture2"]
+    assert [image["name"] for image in saved["pictures"]] == [NOT_UTF8, HOSTILE, "image2"]
     assert read_image(files[1]).std() > 0
     assert not list(tmp_path.rglob(".*"))  # no temporary files
 
@@ -131,8 +131,8 @@ def test_page_of_the_worst(found, tmp_path):
     assert len(reader.links) == 6
     for link in reader.links:
         assert read_image(page.parent / link).ndim == 3
-    # picture 2 is the worst, picture 1 (the hostile one) the next
-    assert reader.words.index("picture2") < reader.words.index(f"2. {HOSTILE}")
+    # image 2 is the worst, image 1 (the hostile one) the next
+    assert reader.words.index("image2") < reader.words.index(f"2. {HOSTILE}")
     for kept in evaluation.worst:
         assert f"mIoU {100 * kept.score.mean_iou:.1f} %" in reader.words
 
@@ -148,27 +148,27 @@ def confusion_of(classes: int) -> tuple[Scores, np.ndarray]:
 
 
 @pytest.mark.parametrize(("classes", "cell"), [(2, 50), (60, 50), (61, 18), (255, 18)])
-def test_confusion_picture_of_few_and_many_classes(classes, cell, tmp_path):
+def test_confusion_image_of_few_and_many_classes(classes, cell, tmp_path):
     """Cells are where they belong, in their colours; names stand beside them."""
-    scores, picture = confusion_of(classes)
-    assert max(picture.shape) < 5000
-    grey = (picture == (229, 229, 229)).all(axis=2)
+    scores, image = confusion_of(classes)
+    assert max(image.shape) < 5000
+    grey = (image == (229, 229, 229)).all(axis=2)
     # the row of the class that is nowhere; letters' edges are grey in places, too
     top = np.flatnonzero(grey.sum(axis=1) >= classes * (cell - 1))[0]
     left = np.flatnonzero(grey[top : top + cell - 1].all(axis=0))[0]
-    corners = picture[top + 2 :: cell, left + 2 :: cell][:classes, :classes].astype(int)
+    corners = image[top + 2 :: cell, left + 2 :: cell][:classes, :classes].astype(int)
     assert (corners[0] == 229).all()
     darkness = 255 - corners[..., 0]
     others = np.arange(2, classes)
     if classes > 2:
         assert (darkness[others, others] > darkness[others, 1]).all()
         assert (darkness[others, 1] > 40).all()
-    names = picture[top : top + cell * classes, :left]
+    names = image[top : top + cell * classes, :left]
     for place in range(classes):
         assert names[place * cell : (place + 1) * cell].min() < 60, f"no name beside row {place}"
     middle = slice(cell + 1, 2 * cell - 2)  # of class 1, predicted as itself
-    cells = picture[top:, left:][middle, middle]
+    cells = image[top:, left:][middle, middle]
     has_number = len(np.unique(cells.reshape(-1, 3), axis=0)) > 1
     assert has_number == (classes <= 60)
     draw_confusion(scores, tmp_path / "m.png", "title $")
-    assert np.array_equal(read_image(tmp_path / "m.png"), picture)
+    assert np.array_equal(read_image(tmp_path / "m.png"), image)

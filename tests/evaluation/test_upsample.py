@@ -1,4 +1,4 @@
-"""Strips give what the whole picture gives."""
+"""Strips give what the whole image gives."""
 
 import numpy as np
 import pytest

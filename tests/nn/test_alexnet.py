@@ -97,7 +97,7 @@ def test_dropout_is_that_of_the_released_models():
 
 
 @pytest.mark.parametrize("size", [(222, 224), (224, 255), (32, 32)])
-def test_alexnet_refuses_pictures_that_do_not_fit(size):
+def test_alexnet_refuses_images_that_do_not_fit(size):
     net = create_classifier("xnornet_alexnet", num_classes=3, width=3)
     with pytest.raises(BinsegError, match=f"not {size[0]} × {size[1]}"):
         net(torch.zeros(1, 3, *size))

@@ -147,14 +147,14 @@ def test_the_twin_is_real_whatever_was_asked(options):
     assert not any(isinstance(module, BinaryConv2d) for module in twin.modules())
 
 
-def test_one_picture_cannot_train_it_but_may_end_a_calibration():
+def test_one_image_cannot_train_it_but_may_end_a_calibration():
     model = create_model("groupnet18", num_classes=3, width=8, bases=1, head="deeplabv3")
-    picture = torch.randn(1, 3, 40, 40)
+    image = torch.randn(1, 3, 40, 40)
     with pytest.raises(BinsegError, match="batch_size"):
-        model(picture)
-    assert model.eval()(picture).shape == (1, 3, 40, 40)
+        model(image)
+    assert model.eval()(image).shape == (1, 3, 40, 40)
     model.train()
-    batches = [torch.randn(2, 3, 40, 40), picture]
+    batches = [torch.randn(2, 3, 40, 40), image]
     assert reestimate_batchnorm(model, batches, lambda x: x) == 3
     norm = model.head.aspp.pooling.unit[2]
     assert norm.running_mean.isfinite().all()

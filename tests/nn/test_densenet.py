@@ -184,7 +184,7 @@ def test_no_two_batchnorms_in_a_row():
         assert net.stem(torch.randn(1, 3, 33, 47)).shape == (1, 16, 9, 12)
 
 
-def test_small_pictures_keep_their_size_in_the_stem():
+def test_small_images_keep_their_size_in_the_stem():
     net = small(stem="conv3", output_stride=8).eval()
     assert net.strides == [1, 2, 4, 8]
     assert dilations(net) == [{1}] * 4

@@ -39,7 +39,7 @@ def signs(x: Tensor) -> Tensor:
 
 
 def convolve(x: Tensor, weight: Tensor, conv: BinaryConv2d) -> Tensor:
-    """3×3 with a border of +1, in which the picture's own corner stays where it is."""
+    """3×3 with a border of +1, in which the image's own corner stays where it is."""
     dilation = conv.dilations[0]
     padded = F.pad(x, (dilation,) * 4, value=1.0)
     return F.conv2d(padded, weight, stride=conv.stride, dilation=dilation)
@@ -273,7 +273,7 @@ def test_strides_and_dilations(name, output_stride):
 
 @pytest.mark.parametrize(("name", "strides"), zip(CIFAR, ([1, 2, 4, 8], [1, 2, 4]), strict=True))
 @torch.no_grad()
-def test_small_pictures(name, strides):
+def test_small_images(name, strides):
     assert name in list_backbones(dense=False)
     assert name not in list_backbones()
     model = create_classifier(name, num_classes=10, width=16).eval()

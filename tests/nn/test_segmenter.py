@@ -69,7 +69,7 @@ def test_star_differs_from_the_plain_one_in_shortcuts_and_nonlinearity():
     assert plain.bases == star.bases == 5
 
 
-def test_smp_models_take_pictures_of_any_size():
+def test_smp_models_take_images_of_any_size():
     model = create_model("smp_unet", num_classes=3, encoder="resnet18").eval()
     assert model(torch.randn(1, 3, 45, 70)).shape == (1, 3, 45, 70)
     assert model.architecture == {"name": "smp_unet", "num_classes": 3, "encoder": "resnet18"}

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from binseg.program.operator_view import Rule
 from binseg.program.operators import OPERATORS
 from binseg.program.program import Operator, Program
-from binseg.program.rule import Rule
 from binseg.program.rules import RULES
 from binseg.program.sizes import operator_size
 from binseg.program.step import Step

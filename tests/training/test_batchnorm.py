@@ -18,7 +18,7 @@ def network() -> nn.Sequential:
     )
 
 
-def test_means_over_batches_weighted_by_pictures():
+def test_means_over_batches_weighted_by_images():
     net = network()
     batches = [torch.randn(4, 3, 5, 5) * 3 + 1, torch.randn(2, 3, 7, 5)]
     assert reestimate_batchnorm(net, batches, lambda x: x * 2) == 6
@@ -62,7 +62,7 @@ def test_the_order_of_batches_does_not_matter():
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
-def test_without_pictures_nothing_changes():
+def test_without_images_nothing_changes():
     net = network()
     before = [b.clone() for b in net.buffers()]
     assert reestimate_batchnorm(net, [], lambda x: x) == 0

@@ -39,7 +39,7 @@ every_file = pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.na
 
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Data set → a folder with four training pictures and one for scoring."""
+    """Data set → a folder with four training images and one for scoring."""
     folder = tmp_path_factory.mktemp("trees")
     return {
         "voc": write_voc(folder / "voc", train=4, val=1, sbd=2),

@@ -50,6 +50,14 @@ def test_colours_and_new_ids_are_harmless(tmp_path):
     ]
 
 
+def test_a_changed_pipeline_is_refused(tmp_path):
+    begun = BEFORE.to_dict() | {"pipeline": "transform: 1"}
+    write_classes(begun, tmp_path)
+    assert check_classes(dict(begun), tmp_path, "x") == []
+    with pytest.raises(BinsegError, match=r"data\.augment\.extra: the file has changed"):
+        check_classes(begun | {"pipeline": "transform: 2"}, tmp_path, "x")
+
+
 def test_a_run_that_wrote_no_table_is_held_against_its_best_network(tmp_path):
     assert check_classes(BEFORE.to_dict(), tmp_path, "x") == []
     network = create_model("groupnet18", num_classes=3, bases=1, width=8)

@@ -19,7 +19,7 @@ from binseg.loaded import save
 from binseg.model_file import read_model_file
 from binseg.training.classification_losses import feature_distillation
 from binseg.training.config import DistillationConfig
-from binseg.training.feature_teacher import SIDE, PictureFeatures, features_of
+from binseg.training.feature_teacher import SIDE, ImageFeatures, features_of
 from binseg.training.pretraining import pretrain
 from binseg.training.pretraining_config import ClassificationLossConfig
 
@@ -27,7 +27,7 @@ LABELS = DataConfig(name="scenes").label_table()
 
 
 class Copying(nn.Module):
-    """An "encoder" whose last map is the picture."""
+    """An "encoder" whose last map is the image."""
 
     out_channels = (3, 3)
 
@@ -59,20 +59,20 @@ def test_feature_distillation_by_hand() -> None:
 
 
 @pytest.mark.parametrize("crop", ["resized", "shift"])
-def test_kept_maps_are_cut_as_the_pictures_are(tmp_path, crop) -> None:
+def test_kept_maps_are_cut_as_the_images_are(tmp_path, crop) -> None:
     for path in write_tree(tmp_path / "tree").rglob("*.png"):
         # red grows to the right, green downwards
         ramp = np.arange(16, dtype=np.uint8) * 15
-        picture = np.stack(np.broadcast_arrays(ramp[None], ramp[:, None], np.uint8(0)), axis=2)
-        Image.fromarray(picture).save(path)
+        image = np.stack(np.broadcast_arrays(ramp[None], ramp[:, None], np.uint8(0)), axis=2)
+        Image.fromarray(image).save(path)
     data = ClassificationData(replace(tiny(tmp_path / "tree").data, crop=crop, padding=2))
-    features = PictureFeatures(Copying(), data, torch.device("cpu"), autocast=False)
+    features = ImageFeatures(Copying(), data, torch.device("cpu"), autocast=False)
     loader = data.train_dataloader()
     for epoch in range(2):
         for batch in loader:
             ours = data.preprocessing.normalize(batch["image"])
             theirs = features.cut(batch["index"], epoch, (16, 16))
-            inside = slice(4, -4)  # a border mirrors in pictures and repeats in maps
+            inside = slice(4, -4)  # a border mirrors in images and repeats in maps
             difference = (ours - theirs)[:, :2, inside, inside].abs().amax()
             assert difference < 0.3  # a pixel is 15 levels, 0.26
 

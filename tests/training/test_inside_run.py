@@ -102,7 +102,7 @@ def test_every_step_ends_with_a_validation(recorded):
     assert validated == [1, 2, 5]
 
 
-def test_saved_statistics_are_those_of_unaugmented_pictures(recorded):
+def test_saved_statistics_are_those_of_unaugmented_images(recorded):
     experiment, result, _ = recorded
     network = load(result.model).model
     saved = {name: buffer.clone() for name, buffer in network.named_buffers() if "running" in name}

@@ -70,12 +70,12 @@ def test_smoothed_cross_entropy_by_hand():
     )
 
 
-def test_mixup_mixes_pictures_and_targets_alike():
+def test_mixup_mixes_images_and_targets_alike():
     images = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 3, 2, 2)
     targets = torch.eye(5)
     torch.manual_seed(4)
     mixed, soft = mix(images, targets, 0.7)
-    # each picture holds its number, so its targets tell what it must show
+    # each image holds its number, so its targets tell what it must show
     expected = soft @ torch.arange(5.0)
     torch.testing.assert_close(mixed[:, 0, 0, 0], expected)
     torch.testing.assert_close(soft.sum(dim=1), torch.ones(5))
@@ -134,16 +134,16 @@ def test_the_saved_classifier_scores_what_the_run_says(finished, tree):
         (batch["image"] for batch in data.calibration_batches()),
         loaded.preprocessing.normalize,
     )
-    right = pictures = 0
+    right = count = 0
     for batch in data.val_dataloader():
         images = loaded.preprocessing.normalize(batch["image"])
         with torch.no_grad():
             logits = loaded.model(images)
             torch.testing.assert_close(logits, reestimated.eval()(images))
         right += (logits.argmax(dim=1) == batch["label"]).sum().item()
-        pictures += len(images)
-    assert pictures == 12
-    assert right / pictures == finished.best_top1
+        count += len(images)
+    assert count == 12
+    assert right / count == finished.best_top1
 
 
 KILLED = """
@@ -233,9 +233,9 @@ def test_the_same_backbone_gives_the_same_maps(finished):
     source = load_classifier(finished.model).model
     target = create_model(**classifier_arguments(tiny(Path()).model, 5)).eval()
     start_backbone(target, finished.model, Preprocessing(), seed=0)
-    picture = torch.randn(1, 3, 33, 47)
+    image = torch.randn(1, 3, 33, 47)
     with torch.no_grad():
-        pairs = zip(source.backbone(picture), target.backbone(picture), strict=True)
+        pairs = zip(source.backbone(image), target.backbone(image), strict=True)
         assert all(torch.equal(one, other) for one, other in pairs)
 
 

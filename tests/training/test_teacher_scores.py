@@ -1,4 +1,4 @@
-"""A teacher that sees whole pictures: its scores must lie where the crop shows the picture."""
+"""A teacher that sees whole images: its scores must lie where the crop shows the image."""
 
 from dataclasses import replace
 
@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from binseg.data.augment import AugmentConfig
+from binseg.data.augment_config import AugmentConfig
 from binseg.data.labels import IGNORE
 from binseg.data.module import CropGeometry, DataConfig, SegmentationData
 from binseg.data.window import Window
 from binseg.training.losses import distillation_loss
-from binseg.training.teacher_scores import PictureScores, crop_to_picture
+from binseg.training.teacher_scores import ImageScores, crop_to_image
 
 SCENES = DataConfig(
     name="scenes", scenes_train=8, scenes_val=1, scenes_size=(96, 132), batch_size=4
@@ -22,18 +22,18 @@ SCENES = DataConfig(
 
 
 class Copying(nn.Module):
-    """Scores that are the picture itself, so that scores of crops can be told from pictures."""
+    """Scores that are the image itself, so that scores of crops can be told from images."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images
 
 
-def kept_scores(data: SegmentationData) -> PictureScores:
-    return PictureScores(Copying(), data, torch.device("cpu"), autocast=False)
+def kept_scores(data: SegmentationData) -> ImageScores:
+    return ImageScores(Copying(), data, torch.device("cpu"), autocast=False)
 
 
 @pytest.mark.parametrize("scales", [(0.5, 0.8), (1.0, 1.0), (1.3, 2.0)])
-def test_scores_lie_where_the_crop_shows_the_picture(scales: tuple[float, float]) -> None:
+def test_scores_lie_where_the_crop_shows_the_image(scales: tuple[float, float]) -> None:
     still = AugmentConfig(
         scale_min=scales[0], scale_max=scales[1], brightness=0, contrast=0, saturation=0
     )
@@ -62,12 +62,12 @@ def test_scores_lie_where_the_crop_shows_the_picture(scales: tuple[float, float]
 def test_corners_of_a_crop_by_hand() -> None:
     # rows 10 to 30 of 40 are shown on 60 pixels below a border of 15; columns 5 to 45 of 80 on 80
     window = Window(start=(10, 5), length=(20, 40), shown=(60, 80), before=(15, 0))
-    theta = np.array(crop_to_picture(CropGeometry(0, (40, 80), window, False), (90, 80)))
-    # 15 pixels above the part are 5 of the picture's rows: row 5 is −0.75, column 5 −0.875
+    theta = np.array(crop_to_image(CropGeometry(0, (40, 80), window, False), (90, 80)))
+    # 15 pixels above the part are 5 of the image's rows: row 5 is −0.75, column 5 −0.875
     assert theta @ (-1, -1, 1) == pytest.approx((-0.875, -0.75))
     # row 5 + 90 / 3 = 35 is 0.75, column 45 0.125
     assert theta @ (1, 1, 1) == pytest.approx((0.125, 0.75))
-    mirrored = np.array(crop_to_picture(CropGeometry(0, (40, 80), window, True), (90, 80)))
+    mirrored = np.array(crop_to_image(CropGeometry(0, (40, 80), window, True), (90, 80)))
     assert mirrored @ (-1, 1, 1) == pytest.approx((0.125, 0.75))
 
 
@@ -77,7 +77,7 @@ def test_loss_of_whole_crops_is_that_of_the_teacher_on_every_fourth_pixel() -> N
     scores = kept_scores(data)
     batch = next(iter(data.train_dataloader()))
     images = data.preprocessing.normalize(batch["image"])
-    # Copying's scores of a picture and of its mirror image are the same
+    # Copying's scores of an image and of its mirror image are the same
     quarter = F.interpolate(images, size=(24, 33), mode="bilinear", align_corners=False)
     logits = torch.randn(4, 3, 96, 132)
     ours = F.interpolate(logits, size=(24, 33), mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""What the trained network's code needs and a program does not."""
+"""Removal of what the trained network's code needs and a program does not."""
 
 import math
 

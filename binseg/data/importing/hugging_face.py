@@ -82,11 +82,11 @@ def _columns(file: Any, path: Path) -> tuple[str, str, tuple[str, ...]]:
         except (ValueError, KeyError, TypeError):
             features = {}
     columns = file.schema_arrow.names
-    pictures = [c for c in columns if features.get(c, {}).get("_type") == "Image"] or [
+    images = [c for c in columns if features.get(c, {}).get("_type") == "Image"] or [
         c for c in columns if "bytes" in str(file.schema_arrow.field(c).type)
     ]
-    image = next((c for c in _IMAGE_COLUMNS if c in pictures), None)
-    mask = next((c for c in _MASK_COLUMNS if c in pictures), None)
+    image = next((c for c in _IMAGE_COLUMNS if c in images), None)
+    mask = next((c for c in _MASK_COLUMNS if c in images), None)
     if image is None or mask is None:
         raise BinsegError(
             f"{path}: no image and mask columns among {', '.join(columns)}; rename them to image "

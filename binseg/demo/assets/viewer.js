@@ -1,214 +1,278 @@
-// The result of one image: draws the overlay from the class map that the server sent once, so that
-// opacity and classes answer at once and no second inference is needed.
-// Gradio runs this with `element`, `props` and `watch`.
+// The demo's result: what the server sends once is drawn here, beside the full-precision twin, and
+// frames of the camera are asked for one by one. Gradio runs this, after view.js, with `element`,
+// `props` and `watch`.
 
-const find = (name) => element.querySelector(`[data-part="${name}"]`);
-const canvas = find("canvas");
-const opacity = find("opacity");
-const layer = document.createElement("canvas");
+const LIVE_SIDE = 640; // pixels of the long side of a frame
+const RACE_SECONDS = 3; // of the processor, for each of the two
 
-let result = null;
-let plain = null;
-let ids = null;
-let hidden = new Set();
-let turn = 0;
+const part = (name) => element.querySelector(`[data-part="${name}"]`);
+const view = new ResultView(part);
 
-const percent = (share) =>
-  share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
-const megabytes = (bytes) =>
-  bytes >= 1e6 ? (bytes / 1e6).toFixed(1) + " MB" : Math.max(1, Math.round(bytes / 1e3)) + " kB";
-const times = (ratio) => (ratio >= 10 ? ratio.toFixed(0) : ratio.toFixed(1)) + " ×";
-const milliseconds = (time) => (time >= 10 ? time.toFixed(0) : time.toFixed(1)) + " ms";
+let chosen = null; // { model, backend, twin }
+let answer = null; // what the server sent of the result that is shown
+let turn = 0; // of what was asked for last; earlier answers are dropped
+let camera = null; // a <video>
+let racing = false;
 
-function make(tag, attributes, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
-function decoded(address) {
+async function decoded(address) {
   const image = new Image();
   image.src = address;
-  return image.decode().then(() => image);
+  await image.decode();
+  return image;
 }
 
-async function classIds(address) {
-  const image = await decoded(address);
-  const own = new OffscreenCanvas(image.width, image.height).getContext("2d");
-  own.drawImage(image, 0, 0);
-  const pixels = own.getImageData(0, 0, image.width, image.height).data;
-  return Uint8Array.from({ length: pixels.length / 4 }, (_, at) => pixels[4 * at]);
+// Class ids of a grey PNG: an address, or a Blob.
+async function classIds(source) {
+  const options = { colorSpaceConversion: "none" };
+  const image = source instanceof Blob ? await createImageBitmap(source, options) : await decoded(source);
+  const context = new OffscreenCanvas(image.width, image.height).getContext("2d");
+  context.drawImage(image, 0, 0);
+  const words = new Uint32Array(context.getImageData(0, 0, image.width, image.height).data.buffer);
+  return Uint8Array.from(words, (word) => word & 255);
 }
 
-function draw() {
-  const began = performance.now();
-  const colors = new Uint8ClampedArray(4 * 256);
-  for (const each of result.classes) {
-    if (hidden.has(each.id)) continue;
-    const color = parseInt(each.color.slice(1), 16);
-    colors.set([color >> 16, (color >> 8) & 255, color & 255, 2.55 * opacity.value], 4 * each.id);
-  }
-  const table = new Uint32Array(colors.buffer);
-  const pixels = layer.getContext("2d").createImageData(layer.width, layer.height);
-  const words = new Uint32Array(pixels.data.buffer);
-  for (let at = 0; at < words.length; at++) words[at] = table[ids[at]];
-  layer.getContext("2d").putImageData(pixels, 0, 0);
-  const context = canvas.getContext("2d");
-  context.drawImage(plain, 0, 0, canvas.width, canvas.height);
-  context.drawImage(layer, 0, 0);
-  find("percent").textContent = `${opacity.value} %`;
-  return performance.now() - began;
+function say(text, alarming = false) {
+  part("message").setAttribute("role", alarming ? "alert" : "status");
+  part("message").textContent = text;
 }
 
-function listClasses() {
-  const present = result.classes.filter((each) => each.share > 0);
-  const absent = result.classes.filter((each) => each.share === 0);
-  const largest = Math.max(...present.map((each) => each.share));
-  find("classes").replaceChildren(
-    ...present.map((each) => {
-      const box = make("input", { type: "checkbox", "aria-label": `show ${each.name}` });
-      box.checked = !hidden.has(each.id);
-      box.addEventListener("change", () => {
-        if (box.checked) hidden.delete(each.id);
-        else hidden.add(each.id);
-        draw();
-      });
-      const bar = make("span", { class: "bar", "aria-hidden": "true" });
-      bar.style.width = `${(100 * each.share) / largest}%`;
-      bar.style.background = each.color;
-      const swatch = make("span", { class: "swatch", "aria-hidden": "true" });
-      swatch.style.background = each.color;
-      return make(
-        "tr",
-        { "data-id": each.id },
-        make("th", { scope: "row" }, make("label", {}, box, swatch, each.name)),
-        make("td", { class: "room" }, bar),
-        make("td", { class: "share" }, percent(each.share)),
-      );
-    }),
-  );
-  find("absent").textContent = absent.length
-    ? `Not in this image: ${absent.map((each) => each.name).join(", ")}.`
-    : "";
+function figures(bytes, milliseconds, cores) {
+  if (bytes) part("bytes").textContent = fileSize(bytes);
+  part("milliseconds").textContent = milliseconds === null ? "–" : duration(milliseconds);
+  if (!cores) return;
+  part("cores").textContent = cores;
+  part("cores-name").textContent = cores === 1 ? "core" : "cores";
 }
 
-function listFigures(drawing) {
-  const took = result.milliseconds;
-  const rows = [
-    ["network", milliseconds(took["network"]), `on ${result.backend}`],
-    ["pre-processing", milliseconds(took["pre-processing"]), "scaling, normalizing"],
-    ["upsampling", milliseconds(took["upsampling"]), "to the image's size"],
-    ["drawing", milliseconds(drawing), "in your browser"],
-    ["model file", megabytes(result.model_bytes), result.model],
-    ["smaller", times(result.times_smaller), `fp32: ${megabytes(result.fp32_bytes)}`],
-    [
-      result.times_faster >= 1 || !result.times_faster ? "faster" : "of fp32's speed",
-      result.times_faster ? times(result.times_faster) : "–",
-      result.times_faster_note,
-    ],
-  ];
-  find("figures").replaceChildren(
-    ...rows.map(([name, value, note]) =>
-      make("div", {}, make("dt", {}, name), make("dd", {}, value), make("dd", { class: "note" }, note)),
-    ),
-  );
-}
+const sum = (times) => Object.values(times).reduce((a, b) => a + b, 0);
 
-function say(text, alarming) {
-  const message = find("message");
-  message.setAttribute("role", alarming ? "alert" : "status");
-  message.replaceChildren(...text.split("\n").map((line) => make("p", {}, line)));
-  element.dataset.state = alarming ? "error" : "empty";
-  if (alarming) reveal();
-}
-
-async function show(value) {
+async function receive(value) {
+  if (value.comparison) return compare(value.comparison);
   const mine = ++turn;
-  if (!value || !value.result) {
-    result = null;
-    say(value?.message ?? "", value?.alarming ?? false);
+  if (value.model) chosen = value;
+  if (value.message !== undefined) {
+    say(value.message, value.alarming);
+    if (camera) return; // the camera goes on with another model
+    forget();
     return;
   }
-  const [image, map] = await Promise.all([decoded(value.image), classIds(value.ids)]);
-  if (mine !== turn) return; // a later result came meanwhile
-  const same = result && result.classes.length === value.result.classes.length;
-  if (!same || result.model !== value.result.model) hidden = new Set();
-  [result, plain, ids] = [value.result, image, map];
-  canvas.width = layer.width = result.image.width;
-  canvas.height = layer.height = result.image.height;
-  element.dataset.state = "result";
-  reveal();
-  listFigures(draw());
-  listClasses();
-  find("notes").replaceChildren(...value.notes.map((note) => make("p", {}, note)));
-  const top = result.classes.slice(0, 3).map((each) => `${each.name} ${percent(each.share)}`);
-  canvas.setAttribute("aria-label", `${value.name} under its class colours: ${top.join(", ")}`);
-  offer(value);
+  if (!value.result) return;
+  const [image, classes] = await Promise.all([decoded(value.image), classIds(value.ids)]);
+  if (mine !== turn) return;
+  stopCamera();
+  if (value.names.join() !== view.names.join()) view.setNames(value.names);
+  answer = value;
+  say("");
+  setMode("one");
+  part("modes").hidden = true;
+  part("compared").textContent = "";
+  view.show({ name: value.name, image, classes });
+  figures(value.result.model_bytes, sum(value.result.milliseconds), value.result.threads);
+  part("notes").textContent = value.notes.join(". ");
+  part("more").hidden = false;
+  offer();
 }
 
-function reveal() {
-  // on a phone the result is below the choices
-  if (element.getBoundingClientRect().top > 0.7 * window.innerHeight)
-    element.scrollIntoView({ behavior: "smooth", block: "start" });
+function forget() {
+  answer = view.result = null;
+  part("stage").dataset.state = "empty";
+  part("more").hidden = part("modes").hidden = true;
+  part("compared").textContent = "";
+  setMode("one");
+  figures(0, null, 0);
 }
 
-function offer(value) {
-  const figures = new Blob([JSON.stringify(value.result, null, 1)], { type: "application/json" });
-  const ways = { mask: value.mask, json: URL.createObjectURL(figures) };
-  URL.revokeObjectURL(find("json").href);
-  for (const [part, address] of Object.entries(ways)) find(part).href = address;
-  find("mask").download = `${value.name}_ids.png`;
-  find("json").download = `${value.name}_result.json`;
-  find("overlay").dataset.name = `${value.name}_overlay.png`;
+async function compare({ ids, figures: found }) {
+  const mine = turn;
+  const other = ids && (await classIds(ids));
+  if (mine !== turn || !answer || camera) return;
+  Object.assign(answer.result, found);
+  offer();
+  const faster = found.times_faster;
+  const parts = [`${(found.fp32_bytes / answer.result.model_bytes).toFixed(0)} × smaller than in fp32`];
+  if (faster) parts.push(`${faster.toFixed(1)} × as fast (${found.times_faster_note})`);
+  if (other) {
+    view.other = other;
+    part("modes").hidden = false;
+    parts.unshift(`the same class as its full-precision twin at ${percent(found.agreement)} of the pixels`);
+  }
+  part("compared").textContent = `${parts.join(", ")}.`;
 }
 
-function point(event) {
-  if (!result) return;
-  const box = canvas.getBoundingClientRect();
-  const x = Math.floor(((event.clientX - box.left) / box.width) * canvas.width);
-  const y = Math.floor(((event.clientY - box.top) / box.height) * canvas.height);
-  const id = ids[y * canvas.width + x];
-  const found = result.classes.find((each) => each.id === id);
-  mark(found ?? null);
-  const tip = find("tip");
-  tip.hidden = !found;
-  if (!found) return;
-  tip.textContent = `${found.name} · ${percent(found.share)}`;
-  const left = Math.min(event.clientX - box.left + 14, box.width - tip.offsetWidth - 4);
-  tip.style.left = `${Math.max(4, left)}px`;
-  tip.style.top = `${Math.max(4, event.clientY - box.top - 34)}px`;
+function setMode(mode) {
+  view.mode = mode;
+  for (const button of part("modes").querySelectorAll("[data-mode]"))
+    button.setAttribute("aria-pressed", button.dataset.mode === mode);
+  part("pair").hidden = mode !== "beside";
+  split();
 }
 
-function mark(found) {
-  for (const row of find("classes").children)
-    row.classList.toggle("pointed", found !== null && Number(row.dataset.id) === found.id);
+function split() {
+  view.split = part("split").value / 1000;
+  part("line").style.left = `${100 * view.split}%`;
+  view.paint();
 }
 
-function unpoint() {
-  find("tip").hidden = true;
-  mark(null);
+function offer() {
+  const text = JSON.stringify(answer.result, null, 1);
+  URL.revokeObjectURL(part("json").href);
+  part("json").href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+  part("json").download = `${answer.name}_result.json`;
+  part("mask").href = answer.mask;
+  part("mask").download = `${answer.name}_ids.png`;
 }
 
-function setAll(on) {
-  hidden = new Set(on ? [] : result.classes.map((each) => each.id));
-  listClasses();
-  draw();
+// The class map of a JPEG by the chosen model or its twin, and the server's milliseconds for it.
+async function segmented(jpeg, precision = "binary") {
+  const { model, backend } = chosen;
+  const query = new URLSearchParams({ model, backend, precision, format: "gray" });
+  const form = new FormData();
+  form.append("image", jpeg, "frame.jpg");
+  const said = await fetch(new URL(`segment?${query}`, document.baseURI), { method: "POST", body: form });
+  if (!said.ok) {
+    const { detail } = await said.json().catch(() => ({}));
+    throw new Error(detail ?? "the server does not answer");
+  }
+  const times = said.headers.get("server-timing").matchAll(/dur=([\d.]+)/g);
+  const milliseconds = [...times].reduce((total, [, time]) => total + Number(time), 0);
+  return { classes: await classIds(await said.blob()), milliseconds };
 }
 
-opacity.addEventListener("input", draw);
-find("all").addEventListener("click", () => setAll(true));
-find("none").addEventListener("click", () => setAll(false));
-find("overlay").addEventListener("click", () =>
-  canvas.toBlob((blob) => {
-    const link = make("a", { download: find("overlay").dataset.name });
-    link.href = URL.createObjectURL(blob);
-    link.click();
-    URL.revokeObjectURL(link.href);
-  }, "image/png"),
+// What is seen now, as a canvas: the camera's frame, or the image of the result.
+function picture() {
+  const source = camera ?? part("image");
+  const sides = camera ? [camera.videoWidth, camera.videoHeight] : [source.width, source.height];
+  const scale = Math.min(1, LIVE_SIDE / Math.max(...sides));
+  const canvas = new OffscreenCanvas(...sides.map((side) => Math.max(1, Math.round(side * scale))));
+  canvas.getContext("2d").drawImage(source, 0, 0, canvas.width, canvas.height);
+  return canvas;
+}
+
+const jpegOf = (canvas) => canvas.convertToBlob({ type: "image/jpeg", quality: 0.85 });
+
+function stopCamera() {
+  camera?.srcObject?.getTracks().forEach((track) => track.stop());
+  camera = null;
+  part("rate").hidden = true;
+  part("camera").textContent = "Camera";
+  part("camera").setAttribute("aria-pressed", "false");
+}
+
+async function startCamera() {
+  if (!navigator.mediaDevices)
+    throw new Error("the browser gives this page no camera; serve it over https");
+  let stream;
+  try {
+    const wish = { facingMode: "environment", width: { ideal: LIVE_SIDE } };
+    stream = await navigator.mediaDevices.getUserMedia({ video: wish });
+  } catch (error) {
+    const none = error.name === "NotFoundError";
+    throw new Error(none ? "no camera was found" : "the camera may not be used; allow it for this page");
+  }
+  const video = document.createElement("video");
+  Object.assign(video, { muted: true, playsInline: true, srcObject: stream });
+  camera = video;
+  await video.play();
+  forget();
+  say("");
+  part("camera").textContent = "Stop";
+  part("camera").setAttribute("aria-pressed", "true");
+  part("rate").hidden = false;
+  part("modes").hidden = !chosen.twin;
+  const moments = [];
+  while (camera === video) {
+    if (racing) {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      continue;
+    }
+    const frame = picture();
+    const found = await segmented(await jpegOf(frame));
+    if (camera !== video) return;
+    if (!view.names.length) throw new Error("segment an image first");
+    view.show({ name: "camera", image: frame, classes: found.classes, live: true });
+    figures(0, found.milliseconds, 0);
+    const rate = frameRate(moments);
+    if (rate) part("fps").textContent = frequency(rate);
+    part("more").hidden = false;
+  }
+}
+
+// Both networks on what is seen, in turns, so that each has the processor for the same time.
+async function race() {
+  racing = true;
+  part("race").setAttribute("aria-pressed", "true");
+  const lanes = ["binary", "full"].map((precision) => {
+    const lane = document.createElement("div");
+    const canvas = document.createElement("canvas");
+    const text = document.createElement("p");
+    lane.append(canvas, text);
+    lane.dataset.precision = precision;
+    const title = precision === "full" ? "full precision" : "1 bit";
+    return { precision, lane, canvas, text, title, spent: 0, frames: 0 };
+  });
+  part("lanes").replaceChildren(...lanes.map(({ lane }) => lane));
+  part("lanes").hidden = false;
+  for (const { text, title } of lanes) text.textContent = `${title}: getting ready`;
+  const still = camera ? null : picture();
+  // the first frame of each also pays for what is only made once
+  for (const { precision } of lanes) await segmented(await jpegOf(still ?? picture()), precision);
+  while (racing) {
+    const lane = lanes[0].spent <= lanes[1].spent ? lanes[0] : lanes[1];
+    if (lane.spent > 1e3 * RACE_SECONDS) break;
+    const frame = still ?? picture();
+    const { classes, milliseconds } = await segmented(await jpegOf(frame), lane.precision);
+    lane.spent += milliseconds;
+    lane.frames++;
+    drawLane(lane, frame, classes);
+    lane.text.replaceChildren(
+      `${lane.title}: `,
+      Object.assign(document.createElement("b"), { textContent: frequency((1e3 * lane.frames) / lane.spent) }),
+      ` frames a second, ${lane.frames} in ${(lane.spent / 1e3).toFixed(1)} s`,
+    );
+  }
+  racing = false;
+  part("race").setAttribute("aria-pressed", "false");
+}
+
+function drawLane({ canvas }, frame, classes) {
+  [canvas.width, canvas.height] = [frame.width, frame.height];
+  const layer = new OffscreenCanvas(frame.width, frame.height);
+  const pixels = new ImageData(frame.width, frame.height);
+  const table = new Uint32Array(new Uint8Array([...Array(256).keys()].flatMap((id) => [...classColor(id), 255])).buffer);
+  new Uint32Array(pixels.data.buffer).set(Uint32Array.from(classes, (id) => table[id]));
+  layer.getContext("2d").putImageData(pixels, 0, 0);
+  const context = canvas.getContext("2d");
+  context.drawImage(frame, 0, 0);
+  context.globalAlpha = part("opacity").value / 100;
+  context.drawImage(layer, 0, 0);
+}
+
+// What a person started; what goes wrong with it is said in words.
+async function attempt(work) {
+  try {
+    await work();
+  } catch (error) {
+    stopCamera();
+    racing = false;
+    part("race").setAttribute("aria-pressed", "false");
+    say(error.message, true);
+  }
+}
+
+function fade() {
+  part("classes").style.opacity = part("opacity").value / 100;
+  part("percent").textContent = `${part("opacity").value} %`;
+}
+
+part("opacity").addEventListener("input", fade);
+part("split").addEventListener("input", split);
+part("camera").addEventListener("click", () => (camera ? stopCamera() : attempt(startCamera)));
+part("race").addEventListener("click", () => (racing ? (racing = false) : attempt(race)));
+for (const button of part("modes").querySelectorAll("[data-mode]"))
+  button.addEventListener("click", () => setMode(button.dataset.mode));
+part("overlay").addEventListener("click", async () =>
+  saveFile(await view.overlay(part("opacity").value / 100), `${answer?.name ?? "camera"}_overlay.png`),
 );
-canvas.addEventListener("pointermove", point);
-canvas.addEventListener("pointerdown", point);
-canvas.addEventListener("pointerleave", unpoint);
-watch("value", () => show(props.value));
-show(props.value);
+watch("value", () => receive(props.value));
+fade();
+receive(props.value);

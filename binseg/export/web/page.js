@@ -2,28 +2,18 @@
 "use strict";
 
 const LIVE_SIDE = 640; // pixels of the long side of a frame
-const VIEW_SIDE = 1600; // of what is drawn; files to keep have the image's own size
 const MOST_WORKERS = 8;
-// 15 colours that colour-blind people can tell apart (M. Krzywinski, mkweb.bcgsc.ca/colorblind)
-const COLORS = [
-  ["009ffa", "ffdc3d", "ef0096", "00e307", "9400e6", "ff6e3a", "00dcb5", "f60239", "ffcfe2"],
-  ["7cfffa", "008607", "ff71fd", "003c86", "6a0213", "008169"],
-].flat();
+const DRAWN = "drawn scene.png";
 
 const part = (id) => document.getElementById(id);
 const setup = JSON.parse(part("setup").textContent);
-const percent = (share) =>
-  share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
-const size = (bytes) =>
-  bytes >= 1e5 ? `${(bytes / 1e6).toFixed(2)} MB` : `${Math.max(1, Math.round(bytes / 1e3))} kB`;
+const view = new ResultView(part);
 const stem = (name) => name.replace(/\.[^.]*$/, "");
 
-let network = null; // { name, bytes, labels, terms, workers }
-let result = null; // { name, image, classes, shares } of what is shown
+let network = null; // { name, model, labels, workers }
+let shown = null; // { name, image, classes } of what is seen
 let source = null; // a <video> that is segmented live
 let turn = 0; // of what a person asked for last; earlier answers are dropped
-let lit = null; // the class under the pointer
-let isolated = null; // the class that was clicked
 
 // Files of the page: in this document, or beside it.
 async function asset(name) {
@@ -84,74 +74,20 @@ async function openNetwork(name, model, terms) {
     network?.workers.forEach((each) => each.end());
     network = { name, model, labels: about.labels, workers: [worker] };
     part("terms").textContent = `${name}: ${about.terms ?? terms ?? setup.terms}`;
-    part("bytes").textContent = size(model.byteLength);
-    [lit, isolated] = [null, null];
-    listClasses();
+    part("bytes").textContent = fileSize(model.byteLength);
+    view.setNames(about.labels.names);
   } catch (error) {
     worker.end();
     throw new Error(`${name}: ${error.message}`);
   }
 }
 
-function color(id) {
-  const value = parseInt(COLORS[id % COLORS.length], 16);
-  const shade = [1, 0.6, 0.8][Math.floor(id / COLORS.length) % 3];
-  return [value >> 16, (value >> 8) & 255, value & 255].map((each) => Math.round(each * shade));
-}
-
-function paint() {
-  if (!result) return;
-  const canvas = part("classes");
-  const { classes, image } = result;
-  const table = new Uint8ClampedArray(4 * 256);
-  for (let id = 0; id < network.labels.names.length; id++) {
-    const marked = isolated ?? lit;
-    const shown = marked === null || marked === id ? 255 : isolated === null ? 70 : 0;
-    table.set([...color(id), shown], 4 * id);
-  }
-  const words = new Uint32Array(table.buffer);
-  const context = canvas.getContext("2d");
-  const pixels = context.createImageData(canvas.width, canvas.height);
-  const out = new Uint32Array(pixels.data.buffer);
-  for (let y = 0, at = 0; y < canvas.height; y++) {
-    const row = Math.floor(((y + 0.5) * image.height) / canvas.height) * image.width;
-    for (let x = 0; x < canvas.width; x++, at++)
-      out[at] = words[classes[row + Math.floor(((x + 0.5) * image.width) / canvas.width)]];
-  }
-  context.putImageData(pixels, 0, 0);
-}
-
-function show(name, { image, classes, milliseconds }, live) {
-  const counts = new Float64Array(256);
-  for (const id of classes) counts[id]++;
-  const shares = [...counts].map((count) => count / classes.length);
-  result = { name, image, classes, shares };
-  const scale = Math.min(1, VIEW_SIDE / Math.max(image.width, image.height));
-  for (const id of ["image", "classes"]) {
-    const canvas = part(id);
-    const [width, height] = [image.width, image.height].map((side) => Math.ceil(side * scale));
-    if (canvas.width !== width) canvas.width = width;
-    if (canvas.height !== height) canvas.height = height;
-  }
-  part("stage").style.setProperty("--aspect", image.width / image.height);
-  const plain = part("image");
-  if (scale === 1) plain.getContext("2d").putImageData(image, 0, 0);
-  else {
-    const whole = new OffscreenCanvas(image.width, image.height);
-    whole.getContext("2d").putImageData(image, 0, 0);
-    plain.getContext("2d").drawImage(whole, 0, 0, plain.width, plain.height);
-  }
-  if (isolated !== null && !shares[isolated] && !live) isolated = null;
-  paint();
-  updateClasses(live);
-  time(milliseconds);
-  part("stage").dataset.state = "result";
+function show(name, found, live) {
+  shown = { name, image: found.image, classes: found.classes };
+  view.show({ ...shown, live });
+  part("milliseconds").textContent = duration(found.milliseconds);
+  if (!live) report(`${name}: ${found.image.width} × ${found.image.height} pixels`);
   for (const id of ["save-ids", "save-overlay"]) part(id).disabled = false;
-}
-
-function time(milliseconds) {
-  const digits = milliseconds >= 10 ? 0 : 1;
-  part("milliseconds").textContent = `${milliseconds.toFixed(digits)} ms`;
 }
 
 function cores(count) {
@@ -159,99 +95,9 @@ function cores(count) {
   part("cores-name").textContent = count === 1 ? "core" : "cores";
 }
 
-function listClasses() {
-  part("legend").replaceChildren(
-    ...network.labels.names.map((name, id) => {
-      const row = document.createElement("tr");
-      const button = document.createElement("button");
-      button.type = "button";
-      for (const kind of ["swatch", "name", "share"]) {
-        const made = document.createElement("span");
-        made.className = kind;
-        button.append(made);
-      }
-      button.children[0].style.background = `rgb(${color(id)})`;
-      button.children[1].textContent = name;
-      button.addEventListener("click", () => isolate(id));
-      button.addEventListener("pointerenter", () => light(id));
-      button.addEventListener("pointerleave", () => light(null));
-      row.dataset.id = id;
-      row.hidden = true;
-      const cell = document.createElement("td");
-      cell.append(button);
-      row.append(cell);
-      return row;
-    }),
-  );
-}
-
-function updateClasses(live) {
-  const { shares, image } = result;
-  const rows = [...part("legend").children];
-  const order = (row) => (live ? Number(row.dataset.id) : -shares[row.dataset.id]);
-  const sorted = rows.toSorted((a, b) => order(a) - order(b));
-  if (sorted.some((row, at) => row !== rows[at])) part("legend").append(...sorted);
-  for (const row of sorted) {
-    const share = shares[row.dataset.id];
-    row.hidden = share === 0;
-    row.querySelector(".share").textContent = percent(share);
-  }
-  const names = network.labels.names;
-  const absent = names.filter((_, id) => shares[id] === 0);
-  part("absent").textContent = absent.length ? `Not in this image: ${absent.join(", ")}.` : "";
-  const largest = [...names.keys()].sort((a, b) => shares[b] - shares[a]).slice(0, 3);
-  const said = largest.filter((id) => shares[id]).map((id) => `${names[id]} ${percent(shares[id])}`);
-  part("classes").setAttribute("aria-label", `${result.name}: ${said.join(", ")}`);
-  if (!live) report(`${result.name}: ${image.width} × ${image.height} pixels`);
-  mark();
-}
-
-function mark() {
-  for (const row of part("legend").children) {
-    const id = Number(row.dataset.id);
-    row.firstChild.firstChild.classList.toggle("lit", id === lit);
-    row.firstChild.firstChild.setAttribute("aria-pressed", id === isolated);
-  }
-}
-
-function light(id) {
-  if (id === lit) return;
-  lit = id;
-  mark();
-  paint();
-}
-
-function isolate(id) {
-  isolated = isolated === id ? null : id;
-  mark();
-  paint();
-}
-
 function report(text, alarming = false) {
   part("message").setAttribute("role", alarming ? "alert" : "status");
   part("message").textContent = text;
-}
-
-function classAt(event) {
-  if (!result) return null;
-  const box = part("classes").getBoundingClientRect();
-  const { width, height } = result.image;
-  const x = Math.floor(((event.clientX - box.left) / box.width) * width);
-  const y = Math.floor(((event.clientY - box.top) / box.height) * height);
-  return x >= 0 && y >= 0 && x < width && y < height ? result.classes[y * width + x] : null;
-}
-
-function point(event) {
-  const id = classAt(event);
-  light(id);
-  const tip = part("tip");
-  tip.hidden = id === null;
-  if (id === null) return;
-  tip.textContent = `${network.labels.names[id]} · ${percent(result.shares[id])}`;
-  const box = part("stage").getBoundingClientRect();
-  const left = Math.min(event.clientX - box.left + 14, box.width - tip.offsetWidth - 4);
-  tip.style.left = `${Math.max(4, left)}px`;
-  tip.style.top = `${Math.max(4, event.clientY - box.top - 36)}px`;
 }
 
 // Something that a person asked for; what goes wrong with it is said in words.
@@ -286,7 +132,8 @@ async function segment(name, image, current) {
   // again: the browser had not optimized its code yet
   const copy = new ImageData(found.image.data.slice(), found.image.width, found.image.height);
   const again = await worker.ask({ image: copy }, [copy.data.buffer]);
-  if (current()) time(Math.min(found.milliseconds, again.milliseconds));
+  if (current())
+    part("milliseconds").textContent = duration(Math.min(found.milliseconds, again.milliseconds));
 }
 
 const openFile = (file) =>
@@ -362,8 +209,8 @@ async function live(video, name, current) {
   if (!current()) return;
   cores(count);
   const { workers } = network;
-  let [sent, shown, missed] = [0, 0, false];
-  const ends = [];
+  let [sent, latest, missed] = [0, 0, false];
+  const moments = [];
   const take = async () => {
     const worker = workers.find((each) => !each.busy);
     missed = !worker;
@@ -374,14 +221,10 @@ async function live(video, name, current) {
       const image = pixelsOf(video, LIVE_SIDE);
       const found = await worker.ask({ image }, [image.data.buffer]);
       if (!current()) return;
-      ends.push(performance.now());
-      while (ends.length > 30) ends.shift();
-      if (ends.length > 1) {
-        const rate = ((ends.length - 1) * 1e3) / (ends.at(-1) - ends[0]);
-        part("fps").textContent = rate.toFixed(rate < 10 ? 1 : 0);
-      }
-      if (number > shown) {
-        shown = number;
+      const rate = frameRate(moments);
+      if (rate) part("fps").textContent = frequency(rate);
+      if (number > latest) {
+        latest = number;
         show(name, found, true);
       }
     } catch (error) {
@@ -403,7 +246,7 @@ async function live(video, name, current) {
 // What is shown, by the network that was chosen now.
 async function anew(current) {
   if (source) return live(source, source.dataset.name, current);
-  if (result) return segment(result.name, result.image, current);
+  if (shown) return segment(shown.name, shown.image, current);
 }
 
 const chooseModel = () =>
@@ -412,14 +255,34 @@ const chooseModel = () =>
     chosen.model ??= await asset(chosen.file);
     if (!current()) return;
     await openNetwork(chosen.name, chosen.model, chosen.terms);
-    if (current()) await anew(current);
+    if (!current()) return;
+    // a network that learned from photographs sees nothing in a drawn scene
+    if (shown?.name === DRAWN && !chosen.drawn) clear();
+    if (source || shown) await anew(current);
+    else if (chosen.drawn) await segment(DRAWN, await drawnScene(), current);
+    else if (setup.examples.length) await segmentExample(setup.examples[0], current);
+    else report(`${chosen.name} learned from photographs: drop one here, or open the camera`);
   });
+
+const drawnScene = async () => readImage(new File([await asset(DRAWN)], DRAWN));
+
+async function segmentExample(name, current) {
+  const image = await readImage(new File([await asset(name)], name));
+  if (current()) await segment(name, image, current);
+}
+
+function clear() {
+  shown = view.result = null;
+  part("stage").dataset.state = "empty";
+  part("milliseconds").textContent = "–";
+  part("absent").textContent = "";
+  for (const id of ["save-ids", "save-overlay"]) part(id).disabled = true;
+}
 
 const openExample = (name) =>
   attempt(async (current) => {
     stopLive();
-    const image = await readImage(new File([await asset(name)], name));
-    if (current()) await segment(name, image, current);
+    await segmentExample(name, current);
   });
 
 async function listExamples() {
@@ -436,29 +299,15 @@ async function listExamples() {
   }
 }
 
-function save(blob, name) {
-  const link = document.createElement("a");
-  link.download = name;
-  link.href = URL.createObjectURL(blob);
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-}
-
 async function saveIds() {
-  const { classes, image, name } = result;
+  const { classes, image, name } = shown;
   const png = await idsAsPng(classes, image.width, image.height, network.labels.palette);
-  save(png, `${stem(name)}_ids.png`);
+  saveFile(png, `${stem(name)}_ids.png`);
 }
 
-function saveOverlay() {
-  const plain = part("image");
-  const both = new OffscreenCanvas(plain.width, plain.height);
-  const context = both.getContext("2d");
-  context.drawImage(plain, 0, 0);
-  context.globalAlpha = part("opacity").value / 100;
-  context.drawImage(part("classes"), 0, 0);
-  const name = `${stem(result.name)}_overlay.png`;
-  return both.convertToBlob().then((blob) => save(blob, name));
+async function saveOverlay() {
+  const blob = await view.overlay(part("opacity").value / 100);
+  saveFile(blob, `${stem(shown.name)}_overlay.png`);
 }
 
 function fade() {
@@ -478,17 +327,6 @@ function listen() {
   part("opacity").addEventListener("input", fade);
   part("save-ids").addEventListener("click", saveIds);
   part("save-overlay").addEventListener("click", saveOverlay);
-  const canvas = part("classes");
-  canvas.addEventListener("pointermove", point);
-  canvas.addEventListener("pointerdown", point);
-  canvas.addEventListener("click", (event) => {
-    const id = classAt(event);
-    if (id !== null) isolate(id);
-  });
-  canvas.addEventListener("pointerleave", () => {
-    part("tip").hidden = true;
-    light(null);
-  });
   for (const kind of ["dragover", "dragleave", "drop"])
     document.addEventListener(kind, (event) => {
       event.preventDefault();
@@ -515,7 +353,6 @@ async function main() {
     return report(error.message, true);
   }
   await chooseModel();
-  if (network && !result && setup.examples.length) await openExample(setup.examples[0]);
 }
 
 main();

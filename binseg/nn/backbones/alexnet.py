@@ -102,7 +102,7 @@ class AlexNetLayer(nn.Module):
 
 
 class AlexNet(Backbone):
-    """From a picture to the map of one pixel that the last linear layer reads.
+    """From an image to the map of one pixel that the last linear layer reads.
 
     Shapes:
         x: (N, 3, H, W), normalised, 223 to 254 pixels a side (the paper: 224).
@@ -136,8 +136,8 @@ class AlexNet(Backbone):
         return [self.end(x)]
 
 
-def check_picture(x: Tensor) -> None:
-    """Refuse pictures (N, 3, H, W) whose last map is not 6×6."""
+def check_image(x: Tensor) -> None:
+    """Refuse images (N, 3, H, W) whose last map is not 6×6."""
     check_sides(x, _SMALLEST, _LARGEST, "AlexNet")
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from binseg.errors import BinsegError
-from binseg.nn.activations import ActivationGradient
+from binseg.network_options import ActivationGradient, Stem, WeightGradient, WeightScale
 from binseg.nn.backbones.groupnet import Precision
 from binseg.nn.backbones.options import (
     check_choices,
@@ -21,8 +21,7 @@ from binseg.nn.backbones.options import (
     check_width,
 )
 from binseg.nn.backbones.registry import Backbone, register_backbone
-from binseg.nn.backbones.stems import Stem, create_stem, stem_multiple, stem_stride
-from binseg.nn.binarize import WeightGradient, WeightScale
+from binseg.nn.backbones.stems import create_stem, stem_multiple, stem_stride
 from binseg.nn.layers import BinaryConv2d
 
 _LAYERS = {28: (6, 6, 6, 5), 37: (6, 8, 12, 6), 45: (6, 12, 14, 8)}

@@ -1,4 +1,4 @@
-"""What blocks of branches are made of: the binary unit and the downsampling."""
+"""Parts of blocks of branches: the binary unit and the downsampling."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
+from binseg.network_options import Atrous, Decomposition, Downsample, Gates, Merge, Shortcut
 from binseg.nn.backbones.group_blocks import (
     BOTTLENECK_EXPANSION,
     BasicGroupBlock,
@@ -19,15 +20,9 @@ from binseg.nn.backbones.group_blocks import (
 )
 from binseg.nn.backbones.groupnet_options import (
     STAGE_BLOCKS,
-    Atrous,
-    Decomposition,
-    Downsample,
-    Gates,
     GroupNetOptions,
-    Merge,
     Nonlinearity,
     Precision,
-    Shortcut,
     group_borders,
     stage_dilations,
 )

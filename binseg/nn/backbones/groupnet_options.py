@@ -1,23 +1,28 @@
-"""What makes one Group-Net differ from another, and what follows from it for a block."""
+"""The options of a Group-Net, and what follows from them for a block."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from binseg.errors import BinsegError
-from binseg.nn.activations import ActivationGradient, Threshold
+from binseg.network_options import (
+    ActivationGradient,
+    Atrous,
+    Decomposition,
+    Downsample,
+    Gates,
+    Merge,
+    Shortcut,
+    Stem,
+    Threshold,
+    WeightGradient,
+    WeightScale,
+)
 from binseg.nn.backbones.options import check_choices, check_output_stride, check_width
 from binseg.nn.backbones.stages import BLOCKS
-from binseg.nn.backbones.stems import Stem, stem_multiple
-from binseg.nn.bases import Merge
-from binseg.nn.binarize import WeightGradient, WeightScale
+from binseg.nn.backbones.stems import stem_multiple
 
 Precision = Literal["binary", "full"]
-Decomposition = Literal["group", "layer"]
-Gates = Literal["shared", "per_branch", "none"]
-Shortcut = Literal["block", "conv"]
 Nonlinearity = Literal["relu", "tanh", "prelu", "rprelu"]
-Downsample = Literal["binary", "real"]
-Atrous = Literal["bpac", "one_rate", "off"]
 
 STAGE_BLOCKS = {18: BLOCKS[18], 34: BLOCKS[34], 50: BLOCKS[34]}
 """Depth → blocks of each stage; those of depth 50 are bottlenecks (He et al. 2016, table 1)."""
@@ -111,7 +116,7 @@ def stage_dilations(options: GroupNetOptions, stage: int) -> tuple[int, ...]:
 
     The paper's rates hold at output stride 8, where stages 3 and 4 lie on the grid of stride 8. On
     the coarser grids of output strides 16 and 32 the first rate shrinks with the stride, so that a
-    rate covers the same distance in the picture: 2 and 6 become 1 and 3, then 1 and 1.
+    rate covers the same distance in the image: 2 and 6 become 1 and 3, then 1 and 1.
     """
     grid = min(options.output_stride, 2 ** (stage + 1))
     ordinary = 2 ** (stage + 1) // grid

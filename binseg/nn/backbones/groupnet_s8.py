@@ -13,19 +13,12 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from binseg.errors import BinsegError
-from binseg.nn.activations import Threshold
+from binseg.network_options import Atrous, Gates, Merge, Threshold
 from binseg.nn.backbones.group_blocks import BasicGroupBlock
-from binseg.nn.backbones.groupnet_options import (
-    Atrous,
-    Gates,
-    GroupNetOptions,
-    Nonlinearity,
-    Precision,
-)
+from binseg.nn.backbones.groupnet_options import GroupNetOptions, Nonlinearity, Precision
 from binseg.nn.backbones.options import check_choices, check_output_stride, check_width
 from binseg.nn.backbones.registry import Backbone, register_backbone
 from binseg.nn.backbones.stems import StridedStem
-from binseg.nn.bases import Merge
 
 BLOCKS = (2, 2, 2)
 """Blocks of two convolutions at strides 8, 16 and 32."""

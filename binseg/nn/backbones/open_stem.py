@@ -12,7 +12,7 @@ class OpenStem(nn.Sequential):
 
     It takes the place of a backbone's own stem, under the same parameter names:
 
-        fine = stem.before_pool(picture)
+        fine = stem.before_pool(image)
         maps = backbone(stem.after_pool(fine))
 
     Args:
@@ -51,7 +51,7 @@ class OpenStem(nn.Sequential):
         return list(self)[self.pool :]
 
     def before_pool(self, x: Tensor) -> Tensor:
-        """A picture (N, 3, H, W) to (N, fine_channels, ⌈H / 2⌉, ⌈W / 2⌉)."""
+        """An image (N, 3, H, W) to (N, fine_channels, ⌈H / 2⌉, ⌈W / 2⌉)."""
         for layer in self.fine_layers:
             x = layer(x)
         return x

@@ -10,7 +10,7 @@ from binseg.errors import unknown_name
 
 
 class Backbone(nn.Module):
-    """A network from a normalised picture to one feature map for each stage.
+    """A network from a normalised image to one feature map for each stage.
 
     Attributes:
         channels: channels of each stage's map.

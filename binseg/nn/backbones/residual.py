@@ -6,12 +6,20 @@ from typing import Literal
 from torch import Tensor, nn
 
 from binseg.errors import BinsegError
-from binseg.nn.activations import ActivationGradient, RPReLU, Threshold
-from binseg.nn.backbones.groupnet_options import Downsample, Precision, Shortcut
+from binseg.network_options import (
+    ActivationGradient,
+    Downsample,
+    Shortcut,
+    Stem,
+    Threshold,
+    WeightGradient,
+    WeightScale,
+)
+from binseg.nn.activations import RPReLU
+from binseg.nn.backbones.groupnet_options import Precision
 from binseg.nn.backbones.options import check_choices, check_clip, check_width
 from binseg.nn.backbones.stages import BlockPlan, real_downsample
-from binseg.nn.backbones.stems import Stem, stem_multiple
-from binseg.nn.binarize import WeightGradient, WeightScale
+from binseg.nn.backbones.stems import stem_multiple
 from binseg.nn.layers import BinaryConv2d
 
 Nonlinearity = Literal["none", "relu", "hardtanh", "prelu", "rprelu"]
@@ -22,7 +30,7 @@ class ResNetOptions:
     """What makes one binary ResNet differ from another.
 
     Attributes:
-        depth: 18 or 34 (four stages), or 20 (three stages of three blocks, for small pictures).
+        depth: 18 or 34 (four stages), or 20 (three stages of three blocks, for small images).
         precision: "binary", or "full" for the twin: the same topology and names, real weights and
             activations, zero padding, and ReLU where the binary network has no nonlinearity or a
             hardtanh, which serve the sign.

@@ -12,7 +12,7 @@ from binseg.nn.backbones.registry import Backbone
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 20: (3, 3, 3)}
 """Depth → blocks of two 3×3 convolutions in each stage (He et al. 2016, table 1; depth 20, for
-small pictures, section 4.2)."""
+small images, section 4.2)."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def plan_stages(
     """The blocks of each stage; the channels double from stage to stage.
 
     A stage that would be coarser than `output_stride` keeps its grid and dilates instead, so that
-    its kernels cover the same distance in the picture.
+    its kernels cover the same distance in the image.
 
     Args:
         depth: a key of `BLOCKS`.
@@ -75,7 +75,7 @@ class StagedBackbone(Backbone):
     """A stem and stages of blocks; the features are the stages' results.
 
     Args:
-        stem: from the picture to the first block's map.
+        stem: from the image to the first block's map.
         stages: see `plan_stages`.
         block: builds a block of these numbers.
 

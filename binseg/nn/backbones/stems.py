@@ -1,12 +1,11 @@
-"""Stems: from the picture to the first stage's grid at stride 4, in real numbers."""
+"""Stems: from the image to the first stage's grid at stride 4, in real numbers."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 from torch import Tensor, nn
 
 from binseg.errors import unknown_name
-
-Stem = Literal["conv7", "conv7_bn", "conv7_relu", "grouped3", "conv3"]
+from binseg.network_options import Stem
 
 
 def stem_multiple(name: Stem) -> int:
@@ -27,8 +26,8 @@ def create_stem(name: Stem, width: int) -> nn.Sequential:
     Net). "conv7_relu": 7×7 stride 2, BatchNorm, ReLU, max-pool, and a BatchNorm for the same reason
     (ResNetE). "grouped3": 3×3 stride 2 to width/2, 3×3 in 4 groups, 3×3 in 8 groups to width, each
     with BatchNorm and ReLU, then max-pool (Bethge et al. 2019, "Back to Simplicity", section 4.1:
-    30 % fewer operations), and that BatchNorm. "conv3": 3×3 and BatchNorm at the picture's own
-    size, for small pictures (CIFAR).
+    30 % fewer operations), and that BatchNorm. "conv3": 3×3 and BatchNorm at the image's own
+    size, for small images (CIFAR).
 
     Args:
         width: output channels, a multiple of `stem_multiple`.

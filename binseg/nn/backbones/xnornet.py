@@ -19,12 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from binseg.errors import BinsegError
-from binseg.nn.activations import ActivationGradient
+from binseg.network_options import ActivationGradient, Stem, WeightGradient, WeightScale
 from binseg.nn.backbones.options import check_choices, check_clip, check_width
 from binseg.nn.backbones.registry import register_backbone
 from binseg.nn.backbones.stages import BlockPlan, StagedBackbone, plan_stages, real_downsample
-from binseg.nn.backbones.stems import Stem, create_stem, stem_multiple, stem_stride
-from binseg.nn.binarize import WeightGradient, WeightScale
+from binseg.nn.backbones.stems import create_stem, stem_multiple, stem_stride
 from binseg.nn.layers import BinaryConv2d
 
 _DEPTHS = (18, 34)

@@ -1,4 +1,4 @@
-"""What full-precision baselines are made of."""
+"""Layers of the full-precision baselines."""
 
 from torch import nn
 

@@ -35,7 +35,7 @@ class DeepLabV3Head(nn.Module):
         aspp: "binary" or "real", see `BinaryASPP` and `RealASPP`.
         bases: K of each binary branch, 1 to 8.
         rates: dilations of the three 3×3 branches at output stride 8; on coarser grids they shrink
-            with the stride, so that they reach equally far in the picture (the paper's 6, 12, 18
+            with the stride, so that they reach equally far in the image (the paper's 6, 12, 18
             at output stride 16).
         dropout: probability.
 
@@ -45,7 +45,7 @@ class DeepLabV3Head(nn.Module):
 
     Raises:
         BinsegError: an unknown kind of branches, a value out of range, or training with one
-            picture, from whose image pooling BatchNorm cannot learn.
+            image, from whose image pooling BatchNorm cannot learn.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class DeepLabV3Head(nn.Module):
         x = features[-1]
         if self.training and len(x) == 1:
             raise BinsegError(
-                "BatchNorm cannot learn from the image pooling of one picture: raise "
+                "BatchNorm cannot learn from the image pooling of one image: raise "
                 "data.batch_size to 2 or more"
             )
         return self.scores(self.refine(self.dropout(self.project(self.aspp(x)))))
@@ -175,9 +175,9 @@ class BinaryBranch(nn.Module):
 
 
 class PooledNorm(nn.BatchNorm2d):
-    """BatchNorm of one pixel a picture.
+    """BatchNorm of one pixel an image.
 
-    One picture alone has no variance; there it takes the running statistics, so that a last batch
+    One image alone has no variance; there it takes the running statistics, so that a last batch
     of one does not end the re-estimation of BatchNorms.
     """
 

@@ -21,14 +21,14 @@ class HeadSpec:
         build: takes channels, classes and options.
         output_stride: of the backbone where none is asked for.
         options: what a user may set.
-        knows: what else of the backbone it is given: its "output_stride", its "precision", and any
-            of its options that were set.
+        backbone_args: what else of the backbone it is given: its "output_stride", its "precision",
+            and any of its options that were set.
     """
 
     build: Callable[..., nn.Module]
     output_stride: int
     options: frozenset[str] = frozenset({"kernel_size", "dropout"})
-    knows: frozenset[str] = frozenset()
+    backbone_args: frozenset[str] = frozenset()
 
 
 HEADS: dict[str, HeadSpec] = {
@@ -41,13 +41,13 @@ HEADS: dict[str, HeadSpec] = {
         DeepLabV3Head,
         output_stride=8,
         options=frozenset({"aspp", "bases", "rates", "dropout"}),
-        knows=frozenset({"output_stride", "precision"}),
+        backbone_args=frozenset({"output_stride", "precision"}),
     ),
     "unet": HeadSpec(
         UNetHead,
         output_stride=32,
         options=frozenset({"dropout"}),
-        knows=frozenset({"precision", "nonlinearity", "threshold"}),
+        backbone_args=frozenset({"precision", "nonlinearity", "threshold"}),
     ),
 }
 
@@ -81,5 +81,5 @@ def create_head(
         if option not in spec.options:
             raise unknown_name(f"option of head {name}", option, spec.options)
     backbone = {**(backbone_options or {}), "output_stride": output_stride}
-    known = {key: value for key, value in backbone.items() if key in spec.knows}
+    known = {key: value for key, value in backbone.items() if key in spec.backbone_args}
     return spec.build(channels, num_classes, **known, **options)

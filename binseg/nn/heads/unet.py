@@ -10,7 +10,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from binseg.errors import BinsegError
-from binseg.nn.activations import Threshold
+from binseg.network_options import Threshold
 from binseg.nn.backbones.group_blocks import BasicGroupBlock
 from binseg.nn.backbones.groupnet_options import GroupNetOptions, Nonlinearity, Precision
 from binseg.nn.heads.fcn import resize_logits

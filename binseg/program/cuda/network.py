@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from binseg.program.check import check
 from binseg.program.cuda import operators as _declared  # noqa: F401 - registers the operators
-from binseg.program.cuda.operation import Operation
 from binseg.program.cuda.preparation import Plan
+from binseg.program.cuda.prepared_operator import PreparedOperator
 from binseg.program.cuda.steps import STEPS
 from binseg.program.program import IMAGE, Program
 from binseg.program.sizes import value_sizes
@@ -45,7 +45,7 @@ class ProgramNetwork(nn.Module):
         self.program = program
         self.operators = torch.ops.binseg if operators is None else operators
         self.operations = nn.ModuleList(
-            Operation(Step(operator, program, types), types, plan, self.operators)
+            PreparedOperator(Step(operator, program, types), types, plan, self.operators)
             for operator in program.operators
         )
 

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from binseg.program.cuda.operation import Operation
 from binseg.program.cuda.preparation import fuses_activation
+from binseg.program.cuda.prepared_operator import PreparedOperator
 from binseg.program.sizes import Size
 
 Outputs = dict[str, Tensor]
@@ -32,7 +32,9 @@ def _step(run: Callable[..., Outputs]) -> Callable[..., Outputs]:
 # Finish
 
 
-def _finish(op: Operation, y: Tensor, residual: Tensor | None = None, bases: int = 1) -> Outputs:
+def _finish(
+    op: PreparedOperator, y: Tensor, residual: Tensor | None = None, bases: int = 1
+) -> Outputs:
     if residual is not None:
         y = y + _repeated(residual.float(), y.shape[3])
     if op.has("act"):
@@ -45,7 +47,7 @@ def _repeated(x: Tensor, channels: int) -> Tensor:
 
 
 def _outputs(
-    op: Operation, real: Outputs, *, bits: Tensor | None, bases: int, byte: Tensor
+    op: PreparedOperator, real: Outputs, *, bits: Tensor | None, bases: int, byte: Tensor
 ) -> Outputs:
     """Those that are asked for; `bits` None where they are made elsewhere."""
     made: Outputs = {}
@@ -61,7 +63,7 @@ def _outputs(
     return made
 
 
-def _activate(op: Operation, v: Tensor) -> Tensor:
+def _activate(op: PreparedOperator, v: Tensor) -> Tensor:
     kind = op["act"]
     if kind in ("prelu", "rprelu"):
         before, slope, after = (op.tensor(role) for role in ("before", "slope", "after"))
@@ -92,7 +94,7 @@ _PLAIN: dict[str, Callable[[Any, Tensor], Tensor]] = {
 
 
 @_step
-def _pack_sign(op: Operation, size: Size, x: Tensor, more: Tensor | None = None) -> Outputs:
+def _pack_sign(op: PreparedOperator, size: Size, x: Tensor, more: Tensor | None = None) -> Outputs:
     v = x if more is None else x.float() + more.float()
     gain, shift = op.tensor("gain"), op.tensor("shift")
     affine = None if gain is None or shift is None else torch.stack([gain, shift])
@@ -100,13 +102,15 @@ def _pack_sign(op: Operation, size: Size, x: Tensor, more: Tensor | None = None)
 
 
 @_step
-def _conv_bits(op: Operation, size: Size, bits: Tensor) -> Outputs:
+def _conv_bits(op: PreparedOperator, size: Size, bits: Tensor) -> Outputs:
     names = ("weight", "table", "low", "span")
     return {"bits": op.operators.conv_bits(bits, *map(op.tensor, names), *op.bit_shape())}
 
 
 @_step
-def _conv_real(op: Operation, size: Size, bits: Tensor, residual: Tensor | None = None) -> Outputs:
+def _conv_real(
+    op: PreparedOperator, size: Size, bits: Tensor, residual: Tensor | None = None
+) -> Outputs:
     fused = fuses_activation(op.operator)
     bases = op.get("bit_bases", op.bases)
     pack = fused and "bits" in op.roles and bases == op.bases
@@ -128,7 +132,9 @@ def _conv_real(op: Operation, size: Size, bits: Tensor, residual: Tensor | None 
 
 
 @_step
-def _conv_merge(op: Operation, size: Size, bits: Tensor, residual: Tensor | None = None) -> Outputs:
+def _conv_merge(
+    op: PreparedOperator, size: Size, bits: Tensor, residual: Tensor | None = None
+) -> Outputs:
     if op.has("branch_act") and not fuses_activation(op.operator, "branch_"):
         return _merge(op, bits, residual)
     gates = op.tensor("gates")
@@ -155,7 +161,7 @@ def _conv_merge(op: Operation, size: Size, bits: Tensor, residual: Tensor | None
     return {**made, "bits": signs} if pack else made
 
 
-def _merge(op: Operation, bits: Tensor, residual: Tensor | None) -> Outputs:
+def _merge(op: PreparedOperator, bits: Tensor, residual: Tensor | None) -> Outputs:
     """conv_merge whose branches go through an activation that its kernel does not know."""
     out, _ = op.operators.conv_real(
         bits,
@@ -187,18 +193,20 @@ def _merge(op: Operation, bits: Tensor, residual: Tensor | None) -> Outputs:
 
 
 @_step
-def _quantize(op: Operation, size: Size, x: Tensor) -> Outputs:
+def _quantize(op: PreparedOperator, size: Size, x: Tensor) -> Outputs:
     return _outputs(op, {}, bits=None, bases=1, byte=x.float())
 
 
 @_step
-def _normalize(op: Operation, size: Size, image: Tensor) -> Outputs:
+def _normalize(op: PreparedOperator, size: Size, image: Tensor) -> Outputs:
     y = op.operators.fma(image.float(), op.tensor("scale"), op.tensor("shift"))
     return _outputs(op, {"real": y}, bits=None, bases=1, byte=y)
 
 
 @_step
-def _conv_int8(op: Operation, size: Size, x: Tensor, residual: Tensor | None = None) -> Outputs:
+def _conv_int8(
+    op: PreparedOperator, size: Size, x: Tensor, residual: Tensor | None = None
+) -> Outputs:
     count = x.shape[0]
     if op.bases > 1:  # each base is an image of its own
         x = x.unflatten(3, (op.bases, -1)).permute(0, 3, 1, 2, 4).flatten(0, 1)
@@ -211,7 +219,7 @@ def _conv_int8(op: Operation, size: Size, x: Tensor, residual: Tensor | None = N
 
 
 @_step
-def _conv_int8_pool(op: Operation, size: Size, x: Tensor) -> Outputs:
+def _conv_int8_pool(op: PreparedOperator, size: Size, x: Tensor) -> Outputs:
     return _conv_int8(op, size, x)
 
 
@@ -219,7 +227,7 @@ def _conv_int8_pool(op: Operation, size: Size, x: Tensor) -> Outputs:
 
 
 @_step
-def _conv(op: Operation, size: Size, x: Tensor, residual: Tensor | None = None) -> Outputs:
+def _conv(op: PreparedOperator, size: Size, x: Tensor, residual: Tensor | None = None) -> Outputs:
     groups = op.bases * op.get("groups", 1)
     y = op.operators.conv_float(
         x.float(),
@@ -233,27 +241,27 @@ def _conv(op: Operation, size: Size, x: Tensor, residual: Tensor | None = None) 
 
 
 @_step
-def _affine(op: Operation, size: Size, x: Tensor, residual: Tensor | None = None) -> Outputs:
+def _affine(op: PreparedOperator, size: Size, x: Tensor, residual: Tensor | None = None) -> Outputs:
     y = op.operators.fma(x.float(), op.tensor("scale"), op.tensor("bias"))
     return _finish(op, y, residual)
 
 
 @_step
-def _add(op: Operation, size: Size, a: Tensor, b: Tensor) -> Outputs:
+def _add(op: PreparedOperator, size: Size, a: Tensor, b: Tensor) -> Outputs:
     return _finish(op, a.float() + b.float())
 
 
 @_step
-def _mul(op: Operation, size: Size, a: Tensor, b: Tensor) -> Outputs:
+def _mul(op: PreparedOperator, size: Size, a: Tensor, b: Tensor) -> Outputs:
     return _finish(op, a.float() * b.float())
 
 
 @_step
-def _act(op: Operation, size: Size, x: Tensor) -> Outputs:
+def _act(op: PreparedOperator, size: Size, x: Tensor) -> Outputs:
     return _finish(op, x.float())
 
 
-def _taps(op: Operation, size: Size, x: Tensor, outside: float) -> list[Tensor]:
+def _taps(op: PreparedOperator, size: Size, x: Tensor, outside: float) -> list[Tensor]:
     """What each tap of a window reads, in row order: (N, H', W', C) each."""
     kernel, stride, pads, dilation = op.window()
     ends = [(size[i] - 1) * stride[i] + dilation[i] * (kernel[i] - 1) + 1 for i in (0, 1)]
@@ -271,7 +279,7 @@ def _taps(op: Operation, size: Size, x: Tensor, outside: float) -> list[Tensor]:
 
 
 @_step
-def _max_pool(op: Operation, size: Size, x: Tensor) -> Outputs:
+def _max_pool(op: PreparedOperator, size: Size, x: Tensor) -> Outputs:
     y, *others = _taps(op, size, x, -float("inf"))
     for tap in others:
         y = torch.maximum(y, tap)
@@ -279,14 +287,14 @@ def _max_pool(op: Operation, size: Size, x: Tensor) -> Outputs:
 
 
 @_step
-def _avg_pool(op: Operation, size: Size, x: Tensor) -> Outputs:
+def _avg_pool(op: PreparedOperator, size: Size, x: Tensor) -> Outputs:
     y, *others = _taps(op, size, x, 0)
     for tap in others:
         y = y + tap
     return _finish(op, y / _pixels(op, size, x))
 
 
-def _pixels(op: Operation, size: Size, x: Tensor) -> Tensor:
+def _pixels(op: PreparedOperator, size: Size, x: Tensor) -> Tensor:
     """How many pixels of each window count: float32 (H', W', 1)."""
     kernel, stride, pads, dilation = op.window()
     inside = []
@@ -298,19 +306,19 @@ def _pixels(op: Operation, size: Size, x: Tensor) -> Tensor:
     return (inside[0][:, None] * inside[1])[:, :, None]
 
 
-def _mean(op: Operation, x: Tensor) -> Tensor:
+def _mean(op: PreparedOperator, x: Tensor) -> Tensor:
     """(outer, n, inner) → (outer, inner): the sum in order, over n."""
     total: Tensor = op.operators.ordered_sum(x)
     return total / torch.full_like(total, x.shape[1])
 
 
 @_step
-def _spatial_mean(op: Operation, size: Size, x: Tensor) -> Outputs:
+def _spatial_mean(op: PreparedOperator, size: Size, x: Tensor) -> Outputs:
     return _finish(op, _mean(op, x.flatten(1, 2).double()).float()[:, None, None])
 
 
 @_step
-def _adaptive_avg_pool(op: Operation, size: Size, x: Tensor) -> Outputs:
+def _adaptive_avg_pool(op: PreparedOperator, size: Size, x: Tensor) -> Outputs:
     rows = []
     for i in range(size[0]):
         part = x[:, _bin(i, x.shape[1], size[0])].float()
@@ -325,7 +333,7 @@ def _bin(index: int, length: int, count: int) -> slice:
 
 
 @_step
-def _group_norm(op: Operation, size: Size, x: Tensor) -> Outputs:
+def _group_norm(op: PreparedOperator, size: Size, x: Tensor) -> Outputs:
     groups = op.get("groups", 1)
     values = x.double().flatten(1, 2).unflatten(2, (groups, -1))  # N, pixels, G, C / G
     over_map = op["over"] == "map"
@@ -345,7 +353,7 @@ def _group_norm(op: Operation, size: Size, x: Tensor) -> Outputs:
 
 
 @_step
-def _channel_mean(op: Operation, size: Size, x: Tensor) -> Outputs:
+def _channel_mean(op: PreparedOperator, size: Size, x: Tensor) -> Outputs:
     x = x.float().abs() if op.get("absolute", False) else x.float()
     parts = x.reshape(-1, op["size"], op.get("inner", 1))
     return _finish(op, _mean(op, parts).reshape(*x.shape[:3], -1))
@@ -355,7 +363,7 @@ def _channel_mean(op: Operation, size: Size, x: Tensor) -> Outputs:
 
 
 @_step
-def _resize(op: Operation, size: Size, x: Tensor, *others: Tensor) -> Outputs:
+def _resize(op: PreparedOperator, size: Size, x: Tensor, *others: Tensor) -> Outputs:
     bilinear = op["mode"] == "bilinear"
     y = op.operators.resize(x.float(), *size, bilinear, op.get("align_corners", False))
     residual = others if op.has("scale") else others[1:]
@@ -363,18 +371,18 @@ def _resize(op: Operation, size: Size, x: Tensor, *others: Tensor) -> Outputs:
 
 
 @_step
-def _concat(op: Operation, size: Size, *inputs: Tensor) -> Outputs:
+def _concat(op: PreparedOperator, size: Size, *inputs: Tensor) -> Outputs:
     spread = [x.float().expand(-1, *size, -1) for x in inputs]
     return _finish(op, torch.cat(spread, dim=3))
 
 
 @_step
-def _slice(op: Operation, size: Size, x: Tensor) -> Outputs:
+def _slice(op: PreparedOperator, size: Size, x: Tensor) -> Outputs:
     return _finish(op, x[..., op["from"] : op["to"]].float())
 
 
 @_step
-def _pad(op: Operation, size: Size, x: Tensor) -> Outputs:
+def _pad(op: PreparedOperator, size: Size, x: Tensor) -> Outputs:
     rows, columns = (
         torch.arange(size[i], device=x.device).clamp(max=x.shape[1 + i] - 1) for i in (0, 1)
     )
@@ -382,10 +390,10 @@ def _pad(op: Operation, size: Size, x: Tensor) -> Outputs:
 
 
 @_step
-def _crop(op: Operation, size: Size, x: Tensor, like: Tensor) -> Outputs:
+def _crop(op: PreparedOperator, size: Size, x: Tensor, like: Tensor) -> Outputs:
     return {"real": x[:, : size[0], : size[1]]}
 
 
 @_step
-def _flatten(op: Operation, size: Size, x: Tensor) -> Outputs:
+def _flatten(op: PreparedOperator, size: Size, x: Tensor) -> Outputs:
     return {"real": x.reshape(x.shape[0], 1, 1, -1)}

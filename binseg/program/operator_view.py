@@ -1,4 +1,4 @@
-"""What the rules of operators look at: one operator, read part by part.
+"""A view of one operator for the rules that check it, part by part.
 
 Each part that a rule asks for is checked and ticked off; what is left over at the end is unknown to
 the definition and refused.
@@ -26,7 +26,7 @@ from binseg.program.types import (
 _DTYPES = {"float32": "F32", "int32": "I32", "int16": "I16", "int8": "I8", "uint8": "U8"}
 
 
-class Rule:
+class OperatorView:
     """One operator of a program under check.
 
     Args:
@@ -69,12 +69,12 @@ class Rule:
 
     # Values
 
-    def inputs(self, least: int, most: int | None = None) -> int:
-        """How many inputs there are, at least `least` and at most `most` (default: as many)."""
+    def inputs(self, minimum: int, maximum: int | None = None) -> int:
+        """How many inputs there are, from `minimum` to `maximum` (default: as many)."""
         count = len(self._operator.inputs)
-        most = least if most is None else most
-        if not least <= count <= most:
-            wanted = f"{least}" if least == most else f"{least} to {most}"
+        maximum = minimum if maximum is None else maximum
+        if not minimum <= count <= maximum:
+            wanted = f"{minimum}" if minimum == maximum else f"{minimum} to {maximum}"
             raise self.error(f"reads {count} values, not {wanted}")
         return count
 
@@ -113,19 +113,19 @@ class Rule:
         """Whether there is an attribute of this name."""
         return name in self._operator.attributes
 
-    def integer(self, name: str, least: int, most: int, default: int | None = None) -> int:
+    def integer(self, name: str, minimum: int, maximum: int, default: int | None = None) -> int:
         """An integer attribute within bounds."""
         value = self.attribute(name, default)
-        if not is_integer(value) or not least <= value <= most:
-            raise self._bad(name, f"an integer from {least} to {most}")
+        if not is_integer(value) or not minimum <= value <= maximum:
+            raise self._bad(name, f"an integer from {minimum} to {maximum}")
         return int(value)
 
     def integers(
         self,
         name: str,
         length: int | None,
-        least: int,
-        most: int,
+        minimum: int,
+        maximum: int,
         default: tuple[int, ...] | None = None,
     ) -> tuple[int, ...]:
         """A list of integers within bounds; without `length` of 1 to 8 (the bases)."""
@@ -134,14 +134,14 @@ class Rule:
         if (
             not isinstance(value, list | tuple)
             or len(value) not in lengths
-            or not all(is_integer(item) and least <= item <= most for item in value)
+            or not all(is_integer(item) and minimum <= item <= maximum for item in value)
         ):
             number = f"1 to {MAX_BASES}" if length is None else length
-            raise self._bad(name, f"a list of {number} integers from {least} to {most}")
+            raise self._bad(name, f"a list of {number} integers from {minimum} to {maximum}")
         return tuple(value)
 
     def choice(self, name: str, options: tuple[Any, ...], default: Any = None) -> Any:
-        """An attribute that is one of few values; true and 1 are told apart."""
+        """An attribute that is one of few values; true and 1 differ."""
         value = self.attribute(name, default)
         if not any(type(value) is type(option) and value == option for option in options):
             raise self._bad(name, f"one of {', '.join(map(shown, options))}")

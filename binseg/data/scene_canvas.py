@@ -1,6 +1,6 @@
 """The camera, the canvas and the colours of the built-in street scenes.
 
-Every part paints one shape twice with the same integer corners: its colour into the picture, its
+Every part paints one shape twice with the same integer corners: its colour into the image, its
 class into the label map. So labels are exact to the pixel. World axes: x to the right and z ahead
 in metres on the ground, y up; a camera at x = z = 0 looks along z.
 """
@@ -59,10 +59,10 @@ class Camera:
 
 
 class Canvas:
-    """A picture and its label map, painted together.
+    """An image and its label map, painted together.
 
     `image` is uint8 (H, W, 3) RGB, `labels` uint8 (H, W). A part painted with class None changes
-    only the picture.
+    only the image.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:

@@ -1,4 +1,4 @@
-"""What getting a data set ready found, and what folder each data set without downloads wants."""
+"""Reports of getting a data set ready, and the folders of those that are not downloaded."""
 
 from typing import NamedTuple
 
@@ -14,11 +14,11 @@ class Preparation(NamedTuple):
 
 
 _LAYOUTS = {
-    "camvid": "put its pictures into ROOT/train/ and ROOT/val/, masks of the same names into "
+    "camvid": "put its images into ROOT/train/ and ROOT/val/, masks of the same names into "
     "ROOT/trainannot/ and ROOT/valannot/ (ids 0 to 10, void 11)",
-    "folder": "put pictures into ROOT/images/, masks of the same names into ROOT/masks/ and a "
+    "folder": "put images into ROOT/images/, masks of the same names into ROOT/masks/ and a "
     "labels.yaml into ROOT",
-    "scenes": "its pictures are drawn on the fly, no files are needed",
+    "scenes": "its images are drawn on the fly, no files are needed",
 }
 
 

@@ -1,4 +1,4 @@
-"""Which samples make up which batch, in which process; nothing here reads a picture."""
+"""Which samples make up which batch, in which process; nothing here reads an image."""
 
 from collections.abc import Callable, Iterator
 
@@ -44,7 +44,7 @@ class TrainBatches(Sampler[list[Key]]):
         if samples < batch_size * world_size:
             processes = f" in each of {world_size} processes" if world_size > 1 else ""
             raise BinsegError(
-                f"the training split has {samples} pictures, fewer than one batch of "
+                f"the training split has {samples} images, fewer than one batch of "
                 f"{batch_size}{processes}; lower data.batch_size"
             )
         self.samples, self.batch_size, self.seed = samples, batch_size, seed
@@ -84,8 +84,8 @@ class OrderedBatches(Sampler[list[int]]):
 class CalibrationBatches(Sampler[list[int]]):
     """Given samples in mixed batches of nearly equal size; process r takes batches r, r + W, ….
 
-    Mixed, since pictures that follow each other in a data set are alike, and a batch of alike
-    pictures underestimates the variance that BatchNorm is to learn.
+    Mixed, since images that follow each other in a data set are alike, and a batch of alike
+    images underestimates the variance that BatchNorm is to learn.
     """
 
     def __init__(self, indices: list[int], batch_size: int, rank: int, world_size: int) -> None:

@@ -1,4 +1,4 @@
-"""A data set in memory and a network that reads classes off a picture's grey value."""
+"""A data set in memory and a network that reads classes off an image's grey value."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ def table(count: int) -> LabelTable:
     return LabelTable("test", names, tuple((9 * index, 90, 0) for index in range(count)), ids)
 
 
-class Pictures:
+class Images:
     """Samples in memory, with the interface of a data set."""
 
     def __init__(self, samples: Sequence[Sample], labels: LabelTable) -> None:
@@ -46,7 +46,7 @@ class Pictures:
 
 
 class GreyNet(nn.Module):
-    """Class c where the picture is nearest to grey value c / (C − 1): logits −(x − grey_c)²."""
+    """Class c where the image is nearest to grey value c / (C − 1): logits −(x − grey_c)²."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -56,17 +56,17 @@ class GreyNet(nn.Module):
         return -((x[:, :1] - self.greys) ** 2)
 
 
-def picture_of(class_map: np.ndarray, num_classes: int) -> np.ndarray:
-    """The picture that `GreyNet` sees `class_map` in; 255 is black."""
+def image_of(class_map: np.ndarray, num_classes: int) -> np.ndarray:
+    """The image that `GreyNet` sees `class_map` in; 255 is black."""
     known = np.where(class_map == 255, 0, class_map)
     grey = np.round(known * (255 / (num_classes - 1))).astype(np.uint8)
     return np.repeat(grey[:, :, None], 3, axis=2)
 
 
-def make_pictures(*maps: np.ndarray, num_classes: int = 4) -> Pictures:
-    """Pictures whose labels are `maps` and which show them without error."""
+def make_images(*maps: np.ndarray, num_classes: int = 4) -> Images:
+    """Images whose labels are `maps` and which show them without error."""
     samples = [
-        Sample(picture_of(ids, num_classes), ids.astype(np.uint8), f"picture{number}")
+        Sample(image_of(ids, num_classes), ids.astype(np.uint8), f"image{number}")
         for number, ids in enumerate(maps)
     ]
-    return Pictures(samples, table(num_classes))
+    return Images(samples, table(num_classes))

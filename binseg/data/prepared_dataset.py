@@ -10,17 +10,17 @@ from binseg.data.preprocess import Preprocessing, resize_labels
 from binseg.data.samples import Sample
 
 CACHE_LIMIT = 1 << 30
-"""Bytes up to which pictures are cached when nobody says otherwise: 1 GiB."""
+"""Bytes up to which images are cached when nobody says otherwise: 1 GiB."""
 
 
 class SampleCache:
     """Decoded samples in one anonymous block of memory, filled when first read.
 
-    Forked loader workers share the block with the main process, so a picture is decoded once for
+    Forked loader workers share the block with the main process, so an image is decoded once for
     all of them and across epochs. A spawned worker, which cannot share it, gets an empty one.
 
     Args:
-        image_sizes: (height, width) of each picture.
+        image_sizes: (height, width) of each image.
         label_sizes: (height, width) of each label map.
     """
 
@@ -67,12 +67,12 @@ class SampleCache:
 
 
 class PreparedDataset:
-    """A data set's samples with the picture resized for the network, cached if wanted.
+    """A data set's samples with the image resized for the network, cached if wanted.
 
     Args:
         dataset: where samples come from.
         preprocessing: says the size.
-        resize_labels: True for training: labels at the picture's new size; False for scoring:
+        resize_labels: True for training: labels at the image's new size; False for scoring:
             labels at their own resolution.
         cache: keep samples in memory; None: if all take less than `CACHE_LIMIT`.
     """
@@ -116,7 +116,7 @@ class PreparedDataset:
         return self.dataset.sample_name(index)
 
     def labels(self, index: int) -> np.ndarray:
-        """uint8 (H, W) labels of sample `index`, without decoding its picture if it can be helped.
+        """uint8 (H, W) labels of sample `index`, without decoding its image if it can be helped.
 
         Raises:
             BinsegError: a faulty mask.
@@ -129,7 +129,7 @@ class PreparedDataset:
         return labels
 
     def size(self, index: int) -> tuple[int, int]:
-        """(height, width) of the prepared picture, from the file's header."""
+        """(height, width) of the prepared image, from the file's header."""
         return self.preprocessing.target_size(*self.dataset.sample_size(index))
 
     def _sizes(self, index: int) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -11,7 +11,7 @@ from binseg.program.step import Step
 from binseg.program.types import ValueType
 
 
-class Operation(nn.Module):
+class PreparedOperator(nn.Module):
     """One operator of a program; its tensors are buffers.
 
     Args:
