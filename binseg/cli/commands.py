@@ -67,7 +67,10 @@ COMMANDS = {
         "predict:predict",
         "segment images",
         {"model": None, "images": "+"},
-        common=("out", "protocol.name", "overlay", "alpha", "device", "continue"),
+        common=(
+            *("out", "protocol.name", "overlay", "alpha", "device", "continue", "workers", "shard"),
+            *("frames", "ray"),
+        ),
         models=("model",),
     ),
     "pack": Command(
