@@ -238,7 +238,11 @@ def _group(page: argparse.ArgumentParser, title: str) -> argparse._ActionsContai
 
 def first_clause(text: str) -> str:
     """What is enough to remember an option by."""
-    return re.split(r"; |(?<!e\.g)\. ", text)[0].removesuffix(".")
+    for end in re.finditer(r"; |(?<!e\.g)\. ", text):
+        clause = text[: end.start()]
+        if clause.count("(") == clause.count(")"):
+            return clause
+    return text.removesuffix(".")
 
 
 def _text(option: Option, *, is_short: bool) -> str:
