@@ -59,7 +59,7 @@ COMMANDS = {
         common=(
             *_DATA,
             *("split", "out", "protocol.name", "device", "predictions", "export", "official"),
-            *("against", "corruptions"),
+            "against",
         ),
         models=("model", "against"),
     ),
