@@ -37,9 +37,8 @@ COMMANDS = {
         common=(
             *("config", "out", "resume", "data.name", "data.root", "data.short_side", "data.crop"),
             *("data.batch_size", "data.workers", "model.name", "model.start", "model.precision"),
-            *("model.bases", "model.width", "model.backbone_weights", "optimizer.lr"),
+            *("model.bases", "model.backbone_weights", "optimizer.lr"),
             *("distillation.teacher", "trainer.epochs", "trainer.precision", "trainer.devices"),
-            "trainer.seed",
         ),
     ),
     "pretrain": Command(
