@@ -35,7 +35,7 @@ class CommandParser:
         self._switches = {
             _OWN_OPTION.get(name, name): name
             for name, parameter in parameters.items()
-            if isinstance(parameter.default, bool) or hints[name] == bool | None
+            if isinstance(parameter.default, bool) or hints.get(name) == bool | None
         }
         self.parser = ArgumentParser(
             prog=prog, exit_on_error=False, allow_abbrev=False, add_help=False
