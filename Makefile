@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test format docs floors gpu-check clean
+.PHONY: quickstart test ray format docs floors gpu-check clean
 
 CXX_FILES := $(wildcard $(addprefix binseg/runtime/csrc/,*.h *.cpp */*.h */*.cpp) tests/runtime/*.cpp \
     binseg/program/cuda/csrc/* tests/cuda/cuda_emulation/*.h tools/*.cpp)
@@ -17,6 +17,9 @@ quickstart: $(VENV)/installed
 WORKERS ?= 2
 # what the tests keep for later goes when the environment goes
 test: export BINSEG_CACHE := $(CURDIR)/$(VENV)/cache
+# modules are compiled once and not by each process that the tests start
+test: export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -25,9 +28,14 @@ test: $(VENV)/installed-dev
 	$(BIN)/python -m binseg.runtime.build
 	@# the demo is tested in a real browser where there is one or one can be had
 	$(BIN)/python tests/demo/chromium.py
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile -m 'not openvino'
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile -m 'not openvino and not ray'
 	@# in processes of their own, which end before others fork
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile -m openvino
+
+# a Ray cluster of two workers on this machine
+ray: $(VENV)/installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[ray]'
+	$(BIN)/python -m pytest -m ray tests/test_ray.py
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .

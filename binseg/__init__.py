@@ -80,6 +80,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "ray":
+        return importlib.import_module("binseg.ray")
     if name not in _HOMES:
         raise AttributeError(f"module 'binseg' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -10,6 +10,7 @@ Ray starts a lost worker anew and repeats what it had not finished; a row comes 
 
 import itertools
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -132,6 +133,7 @@ def _ray_data() -> Any:
         ray.init(log_to_driver=False, include_dashboard=False)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     return ray.data
 
 

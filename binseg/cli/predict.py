@@ -26,6 +26,7 @@ from binseg.shipped import resolve
 MOST_OVERLAYS = 1000
 """Images above which no overlays are drawn unless somebody asks for them."""
 
+_LONGEST_WRITE = 3600.0  # seconds, from an output's first byte to its last
 _WORTH_WORKERS = 16  # images for each worker that pay for its start
 _MOST_WORKERS = 8  # that decode and encode beside one network
 
@@ -89,6 +90,9 @@ def predict(
         lock = LOCK if part.count == 1 else f"{LOCK}-{part.index}-of-{part.count}"
         processes.decided("folder", lambda: stack.enter_context(locked(out, lock)))
         outputs = Outputs(out)
+        if processes.is_first:
+            # other shards may be writing theirs
+            outputs.remove_leftovers(0 if part.count == 1 else _LONGEST_WRITE)
         inputs = Inputs([each for each in sources if not is_video(each)], outputs.has_written)
         mine = part.part(processes.rank, processes.size)
         found = inputs.look(mine)

@@ -118,34 +118,32 @@ class Video:
 
     def latest_frames(self) -> Iterator[np.ndarray]:
         """The frame that is on now, whenever one is asked for; those in between are dropped."""
-        latest: list[np.ndarray | None] = []
+        latest: list[np.ndarray] = []
         arrived = threading.Condition()
-        ended = threading.Event()
+        stopped, over = threading.Event(), threading.Event()
 
         def fetch() -> None:
             for frame in self.frames():
                 with arrived:
                     latest[:] = [frame]
                     arrived.notify()
-                if ended.is_set():
+                if stopped.is_set():
                     return
-            with arrived:
-                latest[:] = [None]
-                arrived.notify()
+            over.set()
 
         thread = threading.Thread(target=fetch, daemon=True, name="binseg-camera")
         thread.start()
         try:
             while True:
                 with arrived:
-                    while not latest:
+                    while not latest and not over.is_set():
                         arrived.wait(0.2)  # not for ever: Ctrl-C must get through
+                    if not latest:
+                        return
                     frame = latest.pop()
-                if frame is None:
-                    return
                 yield frame
         finally:
-            ended.set()
+            stopped.set()
             thread.join(2 * _TIMEOUT / 1000)
 
     def close(self) -> None:

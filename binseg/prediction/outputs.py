@@ -5,9 +5,12 @@ may be replaced and whether it is one of binseg's, whoever asks, in however many
 however many machines, and nobody keeps a list.
 """
 
+import contextlib
 import hashlib
 import io
 import os
+import re
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,6 +30,7 @@ _KEY = "binseg-source"
 _HEAD = 4096  # bytes in which a mark is looked for
 _NAME_BYTES = 255  # where the disk does not say
 _NUMBERED = 9
+_LEFTOVER = re.compile(r"\..{1,30}-[a-z0-9_]{8}\.(png|jpg|webm)")  # see `atomic_path`
 
 
 class Outputs:
@@ -107,6 +111,17 @@ class Outputs:
         names = (stem, *(f"{stem}_{number}" for number in range(2, 10_000)))
         free = (self.folder / f"{name}{ending}" for name in names)
         return next(path for path in free if not os.path.lexists(path))
+
+    def remove_leftovers(self, seconds: float) -> None:
+        """Remove temporary files of killed runs that are older than this."""
+        oldest = time.time() - seconds
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                if not _LEFTOVER.fullmatch(entry.name):
+                    continue
+                with contextlib.suppress(OSError):  # somebody else was faster
+                    if entry.stat().st_mtime <= oldest:
+                        os.unlink(entry)  # noqa: PTH108
 
     def check_writable(self) -> None:
         """Raise BinsegError if nothing can be written here, whatever its name."""

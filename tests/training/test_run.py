@@ -204,20 +204,27 @@ def test_signals_stop_in_one_line_and_say_how_to_go_on(tmp_path, number, hook, s
         assert checkpoint["global_step"] == saved
 
 
-def test_two_processes_train_and_score_as_one(tmp_path):
-    """torchrun on the CPU: the score is that of one process with the same weights."""
-    folder = tmp_path / "run"
+def test_two_hosts_train_and_score_as_one(tmp_path):
+    """An agent of torchrun for each, on the CPU: the score is that of one process with the same
+    weights."""
+    folder = tmp_path / "host0"
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2",
-        "--master_port", str(20000 + os.getpid() % 20000),
-        "-m", "binseg", "train", "--out", str(folder), "--data.name", "scenes",
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "1", "--nnodes", "2",
+        "--master-addr", "127.0.0.1", "--master-port", str(20000 + os.getpid() % 20000),
+        "-m", "binseg", "train", "--data.name", "scenes",
         "--data.crop", "[32,48]", "--data.scenes_size", "[32,48]", "--data.scenes_train", "12",
         "--data.scenes_val", "5", "--data.batch_size", "2", "--data.calibration_images", "8",
         "--model.bases", "2", "--model.width", "8", "--model.output_stride", "16",
         "--trainer.epochs", "2", "--trainer.overlays", "0",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    agents = []
+    for rank in (0, 1):
+        own = [*command[:3], "--node-rank", str(rank), *command[3:]]
+        own += ["--out", str(tmp_path / f"host{rank}")]
+        agents.append(subprocess.Popen(own, stderr=subprocess.PIPE, text=True))
+    errors = [agent.communicate()[1] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], errors
+    assert not (tmp_path / "host1").exists()
     assert len(history(folder)) == 2
     loaded = load(folder / "best.safetensors")
     data = SegmentationData(
