@@ -477,7 +477,7 @@ def packing() -> Iterator[Claim]:
             f"| {label} | {{:.2f}} MB | {{:.3f}} |",
             (sizes[f"{kind}.safetensors"] / 1e6, scores["scores"]["mean_iou"]),
         )
-    yield Claim("docs/results/README.md", "earlier calibration and has {:.3f}.)", (on_val("base"),))
+    yield Claim("docs/results/README.md", "earlier calibration and has {:.3f}.", (on_val("base"),))
 
 
 def training_step() -> Iterator[Claim]:
