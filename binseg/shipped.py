@@ -51,7 +51,7 @@ def shipped_models() -> dict[str, ShippedModel]:
 
 
 def trainable(name_or_path: str | os.PathLike[str]) -> Path:
-    """The file with the float weights that a name or a path means, to train on from.
+    """The file with the float weights that a name or a path means, to train on from or to pack.
 
     A path and `hf:user/name` are what `resolve` makes of them. The shipped networks are packed;
     what they were packed from lies in weights/ of binseg's repository and, for its size, not in
@@ -68,7 +68,7 @@ def trainable(name_or_path: str | os.PathLike[str]) -> Path:
     if float_file.is_file():
         return float_file
     raise BinsegError(
-        f"{name}: comes packed, and bits cannot be trained; get its float weights, "
+        f"{name}: comes packed, as bits; get its float weights, "
         f"weights/{float_file.name} in binseg's repository, and give their path (or hf:user/name)"
     )
 

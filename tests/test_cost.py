@@ -8,8 +8,9 @@ import pytest
 from binseg.cli.summary import summary_command
 from binseg.errors import BinsegError
 from binseg.nn.segmenter import create_model
+from binseg.runtime.library import isas
 from binseg.summarize import summary
-from binseg.summarize.cost import Rates, estimate
+from binseg.summarize.cost import LANES, Rates, estimate
 
 RATES = Rates("avx512", bits=1e12, int8=2e11, map_bytes=4e10)
 
@@ -51,6 +52,10 @@ def test_rates_are_medians_of_one_thread(tmp_path: Path) -> None:
     assert found.bits == pytest.approx(1e9 / 2e-3)
     assert found.int8 == pytest.approx(1e9 / 5e-3)
     assert found.map_bytes == pytest.approx(8 * 64 * 100 * 100 / 2e-4)
+
+
+def test_every_instruction_set_of_this_machine_has_rates() -> None:
+    assert set(isas()) <= LANES.keys()
 
 
 def test_a_file_without_rates_is_refused(tmp_path: Path) -> None:

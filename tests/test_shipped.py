@@ -117,6 +117,23 @@ def test_a_run_folder_is_its_best_network(folder, tmp_path, capsys):
         assert main(command) == 0, capsys.readouterr().err
 
 
+def test_what_needs_float_weights_takes_the_name_of_a_network_whose_float_weights_are_here(
+    folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
+    commands = (
+        ["pack", "tiny", "--out", str(tmp_path / "packed.safetensors")],
+        ["export", "tiny", "--out", str(tmp_path / "tiny.onnx")],
+    )
+    for command in commands:
+        assert main(command) == 1
+        assert "tiny: comes packed, as bits; get its float weights" in capsys.readouterr().err
+    network = trained(num_classes=8)
+    save(tmp_path / "tiny.safetensors", network, get_label_table("scenes"), Preprocessing())
+    for command in commands:
+        assert main(command) == 0, capsys.readouterr().err
+
+
 def test_listing_them_loads_no_torch():
     script = "import sys, binseg; binseg.shipped_models(); print('torch' in sys.modules)"
     done = subprocess.run(

@@ -41,7 +41,7 @@ from random_programs import random_image, random_program  # noqa: E402
 
 from binseg.program.cuda import build  # noqa: E402
 from binseg.program.cuda.devices import TorchExecutor, engines, plan_for  # noqa: E402
-from binseg.program.cuda.preparation import Plan  # noqa: E402
+from binseg.program.cuda.operator_tensors import Plan  # noqa: E402
 from binseg.program.cuda.weights import ENGINES, Engine  # noqa: E402
 from binseg.program.file import read_program  # noqa: E402
 from binseg.program.interpreter import Interpreter  # noqa: E402

@@ -74,6 +74,7 @@ COMMANDS = {
         "pack:pack_command",
         "write a trained network as bits",
         {"model": None},
+        models=("model",),
         renamed={**_REST, "least_agreement": "min_agreement"},
     ),
     "export": Command(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from binseg.errors import BinsegError
-from binseg.shipped import resolve
+from binseg.shipped import resolve, trainable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,7 +72,7 @@ def _export_one(
     from binseg.export.onnx_file import quantize_onnx, write_onnx
     from binseg.loaded import load
 
-    source = model
+    source = model if format == "pt2" else trainable(model)
     suffix = {"openvino-int8": ".xml", "pt2": ".pt2"}.get(format, ".onnx")
     if out.suffix != suffix:
         raise BinsegError(f"{out}: {format} files end in {suffix}; rename --out")

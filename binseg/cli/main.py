@@ -130,7 +130,7 @@ def _call(command: Command, function: Callable[..., int], prog: str, arguments: 
         values = reader.parse(arguments)
     except ArgumentError as error:
         message = explained(str(error), reader.parser.get_defaults().keys(), arguments)
-        raise UsageError(f"{message} (see {prog} --help)") from error
+        raise UsageError(f"{message} (see {prog} --help-all)") from error
     except SystemExit as error:  # --print_config
         return int(error.code or 0)
     return function(**values)

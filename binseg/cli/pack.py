@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from binseg.errors import BinsegError
-from binseg.shipped import resolve
+from binseg.shipped import trainable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +41,8 @@ def pack_command(
     input by a millionth does as much is told apart from a fault.
 
     Args:
-        model: trained network: a float model file (.safetensors), a run folder or hf:user/name.
+        model: trained network: float model file (.safetensors), run folder, hf:user/name or
+            shipped name.
         out: the file to write (.safetensors).
         other_layers: arithmetic of the layers that are not binary (stem, head, real 1x1
             convolutions): fp32 equals the trained network; bf16 and int8 are smaller and faster and
@@ -63,7 +64,7 @@ def pack_command(
         raise BinsegError(f"min_agreement must lie in 0 to 1, not {min_agreement:g}")
     if out.suffix != ".safetensors":
         raise BinsegError(f"{out}: a model file's name ends in .safetensors; choose such an --out")
-    source = resolve(model)
+    source = trainable(model)
     if out.exists() and source.exists() and out.samefile(source):
         raise BinsegError(f"{out}: is the trained network itself; choose another --out")
     if out.exists() and not out.is_file():

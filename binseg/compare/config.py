@@ -14,7 +14,6 @@ from binseg.errors import BinsegError, unknown_name
 from binseg.machine import cores
 from binseg.program.file import OtherLayers
 from binseg.training.config import Experiment, ModelConfig, to_plain
-from binseg.training.start import with_start
 
 
 @dataclass
@@ -188,6 +187,7 @@ def check_buildable(networks: Mapping[str, Experiment], num_classes: int) -> Non
     import torch
 
     from binseg.nn.segmenter import create_model
+    from binseg.training.start import with_start
 
     for name, experiment in networks.items():
         try:

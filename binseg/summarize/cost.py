@@ -14,7 +14,7 @@ from pathlib import Path
 from binseg.errors import BinsegError
 from binseg.summarize.layers import Layer
 
-LANES = {"avx512": 64, "avx2": 32, "neon": 16, "portable": 1}
+LANES = {"amx": 64, "avx512": 64, "avx2": 32, "neon": 16, "portable": 1}
 """Output channels that a tile of each instruction set computes at once; a layer with fewer leaves
 lanes empty."""
 _INT8_LANES = 16

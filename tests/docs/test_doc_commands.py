@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from doc_pages import PAGES, README, ROOT, blocks, commands, name, shell_lines
 
 import binseg
@@ -71,6 +72,13 @@ def test_what_else_is_typed_is_there():
         configs = re.findall(r"configs/[\w/.]+\.yaml", text)
         wrong += [each for each in configs if not (ROOT / each).is_file()]
         assert not wrong, f"{name(page)}: {wrong}"
+
+
+def test_the_citation_is_of_this_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert f"({project['version']})" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_the_readme_is_short():

@@ -31,11 +31,11 @@ _SOURCE = re.compile(r'(\bsrc|\bsrcset)="([^"]+)"')
 
 
 def on_config(config: Any) -> Any:
-    """Add the how-tos that the navigation does not name, under their own headings."""
-    named = re.findall(r"how-to/[\w-]+\.md", str(config["nav"]))
-    (how_to,) = (section["How to"] for section in config["nav"] if "How to" in section)
-    pages = sorted((ROOT / "docs/how-to").glob("*.md"))
-    how_to += [f"how-to/{page.name}" for page in pages if f"how-to/{page.name}" not in named]
+    """Add the how-tos and the cards that the navigation does not name, under their own headings."""
+    sections = {title: pages for section in config["nav"] for title, pages in section.items()}
+    how_tos = [f"how-to/{page.name}" for page in (ROOT / "docs/how-to").glob("*.md")]
+    for title, pages in (("How to", how_tos), ("Networks", [f"models/{card}" for card in CARDS])):
+        sections[title] += [page for page in sorted(pages) if page not in str(config["nav"])]
     return config
 
 

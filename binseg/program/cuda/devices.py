@@ -10,7 +10,7 @@ from torch import Tensor
 from binseg.errors import BinsegError, unknown_name
 from binseg.program.cuda import build
 from binseg.program.cuda.network import CPU_PLAN, ProgramNetwork
-from binseg.program.cuda.preparation import Plan
+from binseg.program.cuda.operator_tensors import Plan
 from binseg.program.cuda.weights import ENGINES, Engine
 from binseg.program.program import Program, ProgramError
 from binseg.program.sizes import Size

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from binseg.program.check import check
 from binseg.program.cuda import operators as _declared  # noqa: F401 - registers the operators
-from binseg.program.cuda.preparation import Plan
+from binseg.program.cuda.operator_tensors import Plan
 from binseg.program.cuda.prepared_operator import PreparedOperator
 from binseg.program.cuda.steps import STEPS
 from binseg.program.program import IMAGE, Program

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from binseg.program.cuda.preparation import Plan, prepare
+from binseg.program.cuda.operator_tensors import Plan, prepare
 from binseg.program.step import Step
 from binseg.program.types import ValueType
 

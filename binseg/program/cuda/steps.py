@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from binseg.program.cuda.preparation import fuses_activation
+from binseg.program.cuda.operator_tensors import fuses_activation
 from binseg.program.cuda.prepared_operator import PreparedOperator
 from binseg.program.sizes import Size
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from binseg.program.cuda import operators, weights  # registers them
-from binseg.program.cuda.preparation import Plan
+from binseg.program.cuda.operator_tensors import Plan
 
 assert operators.register
 
