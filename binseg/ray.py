@@ -12,7 +12,7 @@ import itertools
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +68,9 @@ def segment(
     )
 
 
-def segment_files(job: Job, paths: Iterable[str], block: int = _BLOCK) -> Iterator[Outcome]:
+def segment_files(
+    job: Job, paths: Iterable[str], block: int = _BLOCK
+) -> Generator[Outcome, None, None]:
     """Segment image files on all machines; what became of them, as it is done.
 
     Args:

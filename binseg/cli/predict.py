@@ -4,8 +4,8 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from typing import Any, Literal
 from binseg.distributed.processes import Processes, joined
 from binseg.errors import BinsegError
 from binseg.inference.protocol import WHOLE, Protocol
-from binseg.inference.video_sources import is_video, without_password
+from binseg.inference.video_sources import is_live, is_video, without_password
 from binseg.lock import LOCK, locked
 from binseg.prediction.inputs import Inputs
 from binseg.prediction.outputs import Outputs
@@ -117,19 +117,24 @@ def predict(
             if ray:
                 from binseg.ray import segment_files
 
-                outcomes: Iterator[Outcome] = segment_files(job, todo)
+                outcomes: Generator[Outcome, None, None] = segment_files(job, todo)
             else:
                 outcomes = segment_all(job, predictor, todo, count)
-            for outcome in outcomes:
-                advance(Path(outcome.path).name, 1 + todo.skipped())
-                faults += _kept(outcome, records)
+            with closing(outcomes):  # the workers end before anything else does
+                for outcome in outcomes:
+                    advance(Path(outcome.path).name, 1 + todo.skipped())
+                    faults += _kept(outcome, records)
+        of_video = Made(f"{made.made_with}-{frames}", alpha if frames == "video" else None)
         for video in (each for each in videos if mine.has(each)):
-            faults += _segment_video(video, predictor, outputs, records, frames, alpha)
+            if done is not None and not is_live(video) and done.has(video, of_video):
+                todo.done += 1
+                continue
+            faults += _segment_video(video, predictor, outputs, records, frames, of_video)
         sums = map(sum, zip(*processes.gather((todo.done, faults)), strict=True))
         done_before, faults = sums
         faults += found.left_out
         if processes.is_first:
-            _sum_up(found.count, done_before, faults)
+            _sum_up(found.count + len(videos), done_before, faults)
         return 1 if faults else 0
 
 
@@ -180,7 +185,7 @@ def _segment_video(
     outputs: Outputs,
     records: Records,
     frames: Literal["video", "masks"],
-    alpha: float,
+    made: Made,
 ) -> int:
     """Segment a video and write down what became of it; 1 if it cannot be read."""
     from binseg.prediction.videos import Interrupted, segment_video
@@ -188,7 +193,7 @@ def _segment_video(
     try:
         with _frame_rate(without_password(source)) as show:
             record = segment_video(
-                source, predictor, outputs, frames=frames, alpha=alpha, on_progress=show
+                source, predictor, outputs, frames=frames, alpha=made.alpha or 0, on_progress=show
             )
     except Interrupted as error:
         print(records.add(error.record or {}).decode(), end="", flush=True)
@@ -197,6 +202,8 @@ def _segment_video(
         outputs.check_writable()
         print(f"skipped {error}", file=sys.stderr, flush=True)
         return 1
+    if not is_live(source):
+        record |= made.about(source)
     print(records.add(record).decode(), end="", flush=True)
     text = (
         f"{record['file']}: {record['frames']:,} frames, {record['frames_per_second']:.1f} a second"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from binseg.data.image_files import FoundImages, take_image
+from binseg.data.image_files import IMAGE_SUFFIXES, FoundImages, take_image
 from binseg.errors import BinsegError
 from binseg.prediction.records import Shard
 
@@ -101,11 +101,10 @@ class Inputs:
                     reason = _OUTPUT
                 yield path, reason
             if not any_found:
-                what = (
-                    "no images in this folder"
-                    if os.path.isdir(pattern)  # noqa: PTH112
-                    else "no such file or folder, and no image matches it"
-                )
+                what = "no such file or folder, and no image matches it"
+                if os.path.isdir(pattern):  # noqa: PTH112
+                    endings = ", ".join(IMAGE_SUFFIXES)
+                    what = f"no images in this folder; it needs files ending in {endings}"
                 yield f"{pattern}: {what}", _FAULT
 
 

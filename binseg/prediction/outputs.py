@@ -45,6 +45,8 @@ class Outputs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._asked: str | None = None  # whose real path is known
+        self._asked_real = ""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._real = os.path.realpath(folder)
@@ -56,9 +58,10 @@ class Outputs:
 
     def has_written(self, path: str) -> bool:
         """Whether a file is one of the outputs in this folder."""
-        if os.path.realpath(os.path.dirname(path)) != self._real:  # noqa: PTH120 (a million of them)
-            return False
-        return _mark_in(Path(path)) is not None
+        folder = os.path.dirname(path)  # noqa: PTH120 (a million of them)
+        if folder != self._asked:
+            self._asked, self._asked_real = folder, os.path.realpath(folder)
+        return self._asked_real == self._real and _mark_in(Path(path)) is not None
 
     def write(
         self,

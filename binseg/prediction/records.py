@@ -95,7 +95,7 @@ class DoneImages:
             for _, record in _lines(path):
                 with contextlib.suppress(KeyError, TypeError, AttributeError, ValueError):
                     # of other shards' images nobody asks but by another spelling of their paths
-                    if shard.has(record["file"]) and not all(map(_is_file, record["outputs"])):
+                    if shard.has(record["file"]) and not all(map(_exists, record["outputs"])):
                         continue
                     keys.append(_key(record))
                     if record["alpha"] is not None:  # it has a mask as well
@@ -201,8 +201,8 @@ def _count_lines(path: Path) -> int:
         return sum(1 for _ in file)
 
 
-def _is_file(path: str) -> bool:
-    return os.path.isfile(path)  # noqa: PTH113 (a million of them)
+def _exists(path: str) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 (a million of them)
 
 
 def _key(record: Mapping[str, Any]) -> int:
@@ -211,7 +211,8 @@ def _key(record: Mapping[str, Any]) -> int:
 
 
 def _path_key(record: Mapping[str, Any]) -> int:
-    return _hashed(json.dumps(record.get("path", record.get("file"))).encode())
+    # of a camera there may be several videos
+    return _hashed(json.dumps(record.get("path", record.get("outputs"))).encode())
 
 
 def _hashed(content: bytes) -> int:

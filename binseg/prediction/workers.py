@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -35,7 +35,7 @@ _PATIENCE = 10.0  # seconds for a worker to end by itself
 
 def segment_all(
     job: Job, predictor: Predictor, paths: Iterator[str], workers: int
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Segment images; what became of them, in their order.
 
     Args:

@@ -469,7 +469,7 @@ class TestBenchmarks:
         with pytest.raises(BinsegError, match="--raw_ids"):
             evaluate_command(**arguments)
 
-    @pytest.mark.parametrize("pictures", [1, 3])
+    @pytest.mark.parametrize("images", [1, 3])
     def test_two_processes_give_the_same_figures(self, cityscapes, tmp_path, images):
         data, masks = cityscapes
         keep_images(data, images)

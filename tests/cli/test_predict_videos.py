@@ -61,7 +61,9 @@ def test_a_video_becomes_a_video(model, clip, tmp_path, capsys):
     found = bright_columns(out / "clip_overlay.webm")
     assert len(found) == 7
     assert np.abs(np.subtract(found, [8 * (n + 1) for n in range(7)])).max() <= 2  # lossy
-    # a second time it gets another name
+    # a second time it gets another name, unless it is done
+    assert predict(model, [str(clip)], out, alpha=1.0, continue_=True) == 0
+    assert capsys.readouterr().out == ""
     assert predict(model, [str(clip)], out) == 0
     assert (out / "clip_2_overlay.webm").exists()
 
