@@ -47,7 +47,7 @@ class CommandParser:
             kind = typing.get_args(hints[name])[0] if nargs in ("+", "?", "*") else hints[name]
             self._add(name, type=kind, **({} if nargs is None else {"nargs": nargs}))
         lists = {name: kind for name, hint in hints.items() if (kind := _item_type(hint))}
-        for name in lists.keys() - command.positional.keys():
+        for name in (each for each in lists if each not in command.positional):
             default = parameters[name].default
             self._add(f"--{name}", type=lists[name], nargs="+", default=default)
         for option, name in self._switches.items():
