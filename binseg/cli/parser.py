@@ -102,7 +102,8 @@ class CommandParser:
         if full:
             return help_text(self._prog, description, options)
         everywhere = ("config", "print_config")
-        own = [option.key for option in options if option.key not in everywhere]
+        ordered = sorted(options, key=lambda option: not option.is_required)
+        own = [option.key for option in ordered if option.key not in everywhere]
         common = self._command.common or own
         return help_text(self._prog, description.partition("\n\n")[0], options, common)
 
