@@ -150,6 +150,34 @@ def shipped_networks() -> Iterator[Claim]:
     )
 
 
+def drawn_streets() -> Iterator[Claim]:
+    """The network `scenes` and its twin."""
+    card, name = "binseg/models/scenes.md", "scenes"
+    (test, val), (twin_test, twin_val) = (
+        [result(f"scenes/{which}_{split}.json")["scores"] for split in ("test", "val")]
+        for which in ("packed", "twin")
+    )
+    miou = "mean_iou"
+    yield Claim("README.md", f"[`{name}`]({card}) ({{:.2f}} MB)", (megabytes(name),))
+    yield Claim(
+        "README.md", "mIoU {:.3f} on test scenes, its twin [{:.3f}]", (test[miou], twin_test[miou])
+    )
+    page = "docs/results/README.md"
+    yield Claim(page, "int8 layers | {:.3f} | {:.3f} |", (test[miou], val[miou]))
+    yield Claim(page, "precision twin | {:.3f} | {:.3f} |", (twin_test[miou], twin_val[miou]))
+    yield Claim(card, "| file | packed, int8 layers, {:.2f} MB |", (megabytes(name),))
+    yield Claim(
+        card,
+        "(bfloat16, {:.2f} MB) | mIoU {:.3f} on val |",
+        (megabytes(f"{name}.twin"), twin_val[miou]),
+    )
+    for scores, label in ((val, "320×240)"), (test, "chose nothing)")):
+        figures = scores[miou], scores["pixel_accuracy"]
+        yield Claim(card, f"{label} | mIoU {{:.3f}}, pixel accuracy {{:.3f}} |", figures)
+    for label, found in test["classes"].items():
+        yield Claim(card, f"{label} {{:.3f}}", (found["iou"],))
+
+
 def measured(level: str) -> list[str]:
     """The networks that were measured on an instruction set."""
     return [name for name in NETWORKS if (RESULTS / f"bench/{name}_{level}/bench.json").exists()]
@@ -548,6 +576,7 @@ def demo_load() -> Iterator[Claim]:
 
 SOURCES: tuple[Callable[[], Iterator[Claim]], ...] = (
     shipped_networks,
+    drawn_streets,
     scored_elsewhere,
     tables,
     trainings,
