@@ -126,7 +126,7 @@ def shipped_networks() -> Iterator[Claim]:
         scores = on_test(name)["miou"], on_test(name)["twin"]
         yield Claim(
             "README.md",
-            f"| [`{name}`]({card}) | {{:.2f}} MB | {{:.1f}} | {{:.1f}} | {{:.1f}} | {{:.3f}} | {{:.3f}} |",
+            f"| [`{name}`]({card}) | {{:.2f}} MB | {{:.1f}} | {{:.1f}} | {{:.1f}} | {{:.3f}} (twin {{:.3f}}) |",
             (megabytes(name), *times, *scores),
         )
         yield Claim(card, "| file | packed, int8 layers, {:.2f} MB |", (megabytes(name),))
