@@ -86,6 +86,12 @@ def test_no_figure_is_without_a_source(page):
     assert not without_source(page)
 
 
+def test_a_figure_without_a_source_is_found(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    (tmp_path / "page.md").write_text("`5 ms` of K = 2 in int8; it takes 5 ms, or 0.71 of them.\n")
+    assert len(without_source("page.md")) == 2
+
+
 PAGES_WITH_FIGURES = sorted(
     {claim.page for claim in CLAIMS if not claim.page.endswith("results.md")}
 )
