@@ -44,8 +44,19 @@ def test_what_ships_is_packed_small_and_has_a_card():
         assert model.path.stat().st_size < 4e6
         card = model.card.read_text()
         assert card.startswith(f"# {name}\n")
-        for word in ("academic research", "Not for", "mIoU", "binseg pack"):
+        terms = "MIT" if name == "scenes" else "academic research"
+        for word in (terms, "Not for", "mIoU", "binseg pack"):
             assert word in card
+
+
+def test_what_ships_has_a_full_precision_twin():
+    """In the package where it is small, else in weights/ of the checkout."""
+    for name, model in binseg.shipped_models().items():
+        assert model.twin is not None, name
+        twin, own = read_header(model.twin), read_header(model.path)
+        assert twin["architecture"]["precision"] == "full"
+        assert twin["labels"] == own["labels"]
+        assert twin["preprocessing"] == own["preprocessing"]
 
 
 @pytest.mark.parametrize("name", sorted(binseg.shipped_models()))

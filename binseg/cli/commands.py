@@ -37,9 +37,8 @@ COMMANDS = {
         common=(
             *("config", "out", "resume", "data.name", "data.root", "data.short_side", "data.crop"),
             *("data.batch_size", "data.workers", "model.name", "model.start", "model.precision"),
-            *("model.bases", "model.width", "model.backbone_weights", "optimizer.lr"),
+            *("model.bases", "model.backbone_weights", "optimizer.lr"),
             *("distillation.teacher", "trainer.epochs", "trainer.precision", "trainer.devices"),
-            "trainer.seed",
         ),
     ),
     "pretrain": Command(
@@ -59,7 +58,7 @@ COMMANDS = {
         common=(
             *_DATA,
             *("split", "out", "protocol.name", "device", "predictions", "export", "official"),
-            *("against", "corruptions"),
+            "against",
         ),
         models=("model", "against"),
     ),
@@ -67,7 +66,10 @@ COMMANDS = {
         "predict:predict",
         "segment images",
         {"model": None, "images": "+"},
-        common=("out", "protocol.name", "overlay", "alpha", "device", "continue"),
+        common=(
+            *("out", "protocol.name", "overlay", "alpha", "device", "continue", "workers", "shard"),
+            *("frames", "ray"),
+        ),
         models=("model",),
     ),
     "pack": Command(

@@ -59,7 +59,7 @@ def _tree() -> ArgumentParser:
         parser = (groups[group] if group else commands).add_parser(last, help=command.summary)
         for option in CommandParser(*find(name), f"binseg {name}").options():
             action = add_option(parser, option, first_clause(option.text))
-            _say_values(action, option, values.get(f"{name} {option.key}", values.get(option.key)))
+            _add_values(action, option, values.get(f"{name} {option.key}", values.get(option.key)))
         parser.add_argument("--help-all", action="store_true", help="describe all options")
     return root
 
@@ -85,7 +85,7 @@ def _values() -> dict[str, Sequence[str]]:
     }
 
 
-def _say_values(action: Action, option: Option, names: Sequence[str] | None) -> None:
+def _add_values(action: Action, option: Option, names: Sequence[str] | None) -> None:
     """Give shtab what it reads: names, files, or both."""
     import shtab
 

@@ -24,11 +24,9 @@ def demo(
     Returns:
         0, when Ctrl-C ended it.
     """
-    from importlib import import_module
+    from binseg.demo import build, import_gradio
 
-    from binseg.demo import build  # which tells gradio what it looks for when it is imported
-
-    import_module("gradio")  # the first that is missing names the extra
+    import_gradio()
     from binseg.demo.serve import launch, wait
 
     page = build(models)

@@ -13,7 +13,7 @@ from binseg.shipped import shipped_models
 
 _HELP = ("-h", "--help")
 _VALUES: dict[Any, str] = {int: "N", float: "X", bool: "true|false", str: "TEXT", Path: "PATH"}
-_MOST_CHOICES = 60  # characters; more are in the text, or in completions
+_MAX_CHOICES = 60  # characters; more are in the text, or in completions
 
 
 class Option(NamedTuple):
@@ -134,7 +134,7 @@ def _value_name(hint: Any) -> str:
         origin, inner = typing.get_origin(part), typing.get_args(part)
         if origin is Literal:
             joined = ",".join(map(str, inner))
-            names.append(f"{{{joined}}}" if len(joined) <= _MOST_CHOICES else "NAME")
+            names.append(f"{{{joined}}}" if len(joined) <= _MAX_CHOICES else "NAME")
         elif origin is tuple:
             many = inner[-1] is Ellipsis
             each = [_value_name(kind) for kind in inner if kind is not Ellipsis]
@@ -238,7 +238,11 @@ def _group(page: argparse.ArgumentParser, title: str) -> argparse._ActionsContai
 
 def first_clause(text: str) -> str:
     """What is enough to remember an option by."""
-    return re.split(r"; |(?<!e\.g)\. ", text)[0].removesuffix(".")
+    for end in re.finditer(r"; |(?<!e\.g)\. ", text):
+        clause = text[: end.start()]
+        if clause.count("(") == clause.count(")"):
+            return clause
+    return text.removesuffix(".")
 
 
 def _text(option: Option, *, is_short: bool) -> str:

@@ -58,7 +58,7 @@ def predict(
 
     Args:
         model: model file, run folder, hf:user/name or shipped name.
-        images: files, folders and globs; videos (.mp4, .mov, .webm, .mkv, .avi), cameras (0, 1, …)
+        images: files, folders, globs, videos (.mp4, .mov, .webm, .mkv, .avi), cameras (0, 1, …)
             and streams (rtsp://…).
         out: folder to write into; made if missing.
         protocol: how an image is shown to the network.

@@ -98,7 +98,7 @@ class Video:
         """What to say if there is no frame in it."""
         if self.is_live:
             return BinsegError(
-                f"{self.name}: gives no picture; check that it is there, and that no other program "
+                f"{self.name}: gives no image; check that it is there, and that no other program "
                 "uses it"
             )
         return BinsegError(

@@ -1,4 +1,4 @@
-"""Which inputs are videos, cameras or streams; told by their names alone."""
+"""Which inputs are videos, cameras or streams, by their names alone."""
 
 import re
 from pathlib import Path

@@ -58,7 +58,7 @@ def segment_video(
         outputs: where NAME_overlay.webm goes, or NAME_masks/00000001.png, ….
         frames: which of the two.
         alpha: strength of the colours, 0 to 1.
-        on_progress: told the frames done, how many there are in all (0 if unknown), and the frames
+        on_progress: takes the frames done, how many there are in all (0 if unknown), and the frames
             a second so far.
 
     Returns:

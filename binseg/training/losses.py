@@ -176,9 +176,9 @@ def ohem_cross_entropy(
     if not len(losses):
         return (logits * 0).sum()
     hard = losses > -torch.log(torch.tensor(threshold, device=losses.device))
-    least = max(1, int(keep * losses.numel()))
-    if int(hard.sum()) < least:
-        hard = losses >= losses.topk(least).values[-1]
+    minimum = max(1, int(keep * losses.numel()))
+    if int(hard.sum()) < minimum:
+        hard = losses >= losses.topk(minimum).values[-1]
     if class_weights is None:
         return losses[hard].mean()
     weights = class_weights[labels.flatten()[counted][hard]]

@@ -83,6 +83,10 @@ def test_first_clauses():
     assert first_clause("one; two") == "one"
     assert first_clause("Of one. Of two.") == "Of one"
     assert first_clause("a name, e.g. this; or that.") == "a name, e.g. this"
+    assert (
+        first_clause("workers (by default some; 0: none); more")
+        == "workers (by default some; 0: none)"
+    )
 
 
 # completion

@@ -150,7 +150,7 @@ def test_what_cannot_be_opened(model, tmp_path, capsys):
     lines = printed.err.splitlines()
     assert "skipped list.mp4: not a video that binseg reads; use MP4" in lines[0]
     assert "skipped none.mkv: no such file" in lines[1]
-    assert "skipped rtsp://127.0.0.1:9/door: gives no picture" in printed.err
+    assert "skipped rtsp://127.0.0.1:9/door: gives no image" in printed.err
     assert "secret" not in printed.err
     assert printed.out == ""
     assert not list((tmp_path / "out").glob("*.webm"))
@@ -166,5 +166,5 @@ def test_names_of_sources(tmp_path, monkeypatch):
         True, True, False,
     ]  # fmt: skip
     assert without_password("rtsp://a:b@host/x@y") == "rtsp://host/x@y"
-    with pytest.raises(BinsegError, match="gives no picture"):
+    with pytest.raises(BinsegError, match="gives no image"):
         Video("97")

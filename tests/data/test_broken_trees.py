@@ -77,7 +77,7 @@ def test_extraction_stopped_between_the_lists(voc, tmp_path):
 
 @pytest.mark.parametrize(
     ("folder", "suffix", "kind"),
-    [("JPEGImages", "jpg", "pictures"), ("SegmentationClass", "png", "masks")],
+    [("JPEGImages", "jpg", "images"), ("SegmentationClass", "png", "masks")],
 )
 def test_extraction_stopped_among_the_images(voc, tmp_path, folder, suffix, kind):
     (voc / folder / f"2008_000003.{suffix}").unlink()

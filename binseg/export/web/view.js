@@ -5,8 +5,8 @@
 // 12 bright colours that are far from each other also to people who see no red or no green: a test
 // simulates both. Further classes have darker shades of them.
 const COLORS = [
-  ["7766ff", "ff7777", "991199", "ffff88", "33ffdd", "bb2200"],
-  ["ffff00", "5500ff", "ff7700", "cc99ff", "cc5599", "aa1144"],
+  ["cc99ff", "7766ff", "ffff88", "ff7777", "33ffdd", "ff7700"],
+  ["ffff00", "aa1144", "bb2200", "5500ff", "cc5599", "991199"],
 ].flat();
 const DIFFERENT = [255, 255, 0, 255]; // RGBA of pixels to which two networks give two classes
 const ALIKE = [0, 0, 0, 200];
