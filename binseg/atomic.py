@@ -9,6 +9,9 @@ from pathlib import Path
 
 from binseg.errors import BinsegError
 
+MARK = "-binseg-"
+"""In the name of a temporary file, which a killed process leaves behind."""
+
 _PREFIX, _SUFFIX = 30, 12  # letters of a temporary file's name, of at most 4 bytes each
 
 
@@ -48,7 +51,7 @@ def atomic_path(
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
             # a name of its own may be as long as the disk allows
-            prefix=f".{target.stem[:_PREFIX]}-",
+            prefix=f".{target.stem[:_PREFIX]}{MARK}",
             suffix=target.suffix[:_SUFFIX],
             dir=target.parent,
         )

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +15,7 @@ from binseg.errors import BinsegError
 from binseg.inference.protocol import WHOLE, Protocol
 from binseg.inference.video_sources import is_live, is_video, without_password
 from binseg.lock import LOCK, locked
-from binseg.prediction.inputs import Inputs
+from binseg.prediction.inputs import Found, Inputs
 from binseg.prediction.outputs import Outputs
 from binseg.prediction.records import DoneImages, Made, Records, Shard
 from binseg.prediction.segmenting import Job, Outcome
@@ -97,13 +97,10 @@ def predict(
         mine = part.part(processes.rank, processes.size)
         found = inputs.look(mine)
         processes.agree("images", {"files": found.digest})
+        if processes.is_first:
+            _report_found(found, out, too_many=overlay is None and found.count > MOST_OVERLAYS)
         if overlay is None:
             overlay = found.count <= MOST_OVERLAYS
-        if processes.is_first:
-            _report_found(found.lines, found.outputs, out)
-            if not overlay and found.count > MOST_OVERLAYS:
-                text = f"{found.count:,} images: no overlays are drawn (--overlay draws them)"
-                print(text, file=sys.stderr)
         made = Made(_made_with(model, protocol), alpha if overlay else None)
         job = Job(str(model), out, made, str(predictor.device), protocol)
         done = DoneImages(out, mine) if continue_ else None
@@ -234,11 +231,14 @@ def _made_with(model: Path, protocol: Protocol) -> str:
     return hashlib.sha256(settings.encode()).hexdigest()[:16]
 
 
-def _report_found(lines: Sequence[str], outputs: int, out: Path) -> None:
-    for line in lines:
+def _report_found(found: Found, out: Path, *, too_many: bool) -> None:
+    for line in found.lines:
         print(line, file=sys.stderr)
-    if outputs:
-        text = f"{out}: {outputs:,} outputs of earlier runs are no images here"
+    if found.outputs:
+        text = f"{out}: {found.outputs:,} outputs of earlier runs are no images here"
+        print(text, file=sys.stderr)
+    if too_many:
+        text = f"{found.count:,} images: no overlays are drawn (--overlay draws them)"
         print(text, file=sys.stderr)
 
 

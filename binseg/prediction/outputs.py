@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from binseg.atomic import TakenError, atomic_path
+from binseg.atomic import MARK, TakenError, atomic_path
 from binseg.data.imageio import mask_image
 from binseg.data.labels import Color
 from binseg.errors import BinsegError
@@ -30,7 +30,7 @@ _KEY = "binseg-source"
 _HEAD = 4096  # bytes in which a mark is looked for
 _NAME_BYTES = 255  # where the disk does not say
 _NUMBERED = 9
-_LEFTOVER = re.compile(r"\..{1,30}-[a-z0-9_]{8}\.(png|jpg|webm)")  # see `atomic_path`
+_LEFTOVER = re.compile(rf"\..*{MARK}[a-z0-9_]{{8}}\.(png|jpg|webm)")
 
 
 class Outputs:

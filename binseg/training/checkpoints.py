@@ -138,6 +138,8 @@ class Checkpoints(Callback):
             of_file = read_header(self.folder / BEST)["training"]
             if of_file[key] > self.best:
                 self.best, self.best_epoch = of_file[key], of_file["epoch"]
+        # other processes may have no such file
+        self.best, self.best_epoch = trainer.strategy.broadcast((self.best, self.best_epoch))
 
     # --- writing ---
 

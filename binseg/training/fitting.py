@@ -112,9 +112,9 @@ def fit(
         source = _source_of_classes(recipe)
         notes += processes.decided("classes", lambda: check_classes(classes, folder, source))
     reporter = Reporter(folder, recipe.trainer.overlays, checkpoints, recipe.trainer.hours)
-    begin = _Begin(recipe, folder, classes, notes, reporter)
-    limits = _limits(module)
     resumes = start.checkpoint is not None
+    begin = _Begin(recipe, folder, classes, notes, reporter, resumes=resumes)
+    limits = _limits(module)
     own = create_logger(recipe.trainer.logger, folder, resume=resumes) if logger is None else None
     trainer = _create_trainer(
         recipe,
@@ -122,9 +122,6 @@ def fit(
         [begin, reporter, *limits, *callbacks, checkpoints],
         own if logger is None else logger,
     )
-    if not resumes:
-        for each in trainer.loggers:
-            each.log_hyperparams(to_plain(recipe))
     with _explained_errors(checkpoints), closing_logger(own), warnings.catch_warnings():
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
@@ -234,6 +231,7 @@ class _Begin(L.Callback):
         classes: of the data.
         notes: lines to report then.
         reporter: reports them.
+        resumes: whether the run goes on, so that loggers have its configuration.
     """
 
     def __init__(
@@ -243,8 +241,11 @@ class _Begin(L.Callback):
         classes: ClassTable,
         notes: list[str],
         reporter: Reporter,
+        *,
+        resumes: bool,
     ) -> None:
         self.recipe = recipe
+        self.resumes = resumes
         self.folder = folder
         self.classes = classes
         self.notes = notes
@@ -258,6 +259,8 @@ class _Begin(L.Callback):
         for note in self.notes:
             self.reporter.say(note)
         for logger in trainer.loggers:
+            if not self.resumes:
+                logger.log_hyperparams(to_plain(self.recipe))
             remember(logger, self.folder)
 
     def on_train_batch_start(

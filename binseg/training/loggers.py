@@ -49,7 +49,7 @@ def create_logger(name: str, folder: Path, *, resume: bool) -> Logger | None:
     check_logger(name)
     if name == "none":
         return None
-    logs = folder / LOGS
+    logs = (folder / LOGS).resolve()
     if name == "csv":
         # a folder of its own for each start: the logger empties the one that it gets
         return CSVLogger(folder, name=LOGS)
@@ -60,15 +60,16 @@ def create_logger(name: str, folder: Path, *, resume: bool) -> Logger | None:
         with contextlib.suppress(OSError):
             run_id = _id_file(name, folder).read_text(encoding="utf-8").strip() or None
     title = folder.resolve().name
+    logs.mkdir(parents=True, exist_ok=True)
     if name == "wandb":
-        logs.mkdir(parents=True, exist_ok=True)  # else it writes into the machine's temporary files
         project = os.environ.get("WANDB_PROJECT", _PROJECT)
         return WandbLogger(name=title, save_dir=logs, project=project, id=run_id)
     return MLFlowLogger(
         os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT),
         run_name=title,
-        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI"),
-        save_dir=str(logs.resolve() / "mlruns"),
+        # MLflow has given up its store of plain files
+        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{logs / 'mlflow.db'}"),
+        artifact_location=(logs / "artifacts").as_uri(),
         run_id=run_id,
     )
 

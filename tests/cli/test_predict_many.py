@@ -91,11 +91,15 @@ def test_a_killed_run_goes_on_and_loses_nothing(model, images, tmp_path):
         process.send_signal(signal.SIGKILL)
     assert all(first), process
     done = len(records_in(out))
-    (out / ".005-a1b2c3d4.png").write_bytes(b"half a")  # what a kill may leave
+    (out / ".005-binseg-a1b2c3d4.png").write_bytes(b"half a")  # what a kill may leave
+    precious = out / ".img-20260101.png"
+    precious.write_text("somebody's")
     assert 3 <= done < len(SIZES)
     again = subprocess.run([*line, "--continue"], capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert len(again.stdout.splitlines()) == len(SIZES) - done
+    assert precious.read_text() == "somebody's"
+    precious.unlink()
     assert_all_is_there_once(out, images)
 
 
