@@ -126,7 +126,7 @@ def shipped_networks() -> Iterator[Claim]:
         scores = on_test(name)["miou"], on_test(name)["twin"]
         yield Claim(
             "README.md",
-            f"| [`{name}`]({card}) | {{:.2f}} MB | {{:.1f}} | {{:.1f}} | {{:.1f}} | {{:.3f}} | {{:.3f}} |",
+            f"| [`{name}`]({card}) | {{:.2f}} MB | {{:.1f}} | {{:.1f}} | {{:.1f}} | {{:.3f}} (twin {{:.3f}}) |",
             (megabytes(name), *times, *scores),
         )
         yield Claim(card, "| file | packed, int8 layers, {:.2f} MB |", (megabytes(name),))
@@ -148,6 +148,34 @@ def shipped_networks() -> Iterator[Claim]:
         "[{:.3f} and {:.3f}](docs/results/camvid/README.md)",
         tuple(on_val(row) for row in NETWORKS.values()),
     )
+
+
+def drawn_streets() -> Iterator[Claim]:
+    """The network `scenes` and its twin."""
+    card, name = "binseg/models/scenes.md", "scenes"
+    (test, val), (twin_test, twin_val) = (
+        [result(f"scenes/{which}_{split}.json")["scores"] for split in ("test", "val")]
+        for which in ("packed", "twin")
+    )
+    miou = "mean_iou"
+    yield Claim("README.md", f"[`{name}`]({card}) ({{:.2f}} MB)", (megabytes(name),))
+    yield Claim(
+        "README.md", "mIoU {:.3f} on test scenes, its twin [{:.3f}]", (test[miou], twin_test[miou])
+    )
+    page = "docs/results/README.md"
+    yield Claim(page, "int8 layers | {:.3f} | {:.3f} |", (test[miou], val[miou]))
+    yield Claim(page, "precision twin | {:.3f} | {:.3f} |", (twin_test[miou], twin_val[miou]))
+    yield Claim(card, "| file | packed, int8 layers, {:.2f} MB |", (megabytes(name),))
+    yield Claim(
+        card,
+        "(bfloat16, {:.2f} MB), which saw fewer steps | mIoU {:.3f} on val, {:.3f} on test |",
+        (megabytes(f"{name}.twin"), twin_val[miou], twin_test[miou]),
+    )
+    for scores, label in ((val, "320×240)"), (test, "chose nothing)")):
+        figures = scores[miou], scores["pixel_accuracy"]
+        yield Claim(card, f"{label} | mIoU {{:.3f}}, pixel accuracy {{:.3f}} |", figures)
+    for label, found in test["classes"].items():
+        yield Claim(card, f"{label} {{:.3f}}", (found["iou"],))
 
 
 def measured(level: str) -> list[str]:
@@ -548,6 +576,7 @@ def demo_load() -> Iterator[Claim]:
 
 SOURCES: tuple[Callable[[], Iterator[Claim]], ...] = (
     shipped_networks,
+    drawn_streets,
     scored_elsewhere,
     tables,
     trainings,

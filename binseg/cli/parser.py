@@ -35,7 +35,7 @@ class CommandParser:
         self._switches = {
             _OWN_OPTION.get(name, name): name
             for name, parameter in parameters.items()
-            if isinstance(parameter.default, bool) or hints[name] == bool | None
+            if isinstance(parameter.default, bool) or hints.get(name) == bool | None
         }
         self.parser = ArgumentParser(
             prog=prog, exit_on_error=False, allow_abbrev=False, add_help=False
@@ -47,7 +47,7 @@ class CommandParser:
             kind = typing.get_args(hints[name])[0] if nargs in ("+", "?", "*") else hints[name]
             self._add(name, type=kind, **({} if nargs is None else {"nargs": nargs}))
         lists = {name: kind for name, hint in hints.items() if (kind := _item_type(hint))}
-        for name in lists.keys() - command.positional.keys():
+        for name in (each for each in lists if each not in command.positional):
             default = parameters[name].default
             self._add(f"--{name}", type=lists[name], nargs="+", default=default)
         for option, name in self._switches.items():
@@ -102,7 +102,8 @@ class CommandParser:
         if full:
             return help_text(self._prog, description, options)
         everywhere = ("config", "print_config")
-        own = [option.key for option in options if option.key not in everywhere]
+        ordered = sorted(options, key=lambda option: not option.is_required)
+        own = [option.key for option in ordered if option.key not in everywhere]
         common = self._command.common or own
         return help_text(self._prog, description.partition("\n\n")[0], options, common)
 

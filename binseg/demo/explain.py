@@ -100,12 +100,13 @@ def _family(architecture: dict[str, object]) -> list[str]:
     """Paragraphs about what is particular to the network's family."""
     if not str(architecture.get("name", "")).startswith("groupnet"):
         return []
-    bases = architecture.get("bases")
-    many = f"{bases} " if bases else ""
+    bases = architecture.get("bases") or "several"
+    own = "This network does with one of them. " if bases == 1 else ""
+    many = "several" if bases == 1 else str(bases)
     parts = [
-        f"**Group-Net.** One 1-bit block is coarse. Group-Net puts {many}of them side by side, the "
-        "*bases*, and adds their results, each with a factor it has learned: a sum of binary "
-        "blocks stands for one real block. Gates let each base of the next block see its own "
+        f"**Group-Net.** One 1-bit block is coarse. Group-Net puts {many} of them side by side, "
+        "the *bases*, and adds their results, each with a factor it has learned: a sum of binary "
+        f"blocks stands for one real block. {own}Gates let each base of the next block see its own "
         "predecessor and that sum, in shares that are learned, too."
     ]
     if architecture.get("atrous") == "bpac":

@@ -15,6 +15,7 @@ from binseg.cli.help_text import first_clause
 from binseg.cli.main import find
 from binseg.cli.parser import CommandParser
 from binseg.data.datasets import DATASETS
+from binseg.errors import BinsegWarning
 from binseg.shipped import shipped_models
 
 PYTHON = re.compile(r"Union|Optional|Literal|NoneType|<class|Callable|type:|\b(list|tuple|dict)\[")
@@ -77,6 +78,28 @@ def test_a_group_of_commands_lists_them(capsys, monkeypatch):
     text = page(capsys, monkeypatch, "data", "--help")
     assert re.findall(r"^  (data \w+)", text, re.M) == [n for n in COMMANDS if n[:5] == "data "]
     assert main(["data"]) == 2
+
+
+NEEDED = {
+    "pack": ["model", "--out", "x.safetensors"],
+    "summary": ["model"],
+    "compare": ["--out", "x", "--networks", "{a: null}"],
+    "data bench": [],
+}
+OLD_VALUES = {"rest": "bf16", "least_agreement": 0.5, "pictures": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [(name, *pair) for name, command in COMMANDS.items() for pair in command.renamed.items()],
+)
+def test_old_names_of_options_work_with_a_note(name, old, new):
+    reader = CommandParser(*find(name), f"binseg {name}")
+    arguments = [*NEEDED[name], f"--{old}", str(OLD_VALUES[old])]
+    with pytest.warns(BinsegWarning, match=f"{old} is now called {new}"):
+        found = reader.parse(reader.spelled(arguments))
+    assert found[new] == OLD_VALUES[old]
+    assert old not in found
 
 
 def test_first_clauses():

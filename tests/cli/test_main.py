@@ -59,7 +59,7 @@ def test_an_unknown_key_in_a_config_names_file_and_nearest(capsys, tmp_path, con
         (["--optimizer.lrr", "1"], 2, "did you mean 'optimizer.lr'"),
         (["--optimizer.l", "1"], 2, "did you mean 'optimizer.lr'"),
         (["--optimizer.lr", "fast"], 2, "optimizer.lr must be a number, not fast"),
-        (["--trainer.precision", "16"], 2, "one of 'fp32', 'bf16', not 16"),
+        (["--trainer.precision", "16"], 2, "one of 'fp32', 'bf16', 'fp16', not 16"),
         (["--model.nonlinearity", "prel"], 2, "not prel; did you mean 'prelu'?"),
         (["--data.crop", "[3]"], 2, "data.crop must be numbers in brackets"),
         (["--config", "nothing.yaml"], 1, "nothing.yaml: cannot be read"),

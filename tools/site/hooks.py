@@ -19,15 +19,12 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "weights/README.md": "weights.md",
-    **{
-        f"binseg/models/{card.name}": f"models/{card.name}"
-        for card in ROOT.glob("binseg/models/*.md")
-    },
+    **{f"binseg/models/{card}": f"models/{card}" for card in CARDS},
 }
 """File in the repository → page of the site; docs/X is page X."""
 
 _LINK = re.compile(r"(!?)\[([^\[\]]*)\]\(([^)\s]+)\)")
-_SOURCE = re.compile(r'(\bsrc|\bsrcset)="([^"]+)"')
+_SOURCE = re.compile(r'\bsrc="([^"]+)"')
 
 
 def on_config(config: Any) -> Any:
@@ -71,7 +68,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         return text if name in text else f"{text} (`{name}`)"
 
     def attribute(match: re.Match[str]) -> str:
-        return f'{match[1]}="{target(match[2]) or match[2]}"'
+        return f'src="{target(match[1]) or match[1]}"'
 
     blocks = re.split(r"(^```.*?^```)", markdown, flags=re.DOTALL | re.MULTILINE)
     for index in range(0, len(blocks), 2):  # the others are code
