@@ -1,5 +1,6 @@
 """What holds for every test: one thread, torch as it was found."""
 
+import multiprocessing.util
 import os
 import shutil
 import signal
@@ -27,6 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     folder = tempfile.mkdtemp(prefix="binseg-tests-")
     config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))
+    # multiprocessing removes its own folder in there; it would not find it at the program's end
+    config.add_cleanup(multiprocessing.util._run_finalizers)
     os.environ["TMPDIR"] = tempfile.tempdir = folder
 
 
