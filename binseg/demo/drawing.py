@@ -41,6 +41,7 @@ def comparison_json(result: DemoResult, comparison: Comparison) -> dict[str, Any
         "times_smaller": comparison.fp32_bytes / result.model_bytes,
         "times_faster": comparison.times_faster,
         "times_faster_note": comparison.note,
+        "best_milliseconds": comparison.milliseconds,
     }
     if comparison.class_map is not None:
         found["agreement"] = float((comparison.class_map == result.class_map).mean())

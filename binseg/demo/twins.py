@@ -35,12 +35,14 @@ class Comparison:
         times_faster: how many times as fast the model is, both from the image to the class map on
             as many cores as each takes; None if it could not be measured.
         note: what was measured, or why it was not.
+        milliseconds: of the model, the best of what was measured; None with `times_faster`.
         class_map: HW uint8 of the trained twin; None if the model comes without one.
     """
 
     fp32_bytes: int
     times_faster: float | None
     note: str
+    milliseconds: float | None
     class_map: np.ndarray | None
 
 
@@ -74,7 +76,7 @@ class Twins:
             fp32_bytes = self._fp32_bytes(key)
             if twin is None:
                 why = "not measured: the network has no full-precision twin"
-                return Comparison(fp32_bytes, None, why, None)
+                return Comparison(fp32_bytes, None, why, None, None)
             size = found.class_map.shape
             known = key, found.backend, size
             if known not in self._rounds:
@@ -88,7 +90,7 @@ class Twins:
             f"measured here at {size[1]} x {size[0]}: {1e3 * own:.1f} ms, "
             f"its full-precision twin in fp32 {1e3 * full:.1f} ms"
         )
-        return Comparison(fp32_bytes, full / own, note, class_map)
+        return Comparison(fp32_bytes, full / own, note, 1e3 * own, class_map)
 
     def _twin(self, key: str) -> Runner | None:
         if key not in self._twins:

@@ -25,7 +25,7 @@ _SCRIPTS = ("images.js", "view.js", "page.js")
 _STYLES = ("view.css", "page.css")
 _PARTS = ("binseg.js", "binseg.wasm")
 _READ = ("JPEG", "PNG", "BMP", "WebP")
-_SCENE = (6, 3), (360, 480)
+_SCENE = (6, 21), (360, 480)
 _DRAWN = "drawn scene.png"  # page.js knows it by this name
 _UNKNOWN_TERMS = (
     "the author of these weights has stated no terms; those of the training data apply."

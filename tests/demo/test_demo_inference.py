@@ -95,6 +95,7 @@ def timed(models, monkeypatch):
         clock[0] += later
         result = measured.compare(replace(found, milliseconds={"network": 1e3 * seconds}))
         assert given == [], "a round more or less than expected"
+        assert f": {result.milliseconds:.1f} ms" in result.note
         return result.times_faster, result.note
 
     return measure
