@@ -19,6 +19,7 @@ from binseg.export.pt2_file import ABOUT
 from binseg.loaded import load, save
 from binseg.nn.layers import BinaryConv2d
 from binseg.nn.segmenter import create_model
+from binseg.shipped import resolve
 
 onnx = pytest.importorskip("onnx")
 SMALL = {"num_classes": 8, "width": 8}
@@ -111,7 +112,9 @@ def test_what_cannot_be_exported_is_said(files: Path, tmp_path: Path, capsys, ar
 
 
 def test_a_packed_network_is_not_exported(tmp_path: Path, capsys):
-    assert main(["export", "camvid-small", "--out", str(tmp_path / "x.onnx")]) == 1
+    packed = tmp_path / "packed.safetensors"
+    packed.write_bytes(resolve("camvid-small").read_bytes())
+    assert main(["export", str(packed), "--out", str(tmp_path / "x.onnx")]) == 1
     assert "give the float file that it was packed from" in capsys.readouterr().err
 
 

@@ -1,6 +1,7 @@
 """`binseg compare` from end to end on tiny networks, its shipped configurations, its answers."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -162,7 +163,12 @@ def test_every_shipped_comparison_loads_and_its_networks_build(path, tmp_path, m
     found = seen["comparison"]
     twins = BASELINES[path.stem]
     assert {name: found.baseline(name) for name in twins} == twins
-    check_buildable(found.networks, 11)
+    # files that a row begins at are made by other trainings
+    begun = {
+        name: replace(each, model=replace(each.model, start=None))
+        for name, each in found.networks.items()
+    }
+    check_buildable(begun, 11)
 
 
 def test_a_row_without_values_is_the_recipe(tmp_path, monkeypatch, capsys):

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from binseg.bench.timing import Timing
-from binseg.compare import config, latency, measure, run
+from binseg.compare import latency, measure, run
 from binseg.compare.config import (
     Comparison,
     LatencyConfig,
@@ -26,6 +26,7 @@ from binseg.data.labels import LabelTable
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
 from binseg.loaded import load, read_header, save
+from binseg.nn import segmenter
 from binseg.nn.segmenter import create_model
 from binseg.predictor import Predictor
 from binseg.training.checkpoints import BEST, LAST, StopRequestedError
@@ -348,7 +349,7 @@ def test_a_training_that_fails_does_not_cost_the_others(out, monkeypatch, fault)
     monkeypatch.setattr(run, "train", fake)
     lines = []
     more = {"bad": {"model": {"name": "groupnet18", "bases": 2}}, **OVERRIDES}
-    found = run_comparison(comparison(more), out, say=lines.append)
+    found = run_comparison(comparison(more), out, on_progress=lines.append)
     assert [row.name for row in found.rows] == ["net", "net_twin"]
     (name,), (reason,) = zip(*found.failures.items(), strict=True)
     assert name == "bad, seed 0"
@@ -473,16 +474,22 @@ def test_a_start_brings_the_architecture_along(tmp_path, monkeypatch):
     labels = LabelTable("two", ("a", "b"), ((0, 0, 0), (9, 9, 9)), {})
     save(path, create_model("groupnet18", num_classes=2, bases=3, width=8), labels, Preprocessing())
     recipe, asked = replace(RECIPE, model=ModelConfig()), []
-    monkeypatch.setattr(config, "create_model", lambda **arguments: asked.append(arguments))
+
+    def recorded(*name, **arguments):
+        asked.append(arguments)
+        return create_model(*name, **arguments)
+
+    monkeypatch.setattr(segmenter, "create_model", recorded)
     check_buildable(networks_of(recipe, {"a": {"model": {"start": str(path)}}}), 5)
-    assert (asked[0]["num_classes"], asked[0]["bases"], asked[0]["width"]) == (5, 3, 8)
+    last = asked[-1]
+    assert (last["num_classes"], last["bases"], last["width"]) == (5, 3, 8)
     with pytest.raises(BinsegError, match=r"networks\.b: .*nowhere\.safetensors"):
         check_buildable(networks_of(recipe, {"b": {"model": {"start": "nowhere.safetensors"}}}), 5)
 
 
 def test_checking_takes_no_weights_from_anywhere(monkeypatch):
     asked = []
-    monkeypatch.setattr(config, "create_model", lambda **arguments: asked.append(arguments))
+    monkeypatch.setattr(segmenter, "create_model", lambda **arguments: asked.append(arguments))
     rows = networks_of(
         RECIPE, {"a": {"model": {"name": "smp_unet", "encoder_weights": "imagenet"}}}
     )

@@ -88,7 +88,15 @@ def waiting(web: httpx.Client) -> int:
 def ask(web: httpx.Client, call: dict[str, object], session: str | None = None) -> httpx.Response:
     if session is None:
         return web.post(f"{API}/call/segment", json=call)
-    return web.post(f"{API}/queue/join", json={**call, "fn_index": 5, "session_hash": session})
+    body = {**call, "fn_index": function(web, "segment"), "session_hash": session}
+    return web.post(f"{API}/queue/join", json=body)
+
+
+def function(web: httpx.Client, name: str) -> int:
+    """Gradio's number of a function of the page, which has the name of the method behind it."""
+    found = web.get("/config").json()["dependencies"]
+    (number,) = [each["id"] for each in found if each["api_name"] == name]
+    return number
 
 
 @pytest.mark.parametrize("session", [None, "stranger"])
@@ -158,6 +166,7 @@ def test_a_video_that_nobody_waits_for_is_ended(page, web, tmp_path, monkeypatch
     monkeypatch.setattr("binseg.demo.events.segment_video", endless)
     answer = web.post(f"{API}/upload", files={"files": ("x.webm", b"any bytes")})
     file = {"path": answer.json()[0], "meta": {"_type": "gradio.FileData"}}
-    body = {"data": [file, "tiny", "reference", 60], "fn_index": 2, "session_hash": "stranger"}
+    body = {"data": [file, "tiny", "reference", 60], "session_hash": "stranger"}
+    body["fn_index"] = function(web, "video")
     assert web.post(f"{API}/queue/join", json=body).status_code == 200
     assert stopped.wait(60)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from binseg.program.operator_view import Rule
+from binseg.program.operator_view import OperatorView
 from binseg.program.operators import OPERATORS
 from binseg.program.program import Operator, Program
 from binseg.program.rules import RULES
@@ -28,7 +28,7 @@ def run_operator(kind, *inputs, tensors=None, roles=("real",), bfloat16=(), **at
     operator = Operator(kind, tuple(values), outputs, {t: t for t in tensors}, attributes)
     program = Program((operator,), 100, tensors, frozenset(bfloat16))
     types = dict(zip(values, map(type_of, inputs), strict=True))
-    rule = Rule(0, operator, program, types)
+    rule = OperatorView(0, operator, program, types)
     RULES[kind](rule)
     made_types = rule.close()
     size = operator_size(operator, [(x.shape[0], x.shape[1]) for x in inputs], kind)
