@@ -11,6 +11,7 @@ const view = new ResultView(part);
 const stem = (name) => name.replace(/\.[^.]*$/, "");
 
 let network = null; // { name, model, labels, workers }
+let opening = Promise.resolve(); // of the network that was chosen last
 let shown = null; // { name, image, classes } of what is seen
 let source = null; // a <video> that is segmented live
 let turn = 0; // of what a person asked for last; earlier answers are dropped
@@ -55,7 +56,11 @@ function startWorker(model) {
       waiting.set(++asked, { resolve, reject });
       worker.postMessage({ id: asked, ...message }, transfer);
     });
-  return { ask, busy: false, end: () => worker.terminate(), ready: ask({ wasm, model }) };
+  const end = () => {
+    worker.terminate();
+    for (const { reject } of waiting.values()) reject(new Error("another network was chosen"));
+  };
+  return { ask, busy: false, end, ready: ask({ wasm, model }) };
 }
 
 // The labels and the terms that a model file carries; libbinseg has checked the file before.
@@ -66,7 +71,13 @@ function aboutModel(model) {
   return { labels, terms: training?.terms };
 }
 
-async function openNetwork(name, model, terms) {
+// One after the other: the network that was chosen last stays.
+function openNetwork(...chosen) {
+  opening = opening.catch(() => {}).then(() => startNetwork(...chosen));
+  return opening;
+}
+
+async function startNetwork(name, model, terms) {
   const worker = startWorker(model);
   try {
     await worker.ready;
@@ -124,6 +135,8 @@ function stopLive() {
 }
 
 async function segment(name, image, current) {
+  await opening.catch(() => {}); // the worker of the network before is about to end
+  if (!current()) return;
   const [worker] = network.workers;
   const found = await worker.ask({ image }, [image.data.buffer]);
   if (!current()) return;
@@ -204,6 +217,8 @@ async function live(video, name, current) {
   part("rate").hidden = false;
   report(name);
   const count = Math.min(navigator.hardwareConcurrency || 1, MOST_WORKERS);
+  await opening.catch(() => {});
+  if (!current()) return;
   while (network.workers.length < count) network.workers.push(startWorker(network.model));
   await Promise.all(network.workers.map((worker) => worker.ready));
   if (!current()) return;
