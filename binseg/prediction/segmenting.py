@@ -11,7 +11,7 @@ from binseg.atomic import NoSpaceError
 from binseg.data.imageio import read_image
 from binseg.errors import BinsegError
 from binseg.inference.protocol import Protocol
-from binseg.malloc import MMAP_THRESHOLD, TRIM_THRESHOLD, set_malloc
+from binseg.malloc import keep_freed_memory
 from binseg.prediction.outputs import Outputs
 from binseg.prediction.records import Made
 from binseg.predictor import Predictor, Segmentation
@@ -72,10 +72,7 @@ class ImageSegmenter:
     def __init__(self, job: Job, segment: Callable[[np.ndarray], Segmentation]) -> None:
         self._job = job
         self._segment = segment
-        # glibc keeps what one image frees for the next: to get its pages anew takes a fifth of the
-        # time of large images
-        set_malloc(TRIM_THRESHOLD, 2**31 - 1)
-        set_malloc(MMAP_THRESHOLD, 32 * 2**20)
+        keep_freed_memory()
         self._outputs = Outputs(job.out)
 
     def __call__(self, path: str) -> Outcome:

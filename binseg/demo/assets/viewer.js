@@ -2,7 +2,6 @@
 // frames of the camera are asked for one by one. Gradio runs this, after view.js, with `element`,
 // `props` and `watch`.
 
-const LIVE_SIDE = 640; // pixels of the long side of a frame
 const RACE_SECONDS = 8;
 
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
@@ -144,14 +143,7 @@ async function segmented(jpeg, precision = "binary") {
 }
 
 // What is seen now, as a canvas: the camera's frame, or the image of the result.
-function picture() {
-  const source = camera ?? part("image");
-  const sides = camera ? [camera.videoWidth, camera.videoHeight] : [source.width, source.height];
-  const scale = Math.min(1, LIVE_SIDE / Math.max(...sides));
-  const canvas = new OffscreenCanvas(...sides.map((side) => Math.max(1, Math.round(side * scale))));
-  canvas.getContext("2d").drawImage(source, 0, 0, canvas.width, canvas.height);
-  return canvas;
-}
+const picture = () => canvasOf(camera ?? part("image"), LIVE_SIDE);
 
 const jpegOf = (canvas) => canvas.convertToBlob({ type: "image/jpeg", quality: 0.85 });
 
@@ -164,16 +156,7 @@ function stopCamera() {
 }
 
 async function startCamera() {
-  if (!navigator.mediaDevices)
-    throw new Error("the browser gives this page no camera; serve it over https");
-  let stream;
-  try {
-    const wish = { facingMode: "environment", width: { ideal: LIVE_SIDE } };
-    stream = await navigator.mediaDevices.getUserMedia({ video: wish });
-  } catch (error) {
-    const none = error.name === "NotFoundError";
-    throw new Error(none ? "no camera was found" : "the camera may not be used; allow it for this page");
-  }
+  const stream = await cameraStream();
   const video = document.createElement("video");
   Object.assign(video, { muted: true, playsInline: true, srcObject: stream });
   camera = video;

@@ -105,14 +105,9 @@ async function readImage(file) {
 
 // ImageData of anything that can be drawn, with its long side at most `longest`.
 function pixelsOf(source, longest = Infinity) {
-  const width = source.videoWidth || source.width;
-  const height = source.videoHeight || source.height;
-  const scale = Math.min(1, longest / Math.max(width, height));
-  const [w, h] = [width, height].map((side) => Math.max(1, Math.round(side * scale)));
-  const context = new OffscreenCanvas(w, h).getContext("2d", { willReadFrequently: true });
-  context.drawImage(source, 0, 0, w, h);
+  const canvas = canvasOf(source, longest, { willReadFrequently: true });
   source.close?.();
-  return context.getImageData(0, 0, w, h);
+  return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
 }
 
 // Class ids as a PNG with a palette, as `binseg predict` writes it.

@@ -1,7 +1,6 @@
 // The page: images, videos and the camera in, class maps out. Networks run in workers, by binseg.js.
 "use strict";
 
-const LIVE_SIDE = 640; // pixels of the long side of a frame
 const MOST_WORKERS = 8;
 const DRAWN = "drawn scene.png";
 
@@ -190,18 +189,7 @@ async function openVideo(file, current) {
 const openCamera = () =>
   attempt(async (current) => {
     stopLive();
-    if (!navigator.mediaDevices)
-      throw new Error("the browser gives this page no camera; serve it over https");
-    let stream;
-    try {
-      const wish = { facingMode: "environment", width: { ideal: LIVE_SIDE } };
-      stream = await navigator.mediaDevices.getUserMedia({ video: wish });
-    } catch (error) {
-      const none = error.name === "NotFoundError";
-      throw new Error(
-        none ? "no camera was found" : "the camera may not be used; allow it for this page",
-      );
-    }
+    const stream = await cameraStream();
     if (!current()) return stream.getTracks().forEach((track) => track.stop());
     const video = part("video");
     video.srcObject = stream;

@@ -12,6 +12,7 @@ const DIFFERENT = [255, 255, 0, 255]; // RGBA of pixels to which two networks gi
 const ALIKE = [0, 0, 0, 200];
 const FADED = 70; // of 255: opacity of the classes that are not under the pointer
 const VIEW_SIDE = 1600; // pixels of what is drawn; files to keep have the image's own size
+const LIVE_SIDE = 640; // pixels of the long side of a frame of the camera
 
 const percent = (share) =>
   share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
@@ -31,6 +32,32 @@ function frameRate(moments, now = performance.now()) {
   moments.push(now);
   while (moments.length > 30) moments.shift();
   return moments.length > 1 ? ((moments.length - 1) * 1e3) / (now - moments[0]) : null;
+}
+
+// A canvas of anything that can be drawn, with its long side at most `longest`.
+function canvasOf(source, longest = Infinity, settings = {}) {
+  const width = source.videoWidth || source.width;
+  const height = source.videoHeight || source.height;
+  const scale = Math.min(1, longest / Math.max(width, height));
+  const sides = [width, height].map((side) => Math.max(1, Math.round(side * scale)));
+  const canvas = new OffscreenCanvas(...sides);
+  canvas.getContext("2d", settings).drawImage(source, 0, 0, ...sides);
+  return canvas;
+}
+
+// The camera's stream; without one an error says why.
+async function cameraStream() {
+  if (!navigator.mediaDevices)
+    throw new Error("the browser gives this page no camera; serve it over https");
+  try {
+    const wish = { facingMode: "environment", width: { ideal: LIVE_SIDE } };
+    return await navigator.mediaDevices.getUserMedia({ video: wish });
+  } catch (error) {
+    const none = error.name === "NotFoundError";
+    throw new Error(
+      none ? "no camera was found" : "the camera may not be used; allow it for this page",
+    );
+  }
 }
 
 class ResultView {
