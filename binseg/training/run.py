@@ -95,7 +95,7 @@ def train(
             plain=distillation.teacher is not None and distillation.sees == "pictures"
         )
         if experiment.data.augment.extra is not None:
-            table["pipeline"] = experiment.data.augment.extra.read_text(encoding="utf-8")
+            table["pipeline"] = experiment.data.augment.extra.read_text("utf-8", "replace")
         agree_on_data(processes, data, table)
         module = SegmentationModule(
             network,
