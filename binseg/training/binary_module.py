@@ -1,6 +1,6 @@
 """What every training of a binary network does, whatever its network is for."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar, cast
 
@@ -42,6 +42,26 @@ class Recipe(Protocol):
     binarization: BinarizationConfig
     distillation: DistillationConfig
     trainer: TrainerConfig
+
+
+def check_compiler() -> None:
+    """Compile a line with `torch.compile`.
+
+    Raises:
+        BinsegError: what it needs is not there.
+    """
+    try:
+        torch.compile(_one_more)(torch.zeros(2))
+    except Exception as error:  # of many kinds, by what is missing
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BinsegError(
+            f"trainer.compile needs what torch.compile needs, on a CPU a C++ compiler such as g++ "
+            f"({reason}); install it, or leave trainer.compile off"
+        ) from error
+
+
+def _one_more(x: Tensor) -> Tensor:
+    return x + 1
 
 
 class BinaryModule(L.LightningModule, Generic[Network]):
@@ -93,6 +113,8 @@ class BinaryModule(L.LightningModule, Generic[Network]):
         if decay:
             self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))
             self.average.requires_grad_(False)
+        if recipe.trainer.compile:
+            check_compiler()
         # in a tuple, so that the teacher is no part of the state and is not trained
         self._teacher: tuple[nn.Module, ...] = ()
         if teacher is not None:
@@ -116,6 +138,10 @@ class BinaryModule(L.LightningModule, Generic[Network]):
         return create_optimizer(self.trained, self.recipe.optimizer, fused=fused)
 
     # --- training ---
+
+    def compiled(self, call: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """A method of the network as training calls it: compiled if the recipe says so."""
+        return torch.compile(call) if self.recipe.trainer.compile else call
 
     def on_fit_start(self) -> None:
         for teacher in self._teacher:

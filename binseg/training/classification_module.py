@@ -59,6 +59,7 @@ class ClassificationModule(BinaryModule[Classifier]):
             channels = cast(list[int], teacher.out_channels)[-1]
             self.regressor = nn.Conv2d(network.fc.in_features, channels, 1)
         self.classes = classes
+        self._features = self.compiled(network.features)
         self.register_buffer("hits", torch.zeros(3, dtype=torch.int64), persistent=False)
 
     # --- training ---
@@ -74,7 +75,7 @@ class ClassificationModule(BinaryModule[Classifier]):
         targets = soft_targets(batch["label"], len(self.classes), config.loss.label_smoothing)
         images = self.preprocessing.normalize(batch["image"])
         images, targets = mix(images, targets, config.loss.mixup)
-        features = self.network.features(images)
+        features = self._features(images)
         logits = self.network.classify(features)
         loss = soft_cross_entropy(logits, targets)
         for teacher in self._teacher:

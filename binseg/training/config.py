@@ -307,6 +307,8 @@ class TrainerConfig:
         overlays: validation images drawn into the run folder.
         seed: seed of initial weights, order, augmentation and dropout.
         threads: CPU threads of PyTorch; null leaves it alone.
+        compile: make one program of the network's steps by torch.compile: half a minute and more
+            at the start, then faster steps; on a CPU it needs a C++ compiler.
         patience: validations without a better score after which the training ends, counted once
             the network is binary; null: none.
         hours: after which the training ends, with a validation; those before it was resumed count;
@@ -326,6 +328,7 @@ class TrainerConfig:
     overlays: int = 4
     seed: int = 0
     threads: int | None = None
+    compile: bool = False
     patience: int | None = None
     hours: float | None = None
     sync_batchnorm: bool = False

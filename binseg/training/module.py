@@ -51,6 +51,7 @@ class SegmentationModule(BinaryModule[Segmenter]):
         super().__init__(network, experiment, preprocessing, teacher)
         self.experiment = experiment
         self.labels = labels
+        self._forward = self.compiled(network.forward)
         self.loss = SegmentationLoss(experiment.loss, class_weights)
         self.scores: Scores | None = None
         self._image_scores: ImageScores | None = None
@@ -61,7 +62,7 @@ class SegmentationModule(BinaryModule[Segmenter]):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images = self.preprocessing.normalize(batch["image"])
         labels = batch["label"]
-        logits = self.network(images)
+        logits = self._forward(images)
         loss = self.loss(logits, labels)
         if self._teacher:
             loss = loss + self.experiment.distillation.weight * self._distilled(
