@@ -44,26 +44,6 @@ class Recipe(Protocol):
     trainer: TrainerConfig
 
 
-def check_compiler() -> None:
-    """Compile a line with `torch.compile`.
-
-    Raises:
-        BinsegError: what it needs is not there.
-    """
-    try:
-        torch.compile(_one_more)(torch.zeros(2))
-    except Exception as error:  # of many kinds, by what is missing
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BinsegError(
-            f"trainer.compile needs what torch.compile needs, on a CPU a C++ compiler such as g++ "
-            f"({reason}); install it, or leave trainer.compile off"
-        ) from error
-
-
-def _one_more(x: Tensor) -> Tensor:
-    return x + 1
-
-
 class BinaryModule(L.LightningModule, Generic[Network]):
     """Trains a network in the steps of its binarization; base of the modules for each task.
 
@@ -113,8 +93,6 @@ class BinaryModule(L.LightningModule, Generic[Network]):
         if decay:
             self.average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))
             self.average.requires_grad_(False)
-        if recipe.trainer.compile:
-            check_compiler()
         # in a tuple, so that the teacher is no part of the state and is not trained
         self._teacher: tuple[nn.Module, ...] = ()
         if teacher is not None:

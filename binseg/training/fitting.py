@@ -47,6 +47,8 @@ def prepare_process(config: TrainerConfig) -> None:
     """
     _check_gpu_settings(config)
     check_logger(config.logger)
+    if config.compile:
+        _check_compiler()
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     keep_freed_memory()
@@ -60,6 +62,21 @@ def _check_gpu_settings(config: TrainerConfig) -> None:
         raise BinsegError("trainer.precision fp16 works on CUDA GPUs only; use bf16 or fp32 here")
     if config.sync_batchnorm:
         raise BinsegError("trainer.sync_batchnorm works on CUDA GPUs only; leave it out here")
+
+
+def _check_compiler() -> None:
+    try:
+        torch.compile(_one_more)(torch.zeros(2))
+    except Exception as error:  # of many kinds, by what is missing
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BinsegError(
+            f"trainer.compile needs what torch.compile needs, on a CPU a C++ compiler such as g++ "
+            f"({reason}); install it, or leave trainer.compile off"
+        ) from error
+
+
+def _one_more(x: torch.Tensor) -> torch.Tensor:
+    return x + 1
 
 
 def check_teacher_images(path: Path, ours: Preprocessing, theirs: Preprocessing) -> None:

@@ -55,7 +55,7 @@ def with_start(
         return _completed(experiment, *before), None
     start = open_start(source)
     own = _as_config(start)
-    _refuse_conflicts(source, experiment.model, own)
+    _refuse_conflicts(source, experiment.model, _defaults(start) | own)
     return _completed(experiment, own, _as_data(start.preprocessing)), start
 
 
@@ -138,6 +138,17 @@ def _as_config(start: StartModel) -> dict[str, Any]:
             "binseg.create_model(start=…) and train it with lightning"
         )
     return options
+
+
+def _defaults(start: StartModel) -> dict[str, Any]:
+    """What the options of the start's backbone are where its file does not name them."""
+    options = getattr(getattr(start.model, "backbone", None), "options", None)
+    known = {each.name for each in fields(ModelConfig)}
+    return {
+        each.name: getattr(options, each.name)
+        for each in (fields(options) if options is not None else ())
+        if each.name in known
+    }
 
 
 def _refuse_conflicts(source: str, given: ModelConfig, own: Mapping[str, Any]) -> None:

@@ -137,6 +137,30 @@ def assert_killed_run_equals(whole, folder, *, workers, step, accumulate=1):
     assert resumed.model.read_bytes() == whole.model.read_bytes()
 
 
+def test_a_compiled_run_learns_the_same(finished, tmp_path, monkeypatch):
+    compiled, compile = [], torch.compile
+
+    def recorded(call, **options):  # traced, but nothing built: that is torch's own part
+        compiled.append(call.__name__)
+        return compile(call, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", recorded)
+    run = train(tiny(compile=True), tmp_path / "run")
+    assert compiled == ["_one_more", "forward"]
+    one, other = state(finished.folder), state(run.folder)
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def test_without_a_compiler_a_compiled_run_does_not_start(tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", str(tmp_path / "none"))
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (str(tmp_path / "none"),))
+    monkeypatch.setattr(torch._inductor.config, "force_disable_caches", True)
+    with pytest.raises(BinsegError, match=r"trainer\.compile needs .* a C\+\+ compiler"):
+        train(tiny(compile=True), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("step", [4, 9])
 def test_a_killed_run_goes_on_bit_for_bit(finished, tmp_path, workers, step):

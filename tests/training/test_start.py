@@ -101,13 +101,14 @@ def test_a_run_begins_at_a_file_and_goes_on_without_it(first, tmp_path):
     moved = first.with_name("moved.safetensors")
     moved.write_bytes(first.read_bytes())
     folder = tmp_path / "run"
-    run = experiment(moved, dropout=0.25)
+    run = experiment(moved, dropout=0.25, merge="learnt")  # the default, said aloud
     result = train(run, folder)
 
     config = yaml.safe_load((folder / "config.yaml").read_text())
     given = {key: value for key, value in config["model"].items() if value is not None}
     assert given == {
         "name": "groupnet18_star", "start": str(moved), "head_kernel": 1, "dropout": 0.25,
+        "merge": "learnt",
         **{key: value for key, value in OPTIONS.items() if key != "head_options"},
     }  # fmt: skip
     loaded = load(result.model)
@@ -134,7 +135,7 @@ def test_a_run_begins_at_a_file_and_goes_on_without_it(first, tmp_path):
 def test_keys_that_differ_from_the_start_are_refused(first, tmp_path):
     with pytest.raises(BinsegError, match=r"model\.bases is 2 there, not 4.*leave those out"):
         train(experiment(first, bases=4, rates=(3, 5)), tmp_path / "run")
-    with pytest.raises(BinsegError, match=r"model\.gates is the default there, not none"):
+    with pytest.raises(BinsegError, match=r"model\.gates is per_branch there, not none"):
         train(experiment(first, gates="none"), tmp_path / "run")
     with pytest.raises(BinsegError, match=r"leave model\.backbone_weights out"):
         train(experiment(first, backbone_weights=first), tmp_path / "run")
