@@ -1,7 +1,10 @@
-"""Builds the WebAssembly module that the package ships: `python tools/build_wasm.py`.
+"""Builds the WebAssembly modules that the package ships: `python tools/build_wasm.py`.
+
+binseg.wasm runs in every browser of today and computes fused multiply-adds step by step;
+binseg-relaxed.wasm has the machine do it, and is for those where `Binseg.fused()` says so.
 
 Needs Debian's clang-19, lld-19, wasi-libc, libc++-19-dev-wasm32, libc++abi-19-dev-wasm32 and
-libclang-rt-19-dev-wasm32. A test builds it again where they are, and compares what both compute.
+libclang-rt-19-dev-wasm32. A test builds them again where they are, and compares what all compute.
 """
 
 import argparse
@@ -13,7 +16,7 @@ from pathlib import Path
 from shutil import which
 from tempfile import TemporaryDirectory
 
-from binseg.export.page import WEB
+from binseg.export.page import MODULES, WEB
 from binseg.runtime.build import SOURCES
 
 COMPILER, LINKER = "clang++-19", "wasm-ld-19"
@@ -42,15 +45,18 @@ def missing() -> str | None:
     return None
 
 
-def build(out: Path) -> None:
-    """Compile and link the module into `out`."""
+def build(out: Path, *, relaxed: bool = False) -> None:
+    """Compile and link the module into `out`, with relaxed multiply-add or without."""
+    # without the steps of the multiply-add there is room for faster kernels
+    kernels = ["-mrelaxed-simd", "-Os"] if relaxed else []
     sources = [path for path in sorted(SOURCES.glob("*.cpp")) if path.stem not in _NOT_HERE]
     sources += [SOURCES / "kernels" / f"{name}.cpp" for name in _KERNELS]
     with TemporaryDirectory(prefix="binseg-wasm-") as folder:
 
         def compiled(source: Path) -> str:
             target = str(Path(folder) / f"{source.stem}.o")
-            _run(COMPILER, *_TARGET, *_FLAGS, "-c", str(source), "-o", target)
+            own = kernels if source.stem == "wasm" else []
+            _run(COMPILER, *_TARGET, *_FLAGS, *own, "-c", str(source), "-o", target)
             return target
 
         with ThreadPoolExecutor(2) as pool:
@@ -75,13 +81,14 @@ def _run(*command: str) -> None:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=WEB / "binseg.wasm")
-    out = parser.parse_args().out
+    parser.add_argument("--out", type=Path, default=WEB, help="folder")
+    folder = parser.parse_args().out
     if (why := missing()) is not None:
         sys.exit(why)
-    build(out)
-    size = out.stat().st_size, len(gzip.compress(out.read_bytes(), 9))
-    print(f"{out}: {size[0]:,} bytes, {size[1]:,} gzipped")
+    for name in MODULES:
+        build(out := folder / name, relaxed=name != MODULES[0])
+        size = out.stat().st_size, len(gzip.compress(out.read_bytes(), 9))
+        print(f"{out}: {size[0]:,} bytes, {size[1]:,} gzipped")
 
 
 if __name__ == "__main__":

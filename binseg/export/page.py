@@ -19,11 +19,14 @@ from binseg.program.file import read_program
 from binseg.shipped import resolve, shipped_models
 
 WEB = Path(__file__).parent / "web"
-"""What a page is made of; `binseg.wasm` is built by tools/build_wasm.py."""
+"""What a page is made of."""
+MODULES = ("binseg.wasm", "binseg-relaxed.wasm")
+"""libbinseg as tools/build_wasm.py builds it: for all browsers, and for those with a fused
+multiply-add."""
 
 _SCRIPTS = ("images.js", "view.js", "page.js")
 _STYLES = ("view.css", "page.css")
-_PARTS = ("binseg.js", "binseg.wasm")
+_PARTS = ("binseg.js", *MODULES)
 _READ = ("JPEG", "PNG", "BMP", "WebP")
 _SCENE = (6, 21), (360, 480)
 _DRAWN = "drawn scene.png"  # page.js knows it by this name

@@ -6,7 +6,8 @@ import re
 import shutil
 import subprocess
 import threading
-from functools import partial
+from collections.abc import Sequence
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +22,7 @@ from test_demo_browser import write_video
 from binseg.cli.main import main
 from binseg.data.imageio import read_image, read_mask, write_image
 from binseg.data.scenes import draw_scene
-from binseg.export.page import WEB
+from binseg.export.page import MODULES, WEB
 from binseg.inference.packed import PackedNetwork
 from binseg.shipped import shipped_models
 
@@ -52,13 +53,23 @@ const answer = async ({ wasm, model, images }) => {
 """
 
 
+@cache
+def node_flags() -> list[str]:
+    """What makes this node read relaxed instructions, which newer ones do by themselves."""
+    flag = "--experimental-wasm-relaxed-simd"
+    if shutil.which("node") is None:
+        return []
+    known = subprocess.run(["node", flag, "--eval", "0"], capture_output=True, check=False)
+    return [flag] if known.returncode == 0 else []
+
+
 def in_node(folder: Path, jobs: list[dict]) -> list:
     """What binseg.js gives for each job: an error for each image ("" if none), or of opening."""
     if shutil.which("node") is None:
         pytest.skip("node is not installed")
     (folder / "run.cjs").write_text(_RUN)
     done = subprocess.run(
-        ["node", str(folder / "run.cjs"), str(WEB / "binseg.js")],
+        ["node", *node_flags(), str(folder / "run.cjs"), str(WEB / "binseg.js")],
         input=json.dumps(jobs),
         capture_output=True,
         text=True,
@@ -66,6 +77,26 @@ def in_node(folder: Path, jobs: list[dict]) -> list:
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def fused(folder: Path, *, flags: Sequence[str] | None = None) -> bool:
+    """What `Binseg.fused()` says in node."""
+    if shutil.which("node") is None:
+        pytest.skip("node is not installed")
+    script = folder / "fused.cjs"
+    script.write_text(f"console.log(require({json.dumps(str(WEB / 'binseg.js'))}).fused())")
+    command = ["node", *(node_flags() if flags is None else flags), str(script)]
+    return {"true": True, "false": False}[subprocess.check_output(command, text=True).strip()]
+
+
+def test_the_probe_says_whether_multiply_adds_are_fused(tmp_path):
+    flags = node_flags()
+    if not flags:
+        pytest.skip("node is not installed, or needs no flag")
+    assert not fused(tmp_path, flags=[])  # no such instruction
+    assert not fused(tmp_path, flags=[*flags, "--no-enable-fma3"])
+    if "fma" in Path("/proc/cpuinfo").read_text().split():
+        assert fused(tmp_path)
 
 
 def stored(folder: Path, name: str, image: np.ndarray) -> dict:
@@ -96,8 +127,11 @@ def same_as_library(folder: Path, wasm: Path) -> None:
             np.testing.assert_array_equal(found, expected)
 
 
-def test_the_module_gives_the_librarys_class_maps(tmp_path):
-    same_as_library(tmp_path, WEB / "binseg.wasm")
+@pytest.mark.parametrize("module", MODULES)
+def test_the_module_gives_the_librarys_class_maps(tmp_path, module):
+    if module != MODULES[0] and not fused(tmp_path):
+        pytest.skip("this machine or this node has no fused multiply-add")
+    same_as_library(tmp_path, WEB / module)
 
 
 def build_tool() -> ModuleType:
@@ -114,14 +148,17 @@ def test_the_module_can_be_built_and_gives_the_same(tmp_path):
     tool = build_tool()
     if (why := tool.missing()) is not None:
         pytest.skip(why)
-    tool.build(tmp_path / "built.wasm")
-    same_as_library(tmp_path, tmp_path / "built.wasm")
+    for module in MODULES:
+        tool.build(tmp_path / module, relaxed=module != MODULES[0])
+        if module == MODULES[0] or fused(tmp_path):
+            same_as_library(tmp_path, tmp_path / module)
 
 
 def test_the_parts_are_small():
     import gzip
 
-    assert len(gzip.compress((WEB / "binseg.wasm").read_bytes(), 9)) <= 75_000
+    for module in MODULES:
+        assert len(gzip.compress((WEB / module).read_bytes(), 9)) <= 75_000
     assert (WEB / "binseg.js").stat().st_size < 5_000
 
 

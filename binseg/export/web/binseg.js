@@ -1,15 +1,29 @@
 // Packed binseg networks in a browser or in node, run by libbinseg as WebAssembly.
 //
-//   const network = await Binseg.open(wasm, model);  // the bytes of binseg.wasm and of a model file
+//   const network = await Binseg.open(wasm, model);  // the bytes of a module and of a model file
 //   const classes = network.segment(imageData);      // RGBA → Uint8Array, a class id a pixel
 //
-// In a worker: post { wasm, model } once, then { id, image } for each ImageData; the answers are
-// { id, classes, image, milliseconds }, or { id, error }. Errors are the library's own words.
+// Where Binseg.fused(), take binseg-relaxed.wasm, which is faster. In a worker: post { wasm, model }
+// once, then { id, image } for each; answers: { id, classes, image, milliseconds } or { id, error };
+// of {}, { fused }. Errors are the library's own words.
 "use strict";
 
-const LARGE = 2 ** 28; // bytes; a module that has grown so large is not kept
+const LARGE = 2 ** 28; // bytes; a module that has grown so is not kept
+
+// relaxed_madd(a, a, -(1 + 2^-11)) of a = 1 + 2^-12: 0 if rounded twice
+const PROBE =
+  "AGFzbQEAAAABBQFgAAF9AwIBAAcFAQFmAAAKHwEdAEMACIA//RNDAAiAP/0TQwAQgL/9E/2FAv0fAAs=";
 
 class Binseg {
+  static fused() {
+    try {
+      const probe = new WebAssembly.Module(Uint8Array.from(atob(PROBE), (c) => c.charCodeAt(0)));
+      return new WebAssembly.Instance(probe).exports.f() > 0;
+    } catch {
+      return false;
+    }
+  }
+
   static async open(wasm, model) {
     const network = new Binseg();
     network.module = await WebAssembly.compile(wasm);
@@ -18,7 +32,7 @@ class Binseg {
     return network;
   }
 
-  // A module of its own for this network, which holds no memory of an earlier failure.
+  // A module of its own, which remembers no earlier failure.
   start() {
     const fail = (text) => {
       throw new Error(this.text(text));
@@ -49,18 +63,12 @@ class Binseg {
       const image = this.allocate(3 * count);
       const ids = this.allocate(count);
       const rgb = this.bytes(image, 3 * count);
-      for (let from = 0, to = 0; from < data.length; from += 4, to += 3) {
-        const opacity = data[from + 3];
-        for (let channel = 0; channel < 3; channel++) {
-          const value = data[from + channel];
-          rgb[to + channel] = opacity === 255 ? value : onWhite(value, opacity);
-        }
-      }
+      for (let from = 0, to = 0; to < rgb.length; from += 4)
+        for (let channel = 0; channel < 3; channel++)
+          rgb[to++] = onWhite(data[from + channel], data[from + 3]);
       const [rows, columns] = [BigInt(height), BigInt(width)];
-      const status = this.library.binseg_segment(
-        ...[this.handle, image, rows, columns, 3n * columns, ids, columns],
-      );
-      this.check(status);
+      const call = [this.handle, image, rows, columns, 3n * columns, ids, columns];
+      this.check(this.library.binseg_segment(...call));
       const classes = this.bytes(ids, count).slice();
       this.library.free(image);
       this.library.free(ids);
@@ -88,7 +96,7 @@ class Binseg {
     return found;
   }
 
-  // A view that is valid until the memory grows.
+  // Valid until the memory grows.
   bytes(at, count) {
     return new Uint8Array(this.library.memory.buffer, at >>> 0, count);
   }
@@ -111,11 +119,10 @@ if (typeof WorkerGlobalScope !== "undefined" && self instanceof WorkerGlobalScop
     try {
       if (model) opened = Binseg.open(wasm, model);
       const network = await opened;
-      if (!image) return self.postMessage({ id });
+      if (!image) return self.postMessage({ id, fused: Binseg.fused() });
       const began = performance.now();
       const classes = network.segment(image);
-      const milliseconds = performance.now() - began;
-      const answer = { id, classes, image, milliseconds };
+      const answer = { id, classes, image, milliseconds: performance.now() - began };
       self.postMessage(answer, [classes.buffer, image.data.buffer]);
     } catch (error) {
       self.postMessage({ id, error: error.message });

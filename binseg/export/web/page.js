@@ -30,11 +30,14 @@ let script = null; // the worker's address
 let wasm = null;
 
 async function prepare() {
-  wasm = await asset("binseg.wasm");
   const inside = part("file:binseg.js");
   script = inside
     ? URL.createObjectURL(new Blob([await asset("binseg.js")], { type: "text/javascript" }))
     : "binseg.js";
+  const worker = startWorker();
+  const { fused } = await worker.ready;
+  worker.end();
+  wasm = await asset(fused ? "binseg-relaxed.wasm" : "binseg.wasm");
 }
 
 function startWorker(model) {

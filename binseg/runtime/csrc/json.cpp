@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "fault.h"
+#include "sorting.h"
 
 namespace binseg {
 #ifdef __wasm__
@@ -109,7 +110,7 @@ class Reader {
     ++at_;
     if (object) {
       std::vector<std::string_view> sorted(value.keys.begin(), value.keys.end());
-      std::sort(sorted.begin(), sorted.end());
+      sort(sorted);
       if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end())
         bad("a key that stands there twice");
     }

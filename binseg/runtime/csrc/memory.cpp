@@ -3,24 +3,24 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <numeric>
 #include <string>
 #include <utility>
 
 #include "fault.h"
+#include "sorting.h"
 
 namespace binseg {
 
 std::vector<int64_t> place_in_memory(const std::vector<Lifetime>& lives, int64_t& total) {
   // the largest first, each at the lowest place that is free all its life
-  std::vector<size_t> order(lives.size());
-  std::iota(order.begin(), order.end(), size_t(0));
-  std::stable_sort(order.begin(), order.end(),
-                   [&](size_t a, size_t b) { return lives[a].bytes > lives[b].bytes; });
+  std::vector<std::pair<int64_t, int64_t>> order;
+  for (const Lifetime& life : lives) order.emplace_back(-life.bytes, order.size());
+  sort(order);
   std::vector<int64_t> offsets(lives.size(), 0);
   std::vector<std::pair<int64_t, size_t>> placed;  // by offset
   total = 0;
-  for (const size_t i : order) {
+  for (const auto& [negated, place] : order) {
+    const auto i = static_cast<size_t>(place);
     if (lives[i].bytes == 0) break;
     int64_t at = 0;
     for (const auto& [offset, other] : placed) {

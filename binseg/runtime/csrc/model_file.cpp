@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "fault.h"
+#include "sorting.h"
 
 namespace binseg {
 namespace {
@@ -165,7 +166,7 @@ ModelFile read_model_file(const uint8_t* file, size_t bytes) {
     model.tensors[outer.keys[i]] =
         read_tensor(outer.keys[i], outer.items[i], data, room, ranges.back());
   }
-  std::sort(ranges.begin(), ranges.end());
+  sort(ranges);
   int64_t end = 0;
   for (const auto& range : ranges) {
     if (range.first != end) fail("the file's tensors overlap, or leave bytes between them");
