@@ -246,7 +246,7 @@ def losses() -> list[str]:
 def speed() -> str:
     """The tables of docs/results/speed.md: milliseconds on each instruction set that was measured."""
     text = (
-        "**Where 1 bit loses.** The full-precision twins score higher. In int8 by OpenVINO the twin is faster, "
+        "**Where 1 bit loses.** The full-precision twins that are trained score higher. In int8 by OpenVINO the twin is faster, "
         f"too: {'; '.join(losses()) or 'nowhere'}. Elsewhere below, 1 bit is.\n\n## Milliseconds\n\n"
     )
     for level, title in LEVELS.items():

@@ -19,6 +19,7 @@ HOSTS = {
     "mi.eng.cam.ac.uk",
     "pytorch.org",
     "semver.org",
+    "www.cityscapes-dataset.com",
 }
 
 
