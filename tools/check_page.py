@@ -3,8 +3,8 @@
     python tools/check_page.py data/CamVid/val --models camvid-base camvid-small
 
 All images go through binseg.js in node, with both modules, the first ten through the page in
-Chromium; of each class map every pixel is compared. Then the page's worker is timed on one
-image, one thread.
+Chromium and in Firefox; of each class map every pixel is compared. Then the page's worker is
+timed on one image, one thread.
 """
 
 import argparse
@@ -16,11 +16,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from playwright.sync_api import sync_playwright
 
 from binseg.data.imageio import read_image
 from binseg.export.page import MODULES, WEB, write_page
 from binseg.predictor import Predictor
 from binseg.shipped import resolve
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "demo"))
+from chromium import find_chromium
+from firefox import find_firefox, firefox_page
 
 _IN_BROWSER = 10
 _NODE = """
@@ -71,13 +76,27 @@ def in_node(model: str, paths: list[Path], folder: Path, module: str, flags: lis
     )
 
 
+def in_firefox(model: str, paths: list[Path], page_file: Path) -> tuple[int, list[float]]:
+    """How many images have the same class map in Firefox, and the milliseconds there."""
+    path = find_firefox()
+    if path is None:
+        raise SystemExit("Firefox is not installed: apt-get install firefox-esr")
+    predictor = Predictor(model, device="cpu")
+    same = 0
+    with firefox_page(path) as page:
+        page.goto(page_file.as_uri())
+        page.wait_for("shown")
+        for image in paths:
+            page.evaluate("(shown = null, 0)")
+            page.set_files("#file", image)
+            page.wait_for("shown")
+            found = np.array(page.evaluate("Array.from(shown.classes)"), np.uint8)
+            same += np.array_equal(found, predictor(image).class_map.ravel())
+        return same, page.evaluate(f"({_TIMES})()")
+
+
 def in_chromium(model: str, paths: list[Path], page_file: Path) -> tuple[int, list[float]]:
     """How many images have the same class map in Chromium, and the milliseconds there."""
-    from playwright.sync_api import sync_playwright
-
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "demo"))
-    from chromium import find_chromium
-
     predictor = Predictor(model, device="cpu")
     same = 0
     with sync_playwright() as driver:
@@ -93,6 +112,9 @@ def in_chromium(model: str, paths: list[Path], page_file: Path) -> tuple[int, li
         times = page.evaluate(_TIMES)
         browser.close()
     return same, times
+
+
+BROWSERS = {"Chromium": in_chromium, "Firefox": in_firefox}
 
 
 def main() -> None:
@@ -117,15 +139,16 @@ def main() -> None:
                 wrong |= same < len(paths)
             write_page([model], folder / "page.html", paths[:1])
             few = paths[:_IN_BROWSER]
-            there, (first, *times) = in_chromium(model, few, folder / "page.html")
-            print(f"{model}: {there} of {len(few)} class maps equal in Chromium", flush=True)
             height, width = read_image(few[-1]).shape[:2]
-            print(
-                f"{model}: {width} x {height}, ms in Chromium: first {first:.0f}, then "
-                f"{min(times):.1f} at least, {statistics.median(times):.1f} in the middle",
-                flush=True,
-            )
-        wrong |= there < len(few)
+            for browser, run in BROWSERS.items():
+                there, (first, *times) = run(model, few, folder / "page.html")
+                wrong |= there < len(few)
+                print(
+                    f"{model}: {there} of {len(few)} class maps equal in {browser}; "
+                    f"{width} x {height}, ms: first {first:.0f}, then "
+                    f"{min(times):.1f} at least, {statistics.median(times):.1f} in the middle",
+                    flush=True,
+                )
     sys.exit(int(wrong))
 
 

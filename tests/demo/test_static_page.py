@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,6 +15,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from demo_models import write_tiny
+from firefox import find_firefox, firefox_page
 from PIL import Image
 from small_packed import halves, write_small_packed
 from test_demo_browser import write_video
@@ -374,7 +375,7 @@ def test_what_cannot_be_used_is_said_in_words(open_page, page_file, tmp_path):
     for name, words in {
         "cut.jpg": "damaged or truncated image",
         "cut.png": "damaged or truncated image",
-        "text.png": "not an image that this page reads",
+        "text.png": "not an image that binseg reads",
         "thin.png": "1 x 2000 pixels are a strip too thin to segment; cut a wider piece from it",
         "huge.png": "13000 × 13000 pixels are more than the limit of 50,000,000; make the image "
         "smaller or cut it into tiles",
@@ -425,6 +426,64 @@ def test_a_folder_on_a_static_host(open_page, tmp_path):
         assert page.locator("#message").inner_text() == "own.png: 60 × 30 pixels"
         assert page.locator("#choice").is_hidden()
         server.shutdown()
+
+
+@pytest.fixture
+def site(tmp_path) -> Iterator[str]:
+    """The address of a page with two networks, on a static host."""
+    models = [str(write_small_packed(tmp_path / "small.safetensors")), "camvid-small"]
+    folder = tmp_path / "site"
+    write_image(tmp_path / "own.png", halves(30, 60))
+    options = ["--format", "page", "--out", str(folder), "--examples", str(tmp_path / "own.png")]
+    assert main(["export", *models, *options]) == 0
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+def test_an_image_waits_for_the_file_of_the_network_that_was_chosen(open_page, site, tmp_path):
+    street = tmp_path / "street.png"
+    write_image(street, draw_scene(3, 1, (150, 202)).image)
+    page = open_page(site)
+    held = []
+    page.route("**/camvid-small.safetensors", lambda route: held.append(route))
+    page.get_by_label("Network").select_option("camvid-small")
+    give(page, street)
+    page.locator("#message").get_by_text("street.png …").wait_for()
+    while not held:
+        page.wait_for_timeout(20)
+    held[0].continue_()
+    page.locator("#message[role=status]").get_by_text("street.png: 202 × 150").wait_for()
+    np.testing.assert_array_equal(class_map(page), predicted(tmp_path, "camvid-small", street))
+
+
+def test_a_network_that_does_not_open_leaves_the_one_that_is_open(open_page, site, tmp_path):
+    page = open_page(site)
+    page.route("**/camvid-small.safetensors", lambda route: route.fulfill(status=200, body=b""))
+    page.get_by_label("Network").select_option("camvid-small")
+    page.locator("#message[role=alert]").get_by_text("camvid-small: ").wait_for()
+    assert page.get_by_label("Network").input_value() == "small"
+    write_image(tmp_path / "next.png", halves(20, 40))
+    segmented(page, tmp_path / "next.png")
+
+
+def test_firefox_gives_the_same(page_file, tmp_path):
+    if (path := find_firefox()) is None:
+        pytest.skip("Firefox is not installed")
+    street = tmp_path / "street.png"
+    write_image(street, draw_scene(3, 1, (150, 202)).image)
+    with firefox_page(path) as page:
+        page.goto(page_file.as_uri())
+        page.wait_for("shown")
+        assert page.evaluate("part('message').textContent") == "drawn scene.png: 480 × 360 pixels"
+        page.set_files("#file", street)
+        page.wait_for("shown.name === 'street.png'")
+        found = np.array(page.evaluate("Array.from(shown.classes)"), np.uint8)
+    expected = predicted(tmp_path, str(page_file.parent / "tiny.safetensors"), street)
+    assert len(np.unique(expected)) > 1
+    np.testing.assert_array_equal(found, expected.ravel())
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -81,7 +81,7 @@ async function readImage(file) {
   const { kind, width, height, whole } = found;
   if (whole === undefined) {
     const what = kind ? ` (${kind})` : "";
-    refuse(`not an image that this page reads${what}; use JPEG, PNG, BMP or WebP`);
+    refuse(`not an image that binseg reads${what}; use JPEG, PNG, BMP or WebP`);
   }
   if (!(width >= 1 && height >= 1)) refuse(damaged);
   if (width * height > MOST_PIXELS)

@@ -73,9 +73,10 @@ function aboutModel(model) {
   return { labels, terms: training?.terms };
 }
 
-// One after the other: the network that was chosen last stays.
-function openNetwork(...chosen) {
-  opening = opening.catch(() => {}).then(() => startNetwork(...chosen));
+// One after the other: the network that was chosen last stays. `read` gets the file's bytes, and an
+// image that comes meanwhile waits for it, too.
+function openNetwork(name, read, terms) {
+  opening = opening.catch(() => {}).then(async () => startNetwork(name, await read(), terms));
   return opening;
 }
 
@@ -165,7 +166,7 @@ const openFile = (file) =>
 // A model file from this device: one more choice.
 async function openModel(file, current) {
   const model = await file.arrayBuffer();
-  await openNetwork(file.name, model);
+  await openNetwork(file.name, async () => model);
   const choice = new Option(file.name, file.name, true, true);
   part("model").append(choice);
   part("choice").hidden = false;
@@ -258,9 +259,15 @@ async function anew(current) {
 const chooseModel = () =>
   attempt(async (current) => {
     const chosen = setup.models[part("model").selectedIndex];
-    chosen.model ??= await asset(chosen.file);
-    if (!current()) return;
-    await openNetwork(chosen.name, chosen.model, chosen.terms);
+    const read = async () => (chosen.model ??= await asset(chosen.file));
+    try {
+      await openNetwork(chosen.name, read, chosen.terms);
+    } catch (error) {
+      // the network that is open stays, and is the one that is named
+      const named = setup.models[part("model").selectedIndex];
+      if (network && named === chosen) part("model").value = network.name;
+      throw error;
+    }
     if (!current()) return;
     // a network that learned from photographs sees nothing in a drawn scene
     if (shown?.name === DRAWN && !chosen.drawn) clear();
