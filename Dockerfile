@@ -1,7 +1,7 @@
 # binseg on a CPU: packed networks, in an image without torch.
 #
 #   docker build -t binseg .
-#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/work" binseg predict camvid-base street.jpg --out segmented
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/work" binseg predict street-base street.jpg --out segmented
 #
 # With extras, for example the page and the REST call (torch comes along; give the index with its
 # builds for the CPU, or several gigabytes of CUDA come, too):

@@ -2,7 +2,7 @@
 
 ```python
 images = ray.data.read_images("s3://bucket/street/", mode="RGB")
-binseg.ray.segment(images, "camvid-base").write_parquet("s3://bucket/segmented/")
+binseg.ray.segment(images, "street-base").write_parquet("s3://bucket/segmented/")
 ```
 
 Ray starts a lost worker anew and repeats what it had not finished; a row comes out once.

@@ -27,6 +27,11 @@ def explained(message: str, known: Iterable[str], arguments: Sequence[str]) -> s
             hint = f"; did you mean '{near[0]}'?" if near else ""
             source = _file_with(key, arguments)
             return f"{f'{source}: ' if source else ''}unknown option '{key}'{hint}"
+    if found := re.search(r"unrecognized arguments: ([^-\s]\S*)", message):
+        before = next((b for b, each in itertools.pairwise(arguments) if each == found[1]), "")
+        if before.startswith("--"):
+            remedy = f"; write {before} --out {found[1]}" if before == "--resume" else ""
+            return f"{before} takes no value, but '{found[1]}' follows it{remedy}"
     if "NestedArg" in message and (found := re.search(r'Parser key "([^"]+)"', message)):
         parts = (each for each in arguments if each.startswith(f"--{found[1]}."))
         key = next(parts, f"--{found[1]}")[2:].partition("=")[0]

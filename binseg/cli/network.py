@@ -9,7 +9,7 @@ from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError, unknown_name
 from binseg.nn.segmenter import Segmenter
 from binseg.shipped import shipped_models
-from binseg.training.config import ModelConfig
+from binseg.training.config import DEFAULT_MODEL, ModelConfig
 
 
 @dataclass
@@ -55,8 +55,8 @@ def open_network(network: str | None, options: ModelConfig, classes: int) -> Sub
             raise BinsegError(f"{path}: a file knows its own options; leave --model.… out")
         loaded = load(path)
         return Subject(path.name, loaded.model, loaded.labels, loaded.preprocessing)
-    name = options.name if network is None else network
-    if network is not None and options.name not in (ModelConfig().name, network):
+    name = network or options.name or DEFAULT_MODEL
+    if network is not None and options.name not in (None, network):
         raise BinsegError(f"two networks are named, {network} and {options.name}; leave one out")
     arguments = replace(options, name=name).arguments(classes)
     return Subject(name, create_model(**arguments).eval())

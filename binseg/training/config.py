@@ -44,12 +44,15 @@ HEAD_OPTIONS = {
 }
 
 
+DEFAULT_MODEL = "groupnet18"
+
+
 @dataclass
 class ModelConfig:
     """The network. A value of null means what the named model has by default.
 
     Args:
-        name: one of `binseg models`, e.g. groupnet18, groupnet18_star, smp_unet.
+        name: one of `binseg models`, e.g. groupnet18 (default), groupnet18_star, smp_unet.
         start: trained model to begin at: a float model file, run folder, hf:user/name or shipped
             name. It brings architecture, weights and preprocessing along; outputs of
             classes that it does not have are new. Other keys of model must be left out or equal to
@@ -88,7 +91,7 @@ class ModelConfig:
         encoder_weights: pretrained weights of that encoder, e.g. imagenet (smp downloads them).
     """
 
-    name: str = "groupnet18"
+    name: str | None = None
     start: str | None = None
     weights: Path | None = None
     backbone_weights: Path | None = None
@@ -144,6 +147,7 @@ class ModelConfig:
     def arguments(self, num_classes: int) -> dict[str, Any]:
         """Keyword arguments of `binseg.create_model`: only what was set."""
         given = {f.name: getattr(self, f.name) for f in fields(self)}
+        given["name"] = self.name or DEFAULT_MODEL
         del given["weights"], given["start"], given["backbone_weights"]
         head_options = {theirs: given.pop(ours) for ours, theirs in HEAD_OPTIONS.items()}
         given["head_options"] = {k: v for k, v in head_options.items() if v is not None} or None

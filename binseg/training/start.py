@@ -90,12 +90,11 @@ def _of_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
 def _completed(
     experiment: Experiment, model: Mapping[str, Any], data: Mapping[str, Any]
 ) -> Experiment:
-    """With these values where none is given; the name's default counts as none."""
+    """With these values where none is given."""
     return replace(
         experiment,
         model=replace(
             experiment.model,
-            name=model.get("name", experiment.model.name),
             **{key: _typed(model[key]) for key in _unset(experiment.model) & model.keys()},
         ),
         data=replace(
@@ -152,13 +151,10 @@ def _defaults(start: StartModel) -> dict[str, Any]:
 
 
 def _refuse_conflicts(source: str, given: ModelConfig, own: Mapping[str, Any]) -> None:
-    default = ModelConfig()
     conflicts = [
         f"model.{key} is {_shown(own.get(key))} there, not {_shown(value)}"
         for key, value in asdict(given).items()
-        if key not in _FREE
-        and value not in (None, getattr(default, key))
-        and _typed(value) != _typed(own.get(key))
+        if key not in _FREE and value is not None and _typed(value) != _typed(own.get(key))
     ]
     if conflicts:
         more = f" and {len(conflicts) - 3} more" if len(conflicts) > 3 else ""

@@ -86,6 +86,13 @@ def test_a_part_of_an_option_that_has_none_is_unknown(capsys):
         assert "unknown option 'calibration.root'; --calibration takes a value" in line
 
 
+def test_a_value_after_a_switch_is_named(capsys):
+    status, _, err = run(capsys, "train", "--resume", "runs/a")
+    assert status == 2
+    (line,) = err.splitlines()
+    assert "--resume takes no value, but 'runs/a' follows it; write --resume --out runs/a" in line
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"\xff\xfe\x00", "not valid YAML"), (b"model: [1, 2\n", "near line 2"), (b"", "no options"),

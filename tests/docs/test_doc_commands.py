@@ -24,7 +24,7 @@ from binseg.nn.segmenter import create_model
 COMMANDS = sorted({command for page in PAGES for command in commands(page)})
 LIGHT = (
     "predict street-base street.jpg holiday/ 'frames/*.png' --out segmented",
-    "export camvid-small camvid-base --format page --out page.html",
+    "export street-small street-base --format page --out page.html",
     "summary camvid-base",
     "doctor",
 )

@@ -137,6 +137,8 @@ def test_keys_that_differ_from_the_start_are_refused(first, tmp_path):
         train(experiment(first, bases=4, rates=(3, 5)), tmp_path / "run")
     with pytest.raises(BinsegError, match=r"model\.gates is per_branch there, not none"):
         train(experiment(first, gates="none"), tmp_path / "run")
+    with pytest.raises(BinsegError, match=r"model\.name is groupnet18_star there, not groupnet18;"):
+        train(experiment(first, name="groupnet18"), tmp_path / "run")
     with pytest.raises(BinsegError, match=r"leave model\.backbone_weights out"):
         train(experiment(first, backbone_weights=first), tmp_path / "run")
     with pytest.raises(BinsegError, match="brings the whole architecture along"):
