@@ -1,5 +1,6 @@
 """The Lightning data module of classification, for `binseg pretrain`."""
 
+import dataclasses
 import functools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -44,6 +45,7 @@ class ClassificationData(ResumableData):
     Args:
         config: what the user said.
         on_progress: called with (decoded, all images) while a split is decoded into memory.
+        run_seed: see `ResumableData`.
 
     Attributes:
         classes: names by class id.
@@ -58,9 +60,10 @@ class ClassificationData(ResumableData):
         self,
         config: ClassificationConfig,
         on_progress: OnProgress = lambda done, total: None,
+        run_seed: int = 0,
     ) -> None:
-        super().__init__(config)
-        self.config = config
+        super().__init__(config, run_seed)
+        self.config = dataclasses.replace(config, seed=self.seed)
         self.preprocessing = Preprocessing(config.mean, config.std, config.size)
         self._splits = {split: open_split(config, split) for split in ("train", "val")}
         self.classes = self._splits["train"].classes

@@ -34,7 +34,7 @@ class ClassificationConfig:
         calibration_images: unaugmented training images for re-estimating BatchNorm.
         mean: mean of R, G, B on a scale from 0 to 1; as the segmentation network will have it.
         std: standard deviation of R, G, B on that scale.
-        seed: fixes the order and the augmentation; 0 or more.
+        seed: fixes the order and the augmentation, with trainer.seed; 0 or more.
     """
 
     name: Literal["imagefolder", "cifar10"] = "imagefolder"

@@ -46,7 +46,7 @@ class DataConfig:
         batch_size: training images a step, in each process.
         val_batch_size: images a step when scoring; above 1 only if all images have one size.
         workers: loader processes, in each process; 0 loads in the main one.
-        seed: fixes the order, the augmentation and the scenes; 0 or more.
+        seed: fixes the scenes and, with trainer.seed, order and augmentation; 0 or more.
         augment: random changes of training images.
         cache: keep decoded and resized images in memory, shared by the workers; null: if that
             takes less than 1 GiB.

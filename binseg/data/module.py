@@ -63,6 +63,7 @@ class SegmentationData(ResumableData):
 
     Args:
         config: what the user said.
+        run_seed: see `ResumableData`.
 
     Attributes:
         labels: the data set's classes.
@@ -72,8 +73,8 @@ class SegmentationData(ResumableData):
         BinsegError: an unknown data set, or its folder or labels.yaml is faulty.
     """
 
-    def __init__(self, config: DataConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: DataConfig, run_seed: int = 0) -> None:
+        super().__init__(config, run_seed)
         self.config = config
         self.labels: LabelTable = config.label_table()
         self.preprocessing = Preprocessing(
@@ -165,7 +166,7 @@ class SegmentationData(ResumableData):
         """
         config = self.config
         batches = self._train_batches()
-        read = functools.partial(_augmented, self.training, self._transform, config.seed)
+        read = functools.partial(_augmented, self.training, self._transform, self.seed)
         return ResumableLoader(read, batches, workers=config.workers, persistent=True)
 
     @functools.cached_property
@@ -200,7 +201,7 @@ class SegmentationData(ResumableData):
         draw = self._draws[name]
         place = self.training.place(draw)
         size = self.training.size(place)
-        window, flipped = self._transform.geometry(size, (self.config.seed, epoch, draw))
+        window, flipped = self._transform.geometry(size, (self.seed, epoch, draw))
         return CropGeometry(place, size, window, flipped)
 
     def val_dataloader(self) -> Loader:

@@ -77,7 +77,9 @@ def pretrain(
         opened_run(folder, pretraining, resume=resume, processes=processes) as start,
     ):
         prepare_process(pretraining.trainer)
-        data = ClassificationData(pretraining.data, _DecodingBar())
+        data = ClassificationData(
+            pretraining.data, _DecodingBar(), run_seed=pretraining.trainer.seed
+        )
         table: ClassTable = {"names": list(data.classes)}
         processes.agree("data", {"classes": table, "training images": data._train_length()})
         start.notes.extend(data.left_out())

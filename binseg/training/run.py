@@ -86,7 +86,7 @@ def train(
             opened_run(folder, experiment, resume=resume, processes=processes)
         )
         prepare_process(experiment.trainer)
-        data = SegmentationData(experiment.data)
+        data = SegmentationData(experiment.data, experiment.trainer.seed)
         table = class_table(data.labels)
         network = _network(experiment, data, begin, from_checkpoint=start.checkpoint is not None)
         data.require_labels()  # reads every mask, so it comes after what is quick to refuse

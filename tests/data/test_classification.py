@@ -176,6 +176,14 @@ def test_both_paths_show_the_same_images_in_the_same_order(tree):
     assert orders[0][:3] != orders[0][3:]
 
 
+def test_runs_of_other_seeds_see_other_orders(tree):
+    orders = []
+    for seed in (0, 0, 1):
+        loader = ClassificationData(config(tree), run_seed=seed).train_dataloader()
+        orders.append([b["image"][:, 0, 0, 0].tolist() for b in loader])
+    assert orders[0] == orders[1] != orders[2]
+
+
 def test_memory_is_used_below_the_limit_only(tree):
     assert ClassificationData(config(tree)).in_memory
     assert not ClassificationData(config(tree, memory_limit=0.0)).in_memory

@@ -50,6 +50,22 @@ def test_training_batch_layout() -> None:
         assert normalized.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_runs_of_other_seeds_see_the_same_images_in_other_orders_and_crops() -> None:
+    seen = {}
+    for seed in (0, 1, 2):
+        data = SegmentationData(scenes().config, seed)
+        batches = list(data.train_dataloader())
+        names = [name for batch in batches for name in batch["name"]]
+        crop = data.crop_geometry(data.training.draw_name(0), 0).window
+        scored = [batch["image"].numpy().tobytes() for batch in data.val_dataloader()]
+        seen[seed] = names, crop, scored
+    plain = list(scenes().train_dataloader())
+    assert seen[0][0] == [name for batch in plain for name in batch["name"]]
+    for part in (0, 1):
+        assert len({str(each[part]) for each in seen.values()}) == 3
+    assert seen[0][2] == seen[1][2] == seen[2][2]
+
+
 def test_epochs_differ_and_are_reproducible() -> None:
     first, second = scenes().train_dataloader(), scenes().train_dataloader()
     epochs = [[batch["image"].numpy().tobytes() for batch in first] for _ in range(2)]
