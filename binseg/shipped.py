@@ -16,6 +16,8 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 """Of a checkout: the float weights of the shipped networks, and of their twins."""
 BEST = "best.safetensors"
 """Of a run folder: the network of its best validation."""
+FOR_PHOTOGRAPHS = "street-base"
+"""The shipped network that knows photographs of streets best."""
 _SUFFIX = ".safetensors"
 _TWIN = f".twin{_SUFFIX}"
 

@@ -39,8 +39,26 @@ class Events:
         self._examples = examples
         self._stops: dict[str, Event] = {}
 
-    def image(self, upload: Upload, model: str, backend: str) -> Iterator[dict[str, Any]]:
-        """Segment the page's image; then compare with the full-precision twin.
+    def image(self, upload: Upload, model: str, backend: str) -> Iterator[tuple[Any, Any]]:
+        """Segment the page's image. One from outside, where a network of drawn streets is chosen,
+        goes to a network that knows photographs; choosing the other one again brings it back.
+
+        Yields:
+            Values of the list of models and of the viewer.
+        """
+        known = self.models.for_photographs(model)
+        if upload is None or known == model or self._is_example(upload):
+            for shown in self.again(upload, model, backend):
+                yield gr.skip(), shown
+            return
+        note = f"segmented by {known}; {model} knows drawn streets"
+        for shown in self.again(upload, known, backend):
+            if "notes" in shown:
+                shown["notes"].insert(0, note)
+            yield gr.update(value=known), shown
+
+    def again(self, upload: Upload, model: str, backend: str) -> Iterator[dict[str, Any]]:
+        """Segment the page's image by the network that is chosen; then compare with its twin.
 
         Yields:
             Values of the viewer.
@@ -74,7 +92,7 @@ class Events:
             # a network that learned from photographs sees nothing in a drawn scene
             image = upload = None
         shown: dict[str, Any] = {}
-        for shown in self.image(upload, model, backend):
+        for shown in self.again(upload, model, backend):
             yield image, examples, shown
             image = gr.skip()
 

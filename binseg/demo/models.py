@@ -13,7 +13,7 @@ from binseg.demo.faults import without_folders
 from binseg.demo.uploads import packed_folder
 from binseg.errors import BinsegError, unknown_name
 from binseg.model_file import read_header
-from binseg.shipped import FOLDER, shipped_models, twin_of
+from binseg.shipped import FOLDER, FOR_PHOTOGRAPHS, shipped_models, twin_of
 
 if TYPE_CHECKING:
     from binseg.loaded import LoadedModel
@@ -63,7 +63,8 @@ class ModelList:
 
     def __init__(self, paths: Sequence[Path] = ()) -> None:
         choices = [_choice(_unique(paths, index), path) for index, path in enumerate(paths)]
-        choices = choices or [_choice(name, m.path) for name, m in shipped_models().items()]
+        shipped = sorted(shipped_models().items(), key=lambda each: each[0] != FOR_PHOTOGRAPHS)
+        choices = choices or [_choice(name, m.path) for name, m in shipped]
         if not choices:
             raise BinsegError(f"{FOLDER}: no models here; give a model file to the demo")
         self._choices = {choice.key: choice for choice in choices}
@@ -81,6 +82,13 @@ class ModelList:
     def first(self) -> str:
         """What the page begins with: the first model that the drawn examples are good for."""
         return next((key for key, each in self._choices.items() if each.drawn), self.keys[0])
+
+    def for_photographs(self, key: str) -> str:
+        """The model that a photograph is segmented by where `key` is chosen: the first other one
+        if `key` knows drawn streets only, and there is another."""
+        if not self.get(key).drawn:
+            return key
+        return next((other for other, each in self._choices.items() if not each.drawn), key)
 
     def get(self, key: str) -> ModelChoice:
         """The model called `key`.

@@ -109,12 +109,13 @@ def _image_tab(
             )
         with gr.Column(scale=3, min_width=300, elem_id="result"):
             result = viewer()
-    run = events.image, [image, *choices], result
+    run = events.image, [image, *choices], [model, result]
     more: dict[str, Any] = {
         "preprocess": False, "show_progress_on": result, "trigger_mode": "always_last",
         **_ONE_AT_A_TIME, **_OWN,
     }  # fmt: skip
-    gr.on([image.change, backend.input], *run, **more)
+    gr.on([image.change], *run, **more)
+    gr.on([backend.input], events.again, [image, *choices], result, **more)
     gr.on([model.input], events.model, [image, *choices], [image, offered, result], **more)
     return image, run
 

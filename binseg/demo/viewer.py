@@ -37,7 +37,13 @@ def viewer() -> gr.HTML:
 
 def chosen(models: ModelList, key: str, backend: str) -> dict[str, Any]:
     """What the browser must know of the model and the backend to ask for frames of its own."""
-    return {"model": key, "backend": backend, "twin": models.get(key).twin is not None}
+    other = models.for_photographs(key)
+    return {
+        "model": key,
+        "backend": backend,
+        "twin": models.get(key).twin is not None,
+        "photographs": None if other == key else other,
+    }
 
 
 def message(text: str, *, alarming: bool = False) -> dict[str, Any]:

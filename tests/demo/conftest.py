@@ -1,6 +1,7 @@
 """One demo and one browser for all tests of pages."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,30 +12,40 @@ from demo_models import write_tiny
 
 @dataclass(frozen=True)
 class Demo:
-    """Where the page is, and the models that it offers: of drawn scenes one with a full-precision
-    twin and one without, and one of other classes."""
+    """Where the page is, and the models of drawn scenes that it offers: one with a full-precision
+    twin and one without."""
 
     address: str
     tiny: Path
     alone: Path
-    photos: Path
 
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory) -> Iterator[Demo]:
     """The page on a port of this machine."""
+    folder = tmp_path_factory.mktemp("models")
+    models = write_tiny(folder), write_tiny(folder, name="alone", twin=False, seed=2)
+    with _launched(models) as address:
+        yield Demo(address, *models)
+
+
+@pytest.fixture(scope="module")
+def demo_of_both(tmp_path_factory) -> Iterator[str]:
+    """The address of a page that offers also a model called "photos", of other classes."""
+    folder = tmp_path_factory.mktemp("models")
+    other = write_tiny(folder, name="photos", twin=False, seed=3, table="camvid")
+    with _launched([other, write_tiny(folder), write_tiny(folder, name="alone", twin=False)]) as it:
+        yield it
+
+
+@contextmanager
+def _launched(models: Sequence[Path]) -> Iterator[str]:
     pytest.importorskip("gradio")
     from binseg.demo import build
     from binseg.demo.serve import launch
 
-    folder = tmp_path_factory.mktemp("models")
-    models = (
-        write_tiny(folder),
-        write_tiny(folder, name="alone", twin=False, seed=2),
-        write_tiny(folder, name="photos", twin=False, seed=3, table="camvid"),
-    )
     page = build(models)
-    yield Demo(launch(page), *models)
+    yield launch(page)
     page.close()
 
 

@@ -84,5 +84,5 @@ def test_the_example_of_the_page_runs(demo, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_image("street.jpg", draw_scene(5, 2, (61, 83)).image)
     example = example.replace("http://127.0.0.1:7860", demo.address)
-    exec(example.replace("camvid-base", "tiny"), {})
+    exec(example.replace("street-base", "tiny"), {})
     assert "share" in capsys.readouterr().out

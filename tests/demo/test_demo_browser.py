@@ -40,21 +40,22 @@ def desktop(browser):
 
 @pytest.fixture
 def open_page(browser, desktop, demo):
-    """A function that opens the demo and waits for its first result; the page may ask no other
+    """A function that opens a demo and waits for its first result; the page may ask no other
     host for anything."""
-    opened, foreign = [], []
+    opened, foreign, own = [], [], ["data:", "blob:"]
 
     def note(request) -> None:
-        if not request.url.startswith((demo.address, "data:", "blob:")):
+        if not request.url.startswith(tuple(own)):
             foreign.append(request.url)
 
-    def open_page(**options):
+    def open_page(address=demo.address, **options):
+        own.append(address)
         context = browser.new_context(**options) if options else desktop
         page = context.new_page()
         opened.append(context if options else page)
         page.set_default_timeout(120_000)
         page.on("request", note)
-        page.goto(demo.address)
+        page.goto(address)
         page.locator(RESULT).wait_for()
         return page
 
@@ -228,27 +229,46 @@ def test_beside_its_full_precision_twin(open_page, street, demo):
         assert re.fullmatch(rf"{title}: [\d.]+ frames a second, \d+ in [\d.]+ s", text)
 
 
-def test_examples_follow_the_model(open_page, demo):
-    page = open_page()
+def choose(page, name: str) -> None:
+    page.get_by_label("Model").click()
+    page.get_by_role("option", name=re.compile(f"^{name}")).click()
 
-    def choose(name: str) -> None:
-        page.get_by_label("Model").click()
-        page.get_by_role("option", name=re.compile(f"^{name}")).click()
 
+def test_a_photograph_goes_to_a_model_that_knows_photographs(open_page, demo_of_both, street):
+    page = open_page(demo_of_both)
+    model = page.get_by_label("Model")
+    assert model.input_value().startswith("tiny")
+    segmented(page, street)
+    notes = page.locator("#viewer [data-part=notes]")
+    notes.get_by_text("segmented by photos; tiny knows drawn streets").wait_for()
+    assert model.input_value().startswith("photos")
+    rows = page.locator("#viewer [data-part=legend] tr").count()
+    # whoever chooses the other one again gets it
+    choose(page, "tiny")
+    notes.get_by_text("segmented by").wait_for(state="hidden")
+    page.locator(f'{CLASSES}[aria-label^="my street"]').wait_for()
+    assert model.input_value().startswith("tiny")
+    assert page.locator("#viewer [data-part=legend] tr").count() != rows
+
+
+def test_examples_follow_the_model(open_page, demo_of_both):
+    page = open_page(demo_of_both)
     examples = page.locator("#examples")
     assert examples.is_visible()
-    choose("photos")
+    choose(page, "photos")
     page.locator("#viewer .message").get_by_text("photos learned from photographs").wait_for()
     assert page.locator(RESULT).count() == 0
     examples.wait_for(state="hidden")
-    choose("tiny")
+    choose(page, "tiny")
     page.locator(RESULT).wait_for()
+    compared = page.locator("#viewer [data-part=compared]")
+    compared.get_by_text("smaller").wait_for()
     page.get_by_role("button", name="Example 2").press("Enter")
     page.locator(f'{CLASSES}[aria-label^="scene_2"]').wait_for()
     # the other model of drawn scenes keeps the image; it has no twin
-    choose("alone")
+    choose(page, "alone")
     page.locator("#viewer [data-part=modes]").wait_for(state="hidden")
-    page.locator("#viewer [data-part=compared]").get_by_text("smaller").wait_for()
+    compared.get_by_text("smaller").wait_for()
     assert page.locator("#viewer [data-part=modes]").is_hidden()
 
 

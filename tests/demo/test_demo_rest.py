@@ -72,7 +72,7 @@ def test_the_command_of_the_readme(demo, street, tmp_path):  # noqa: F811
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("?model=none", "model must be one of tiny, alone, photos"),
+        ("?model=none", "model must be one of tiny, alone"),
         ("?model=/etc/passwd", "model must be one of"),
         ("?precision=half", "precision must be one of binary, full"),
         ("?backend=tpu", "backend must be one of"),

@@ -315,6 +315,21 @@ def test_an_image_dropped_on_the_file_is_segmented_as_by_predict(open_page, page
     assert page.locator("#cores").inner_text() == "1"
 
 
+def test_a_photograph_goes_to_a_network_that_knows_photographs(open_page, page_file, tmp_path):
+    write_image(tmp_path / "own.png", halves(60, 80))
+    page = open_page(page_file.as_uri())
+    chosen = page.get_by_label("Network")
+    assert chosen.input_value() == "tiny"
+    give(page, tmp_path / "own.png")
+    words = "own.png: 80 × 60 pixels; segmented by halves, as tiny knows drawn streets"
+    page.locator("#message[role=status]").get_by_text(words).wait_for()
+    assert chosen.input_value() == "halves"
+    assert page.locator("#legend tr:visible").all_inner_texts() == ["dark\n50 %", "bright\n50 %"]
+    chosen.select_option("tiny")
+    page.locator("#message[role=status]").get_by_text(re.compile("pixels$")).wait_for()
+    assert chosen.input_value() == "tiny"
+
+
 def test_a_jpeg_is_segmented_as_by_predict_also_when_it_is_turned(open_page, page_file, tmp_path):
     turned = tmp_path / "turned.jpg"
     exif = Image.Exif()
@@ -481,7 +496,7 @@ def test_firefox_gives_the_same(page_file, tmp_path):
         page.set_files("#file", street)
         page.wait_for("shown.name === 'street.png'")
         found = np.array(page.evaluate("Array.from(shown.classes)"), np.uint8)
-    expected = predicted(tmp_path, str(page_file.parent / "tiny.safetensors"), street)
+    expected = predicted(tmp_path, str(page_file.parent / "halves.safetensors"), street)
     assert len(np.unique(expected)) > 1
     np.testing.assert_array_equal(found, expected.ravel())
 

@@ -163,6 +163,8 @@ async function startCamera() {
   await video.play();
   forget();
   say("");
+  const { model, photographs } = chosen;
+  part("notes").textContent = photographs ? `${model} knows drawn streets: choose ${photographs}` : "";
   part("camera").textContent = "Stop";
   part("camera").setAttribute("aria-pressed", "true");
   part("rate").hidden = false;

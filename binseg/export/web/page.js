@@ -96,11 +96,36 @@ async function startNetwork(name, model, terms) {
   }
 }
 
-function show(name, found, live) {
+// The network that the list names; the one that is open stays if it cannot be opened.
+async function openChosen() {
+  const chosen = setup.models[part("model").selectedIndex];
+  const read = async () => (chosen.model ??= await asset(chosen.file));
+  try {
+    await openNetwork(chosen.name, read, chosen.terms);
+  } catch (error) {
+    const named = setup.models[part("model").selectedIndex];
+    if (network && named === chosen) part("model").value = network.name;
+    throw error;
+  }
+  return chosen;
+}
+
+// What comes from outside is no drawn scene: a network of those leaves it to the first other one,
+// until it is chosen again. Returns a note about that.
+async function leaveDrawn() {
+  const chosen = setup.models[part("model").selectedIndex];
+  const other = setup.models.find(({ drawn }) => !drawn);
+  if (!chosen.drawn || !other) return "";
+  part("model").value = other.name;
+  await openChosen();
+  return `; segmented by ${other.name}, as ${chosen.name} knows drawn streets`;
+}
+
+function show(name, found, live, note = "") {
   shown = { name, image: found.image, classes: found.classes };
   view.show({ ...shown, live });
   part("milliseconds").textContent = duration(found.milliseconds);
-  if (!live) report(`${name}: ${found.image.width} × ${found.image.height} pixels`);
+  if (!live) report(`${name}: ${found.image.width} × ${found.image.height} pixels${note}`);
   for (const id of ["save-ids", "save-overlay"]) part(id).disabled = false;
 }
 
@@ -137,14 +162,14 @@ function stopLive() {
   network?.workers.splice(1).forEach((each) => each.end());
 }
 
-async function segment(name, image, current) {
+async function segment(name, image, current, note) {
   await opening.catch(() => {}); // the worker of the network before is about to end
   if (!current()) return;
   const [worker] = network.workers;
   const found = await worker.ask({ image }, [image.data.buffer]);
   if (!current()) return;
   cores(1);
-  show(name, found, false);
+  show(name, found, false, note);
   // again: the browser had not optimized its code yet
   const copy = new ImageData(found.image.data.slice(), found.image.width, found.image.height);
   const again = await worker.ask({ image: copy }, [copy.data.buffer]);
@@ -160,7 +185,9 @@ const openFile = (file) =>
     if (file.type.startsWith("video/") || /\.(mp4|m4v|mov|webm|ogv|mkv|avi)$/i.test(file.name))
       return openVideo(file, current);
     const image = await readImage(file);
-    if (current()) await segment(file.name, image, current);
+    if (!current()) return;
+    const note = await leaveDrawn();
+    if (current()) await segment(file.name, image, current, note);
   });
 
 // A model file from this device: one more choice.
@@ -187,7 +214,8 @@ async function openVideo(file, current) {
   video.controls = true;
   video.hidden = false;
   await video.play();
-  await live(video, file.name, current);
+  const note = await leaveDrawn();
+  if (current()) await live(video, file.name, current, note);
 }
 
 const openCamera = () =>
@@ -198,16 +226,17 @@ const openCamera = () =>
     const video = part("video");
     video.srcObject = stream;
     await video.play();
-    await live(video, "camera", current);
+    const note = await leaveDrawn();
+    if (current()) await live(video, "camera", current, note);
   });
 
 // Frames to the workers, one each; a frame that finds none idle is left out.
-async function live(video, name, current) {
+async function live(video, name, current, note = "") {
   source = video;
   source.dataset.name = name;
   part("stop").hidden = false;
   part("rate").hidden = false;
-  report(name);
+  report(name + note);
   const count = Math.min(navigator.hardwareConcurrency || 1, MOST_WORKERS);
   await opening.catch(() => {});
   if (!current()) return;
@@ -258,16 +287,7 @@ async function anew(current) {
 
 const chooseModel = () =>
   attempt(async (current) => {
-    const chosen = setup.models[part("model").selectedIndex];
-    const read = async () => (chosen.model ??= await asset(chosen.file));
-    try {
-      await openNetwork(chosen.name, read, chosen.terms);
-    } catch (error) {
-      // the network that is open stays, and is the one that is named
-      const named = setup.models[part("model").selectedIndex];
-      if (network && named === chosen) part("model").value = network.name;
-      throw error;
-    }
+    const chosen = await openChosen();
     if (!current()) return;
     // a network that learned from photographs sees nothing in a drawn scene
     if (shown?.name === DRAWN && !chosen.drawn) clear();
