@@ -164,10 +164,20 @@ def streets() -> Iterator[Claim]:
         card = f"binseg/models/{name}.md"
         times = [milliseconds(name, candidate) for candidate in (OURS, OPENVINO, TWIN)]
         scores = cities(name)["scores"]
+        both, beside = (scores["mean_iou"],), ""
+        if (RESULTS / f"street/cities/{name}-twin.json").exists():
+            twin = cities(f"{name}-twin")
+            both, beside = (*both, twin["scores"]["mean_iou"]), " (twin {:.3f})"
+            yield Claim(
+                card, "| its full-precision twin | mIoU {:.3f} on the same images |", both[1:]
+            )
+            corrupted = [each["mean_iou"] for each in twin["corruptions"].values()]
+            row = f"| full-precision twin of `{name}` |{' {:.3f} |' * len(corrupted)}"
+            yield Claim(page, row, (*corrupted,))
         yield Claim(
             "README.md",
-            f"| [`{name}`]({card}) | {{:.2f}} MB | {{:.1f}} | {{:.1f}} | {{:.1f}} | not measured | {{:.3f}} |",
-            (megabytes(name), *times, scores["mean_iou"]),
+            f"| [`{name}`]({card}) | {{:.2f}} MB | {{:.1f}} | {{:.1f}} | {{:.1f}} | not measured | {{:.3f}}{beside} |",
+            (megabytes(name), *times, *both),
         )
         yield Claim(card, "| file | packed, int8 layers, {:.2f} MB |", (megabytes(name),))
         yield Claim(
