@@ -205,6 +205,23 @@ def streets() -> Iterator[Claim]:
     )
 
 
+def thirty_images() -> Iterator[Claim]:
+    """A start that is trained on with thirty images of a drive that it has not seen."""
+    page, found = "docs/results/finetune/README.md", result("finetune/thirty.json")
+    shown = "sky", "building", "road", "tree", "car", "sign", "fence", "pedestrian", "pole"
+    rows = {"the start as it is": found["before"]}
+    rows |= {f"seed {seed}": each for seed, each in enumerate(found["after"])}
+    for label, each in rows.items():
+        classes = [each["classes"][name] for name in (*shown, "bicyclist")]
+        yield Claim(
+            page,
+            f"{label} | {{:.3f}} | {{:.3f}} |{' {:.2f} |' * len(classes)}",
+            (each["mean_iou"], each["pixel_accuracy"], *classes),
+        )
+    seconds = found["cpu_seconds"]
+    yield Claim(page, "{:.0f} to {:.0f} s of processor time", (min(seconds), max(seconds)))
+
+
 def drawn_streets() -> Iterator[Claim]:
     """The network `scenes` and its twin."""
     card, name = "binseg/models/scenes.md", "scenes"
@@ -633,6 +650,7 @@ def demo_load() -> Iterator[Claim]:
 SOURCES: tuple[Callable[[], Iterator[Claim]], ...] = (
     shipped_networks,
     streets,
+    thirty_images,
     drawn_streets,
     scored_elsewhere,
     tables,
