@@ -14,6 +14,7 @@ import binseg
 
 HOSTS = {
     "127.0.0.1",
+    "doi.org",
     "github.com",
     "keepachangelog.com",
     "mi.eng.cam.ac.uk",
