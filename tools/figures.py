@@ -211,6 +211,7 @@ def thirty_images() -> Iterator[Claim]:
     shown = "sky", "building", "road", "tree", "car", "sign", "fence", "pedestrian", "pole"
     rows = {"the start as it is": found["before"]}
     rows |= {f"seed {seed}": each for seed, each in enumerate(found["after"])}
+    rows["from a backbone instead"] = found["backbone"]
     for label, each in rows.items():
         classes = [each["classes"][name] for name in (*shown, "bicyclist")]
         yield Claim(
