@@ -322,12 +322,14 @@ def test_an_image_that_cannot_be_used_is_explained(open_page, tmp_path, street, 
     segmented(page, street)
 
 
-def write_video(path: Path, frames: int, size: tuple[int, int] = (64, 96)) -> Path:
+def write_video(
+    path: Path, frames: int, size: tuple[int, int] = (64, 96), *, scenes: int = 5
+) -> Path:
     code = cv2.VideoWriter.fourcc(*"VP80")
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, 10, size[::-1])
-    scenes = [draw_scene(1, index, size).image[..., ::-1] for index in range(5)]
+    drawn = [draw_scene(1, index, size).image[..., ::-1] for index in range(scenes)]
     for index in range(frames):
-        writer.write(np.ascontiguousarray(scenes[index % 5]))
+        writer.write(np.ascontiguousarray(drawn[index % scenes]))
     writer.release()
     return path
 
@@ -360,7 +362,7 @@ def test_a_stopped_video_shows_what_was_done(open_page, tmp_path):
     page = open_page()
     page.get_by_role("tab", name="Video").click()
     # frames so large that the last one comes long after the first sign of progress
-    segment_video(page, write_video(tmp_path / "long.webm", 300, (480, 640)))
+    segment_video(page, write_video(tmp_path / "long.webm", 300, (480, 640), scenes=1))
     page.locator("#segmented").get_by_text("frames").wait_for()
     page.locator("#stop").click()
     page.locator("#about-video").get_by_text("Stopped").wait_for()

@@ -161,8 +161,7 @@ def test_without_a_compiler_a_compiled_run_does_not_start(tmp_path, monkeypatch)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("step", [4, 9])
+@pytest.mark.parametrize(("step", "workers"), [(4, 2), (9, 0)])
 def test_a_killed_run_goes_on_bit_for_bit(finished, tmp_path, workers, step):
     assert_killed_run_equals(finished, tmp_path / "run", workers=workers, step=step)
 

@@ -22,9 +22,9 @@ SETTINGS = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def data(tmp_path) -> Path:
-    root = tmp_path / "data"
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("several") / "data"
     rng = np.random.default_rng(0)
     for number in range(10):
         name = f"{'val' if number < 2 else 'train'}/{number}.png"
@@ -61,6 +61,14 @@ def test_machines_without_a_shared_disk_resume_from_process_0s_checkpoint(data, 
     assert (tmp_path / "1.out").read_text() == ""
 
 
+@pytest.fixture(scope="module")
+def begun(data, tmp_path_factory):
+    """A run of one epoch."""
+    folder = tmp_path_factory.mktemp("begun")
+    assert processes(folder, [train(data, folder / "a", "--trainer.epochs", "1")] * 2) == [0, 0]
+    return folder / "a"
+
+
 @pytest.mark.parametrize(
     ("damage", "line"),
     [
@@ -69,9 +77,9 @@ def test_machines_without_a_shared_disk_resume_from_process_0s_checkpoint(data, 
         (lambda run: (run / "classes.json").write_text('{"names": ["two", "one"]}'), "class 0 was"),
     ],
 )
-def test_if_process_0_cannot_go_on_both_end_with_the_same_line(data, tmp_path, damage, line):
+def test_if_process_0_cannot_go_on_both_end_with_the_same_line(begun, tmp_path, damage, line):
     run = tmp_path / "a"
-    assert processes(tmp_path, [train(data, run, "--trainer.epochs", "1")] * 2) == [0, 0]
+    shutil.copytree(begun, run)
     damage(run)
     again = [["train", "--out", str(tmp_path / name), "--resume"] for name in "ab"]
     assert processes(tmp_path, again) == [1, 1]
