@@ -87,6 +87,7 @@ CANDIDATES = {
     "bf16 torch channels_last": "twin, bf16, torch",
     TWIN: "twin, fp32, torch",
 }
+WIDE = "K=1", "K=4", "K=4 no gates"
 START, END = "<!-- tools/figures.py writes from here -->\n\n", "\n<!-- to here -->\n"
 
 
@@ -268,7 +269,33 @@ def losses() -> list[str]:
                     found.append(
                         f"of `{name}` with {title} on {spoken} ({int8:.1f} against {ours:.1f} ms)"
                     )
+    wide = bench("full_width", "avx512")["networks"][0]["candidates"]
+    int8 = 1e3 * wide[OPENVINO]["seconds"]
+    for bits in WIDE:
+        ours = 1e3 * wide[f"1-bit {bits}, other layers int8"]["seconds"]
+        if int8 < ours:
+            found.append(
+                f"of the paper's full width with {bits} ({int8:.1f} against {ours:.1f} ms)"
+            )
     return found
+
+
+def full_width() -> str:
+    """The table of the paper's network, which nobody ships: ResNet-18 of full width."""
+    (found,) = bench("full_width", "avx512")["networks"]
+    height, width = found["image"]
+    labels = {f"1-bit {bits}, other layers int8": f"**1 bit, {bits}**" for bits in WIDE}
+    labels |= {key: label for key, label in CANDIDATES.items() if key != OURS}
+    rows = "".join(
+        f"| {label} | {1e3 * found['candidates'][key]['seconds']:.1f} |\n"
+        for key, label in labels.items()
+    )
+    return (
+        f"### Full width\n\nGroup-Net\\*\\* as in the paper, width 64, output stride 16, FCN, random weights, an image of {width}×{height}; "
+        f"{LEVELS['avx512']}, one thread.\n\n"
+        f"| | ms |\n|---|---:|\n{rows}\n```sh\n"
+        "binseg bench --isa avx512 --bases 1,4 --parts network --out docs/results/bench/full_width_avx512\n```\n\n"
+    )
 
 
 def speed() -> str:
@@ -300,6 +327,7 @@ def speed() -> str:
                 f"Other programs were at work while {' and '.join(f'`{name}`' for name in busy)} ran: its times are too long, "
                 "those of all candidates alike.\n\n"
             )
+    text += full_width()
     text += "## File, memory, start\n\n| | file | peak memory of the process | to the first class map |\n|---|---:|---:|---:|\n"
     for name in measured("best"):
         found = bench(name)
