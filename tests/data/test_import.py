@@ -578,6 +578,8 @@ def test_classes_are_chosen_and_uncovered_pixels_ignored(tmp_path: Path, capsys)
 @pytest.mark.parametrize(
     ("make", "says"),
     [
+        (lambda root: [(root / each).mkdir() for each in ("images", "masks")],
+         "images/ and masks/ need no import; write"),
         (lambda root: None, "no annotations that binseg knows"),
         (
             lambda root: (root / "x.json").write_text(

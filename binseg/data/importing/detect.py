@@ -41,6 +41,12 @@ def detect(root: Path) -> str:
             f"{root}: could be {' or '.join(found)}; choose one with --format, or give the part "
             "that you mean"
         )
+    if not found and (root / "images").is_dir() and (root / "masks").is_dir():
+        raise BinsegError(
+            f"{root}: images/ and masks/ need no import; write {root / 'labels.yaml'}, for example "
+            "`classes: [other, {name: road, id: 255}]` for masks of 0 and 255, and see `binseg "
+            f"data check --data.name folder --data.root {root}`"
+        )
     if not found:
         known = "; ".join(f"{name} ({title})" for name, title in FORMATS.items())
         raise BinsegError(f"{root}: no annotations that binseg knows; it reads {known}")
