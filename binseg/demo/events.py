@@ -94,7 +94,8 @@ class Events:
         shown: dict[str, Any] = {}
         for shown in self.again(upload, model, backend):
             yield image, examples, shown
-            image = gr.skip()
+            # drawn again, the examples would lose a click that comes just then
+            image = examples = gr.skip()
 
     def empty(self, model: str) -> str:
         """What stands in place of a result where there is no image."""
