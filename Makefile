@@ -30,7 +30,7 @@ test: $(VENV)/installed-dev
 	$(BIN)/python tests/demo/chromium.py
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile -m 'not openvino and not ray'
 	@# in processes of their own, which end before others fork
-	$(BIN)/python -m pytest -m openvino $$(grep -rl --include=*.py pytest.mark.openvino tests)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile -m openvino $$(grep -rl --include=*.py pytest.mark.openvino tests)
 
 # a Ray cluster of two workers on this machine
 ray: $(VENV)/installed-dev
