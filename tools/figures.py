@@ -114,6 +114,22 @@ def on_val(row: str, which: str = "shipped_miou") -> float:
     return float(rows[row][which]["value"])
 
 
+def times_of(name: str) -> tuple[float, ...]:
+    """Milliseconds of a network and of its twin in int8 and in fp32, on one thread."""
+    return tuple(milliseconds(name, candidate) for candidate in (OURS, OPENVINO, TWIN))
+
+
+def file_and_times(name: str) -> Iterator[Claim]:
+    """What every card says of its file and of its speed."""
+    card = f"binseg/models/{name}.md"
+    yield Claim(card, "| file | packed, int8 layers, {:.2f} MB |", (megabytes(name),))
+    yield Claim(
+        card,
+        "| {:.1f} ms; its twin {:.1f} ms in int8 (OpenVINO), {:.1f} in fp32 (torch) |",
+        times_of(name),
+    )
+
+
 def shipped_networks() -> Iterator[Claim]:
     """The README's figures, and those of the cards."""
     small = "camvid-small"
@@ -125,23 +141,17 @@ def shipped_networks() -> Iterator[Claim]:
     )
     for name, row in NETWORKS.items():
         card = f"binseg/models/{name}.md"
-        times = [milliseconds(name, candidate) for candidate in (OURS, OPENVINO, TWIN)]
         scores = on_test(name)["miou"], on_test(name)["twin"]
         yield Claim(
             "README.md",
             f"| [`{name}`]({card}) | {{:.2f}} MB | {{:.1f}} | {{:.1f}} | {{:.1f}} | {{:.3f}} (twin {{:.3f}}) | {{:.3f}} |",
-            (megabytes(name), *times, *scores, cities(name)["scores"]["mean_iou"]),
+            (megabytes(name), *times_of(name), *scores, cities(name)["scores"]["mean_iou"]),
         )
-        yield Claim(card, "| file | packed, int8 layers, {:.2f} MB |", (megabytes(name),))
+        yield from file_and_times(name)
         yield Claim(card, "mIoU {:.3f}; its full-precision twin {:.3f} |", scores)
         yield Claim(card, "480×360) | mIoU {:.3f},", (on_val(row),))
         yield Claim(
             card, "twin, not included | mIoU {:.3f} on that val |", (on_val(f"{row}_twin"),)
-        )
-        yield Claim(
-            card,
-            "| {:.1f} ms; its twin {:.1f} ms in int8 (OpenVINO), {:.1f} in fp32 (torch) |",
-            (*times,),
         )
         (found,) = (each for each in result("camvid/results.json")["rows"] if each["name"] == row)
         for label, score in found["class_iou"].items():
@@ -163,7 +173,6 @@ def streets() -> Iterator[Claim]:
     page = "docs/results/street/README.md"
     for name in STREETS:
         card = f"binseg/models/{name}.md"
-        times = [milliseconds(name, candidate) for candidate in (OURS, OPENVINO, TWIN)]
         scores = cities(name)["scores"]
         both, beside = (scores["mean_iou"],), ""
         if (RESULTS / f"street/cities/{name}-twin.json").exists():
@@ -178,18 +187,13 @@ def streets() -> Iterator[Claim]:
         yield Claim(
             "README.md",
             f"| [`{name}`]({card}) | {{:.2f}} MB | {{:.1f}} | {{:.1f}} | {{:.1f}} | not measured | {{:.3f}}{beside} |",
-            (megabytes(name), *times, *both),
+            (megabytes(name), *times_of(name), *both),
         )
-        yield Claim(card, "| file | packed, int8 layers, {:.2f} MB |", (megabytes(name),))
+        yield from file_and_times(name)
         yield Claim(
             card,
             "(500 images) | mIoU {:.3f}, pixel accuracy {:.3f} |",
             (scores["mean_iou"], scores["pixel_accuracy"]),
-        )
-        yield Claim(
-            card,
-            "| {:.1f} ms; its twin {:.1f} ms in int8 (OpenVINO), {:.1f} in fp32 (torch) |",
-            (*times,),
         )
         for label, found in scores["classes"].items():
             yield Claim(card, f"{label} {{:.3f}}", (found["iou"],))

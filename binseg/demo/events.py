@@ -46,16 +46,13 @@ class Events:
         Yields:
             Values of the list of models and of the viewer.
         """
-        known = self.models.for_photographs(model)
-        if upload is None or known == model or self._is_example(upload):
-            for shown in self.again(upload, model, backend):
-                yield gr.skip(), shown
-            return
-        note = f"segmented by {known}; {model} knows drawn streets"
+        outside = upload is not None and not self._is_example(upload)
+        known = self.models.for_photographs(model) if outside else model
+        switched = known != model
         for shown in self.again(upload, known, backend):
-            if "notes" in shown:
-                shown["notes"].insert(0, note)
-            yield gr.update(value=known), shown
+            if switched and "notes" in shown:
+                shown["notes"].insert(0, f"segmented by {known}; {model} knows drawn streets")
+            yield gr.update(value=known) if switched else gr.skip(), shown
 
     def again(self, upload: Upload, model: str, backend: str) -> Iterator[dict[str, Any]]:
         """Segment the page's image by the network that is chosen; then compare with its twin.

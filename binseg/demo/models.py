@@ -63,8 +63,9 @@ class ModelList:
 
     def __init__(self, paths: Sequence[Path] = ()) -> None:
         choices = [_choice(_unique(paths, index), path) for index, path in enumerate(paths)]
-        shipped = sorted(shipped_models().items(), key=lambda each: each[0] != FOR_PHOTOGRAPHS)
-        choices = choices or [_choice(name, m.path) for name, m in shipped]
+        if not choices:
+            models = sorted(shipped_models().values(), key=lambda m: m.name != FOR_PHOTOGRAPHS)
+            choices = [_choice(model.name, model.path) for model in models]
         if not choices:
             raise BinsegError(f"{FOLDER}: no models here; give a model file to the demo")
         self._choices = {choice.key: choice for choice in choices}
