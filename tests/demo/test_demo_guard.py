@@ -12,13 +12,13 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
+from gradio_calls import API, functions
 
 from binseg.data.imageio import write_image
 from binseg.data.scenes import draw_scene
 from binseg.demo import receiving
 from binseg.demo.uploads import LARGEST_FILE, upload_folder
 
-API = "/gradio_api"
 META = {"_type": "gradio.FileData"}
 
 
@@ -195,12 +195,15 @@ def test_no_file_but_an_upload_is_opened_or_told_from_one_that_is_missing(
     monkeypatch.setattr("binseg.demo.events.open_upload", never)
     monkeypatch.setattr("binseg.demo.events.plan_video", never)
     answers = set()
+    chosen = ["tiny", "reference"]
+    values = dict.fromkeys(("image", "again", "model", "segment", "image_1"), chosen)
+    values |= {"video": [*chosen, 60], "explanation": ["tiny"]}
+    number = functions(web)
     for path in outside(demo, street):
         for value in descriptions(path):
-            chosen = ["tiny", "reference"]
-            functions = dict.fromkeys((1, 2, 3, 7, 9), chosen) | {4: [*chosen, 60], 6: ["tiny"]}
-            for index, rest in functions.items():
-                body = {"data": [value, *rest], "fn_index": index, "session_hash": "stranger"}
+            for name, rest in values.items():
+                body = {"data": [value, *rest], "session_hash": "stranger"}
+                body["fn_index"] = number[name]
                 answer = web.post(f"{API}/queue/join", json=body)
                 assert answer.status_code == 422
                 answers.add(words(answer).replace("a video", "an image"))
@@ -241,33 +244,38 @@ WRONG = [None, True, -1, 1e9, 10**400, "x", "", "x" * 5000, "\0", [], [[]], {}, 
 @pytest.mark.parametrize("value", WRONG, ids=lambda value: repr(value)[:20])
 def test_wrong_values_are_told_in_words(web, street, value):
     image = {"path": uploaded(web, street), "meta": META}
-    bodies = [
-        {"fn_index": 0, "data": [value]},
-        {"fn_index": 1, "data": [image, value, "reference"]},
-        {"fn_index": 1, "data": [image, "tiny", value]},
-        {"fn_index": 2, "data": [image, value, "reference"]},
-        {"fn_index": 3, "data": [image, value, "reference"]},
-        {"fn_index": 4, "data": [image, "tiny", "reference", value]},
-        {"fn_index": 6, "data": [image, value]},
-        {"fn_index": 7, "data": [image, value, "reference"]},
+    calls = [
+        ("load_example", [value]),
+        ("image", [image, value, "reference"]),
+        ("image", [image, "tiny", value]),
+        ("again", [image, value, "reference"]),
+        ("model", [image, value, "reference"]),
+        ("video", [image, "tiny", "reference", value]),
+        ("explanation", [image, value]),
+        ("segment", [image, value, "reference"]),
     ]
     if value is not None:  # for the page nothing is an image that was taken away
-        bodies.append({"fn_index": 1, "data": [value, "tiny", "reference"]})
-    for body in bodies:
-        where = "run/predict" if body["fn_index"] == 0 else "queue/join"
-        answer = web.post(f"{API}/{where}", json={**body, "session_hash": "stranger"})
-        assert answer.status_code == 422, body
+        calls.append(("image", [value, "tiny", "reference"]))
+    number = functions(web)
+    for name, data in calls:
+        where = "run/predict" if name == "load_example" else "queue/join"
+        body = {"fn_index": number[name], "data": data, "session_hash": "stranger"}
+        answer = web.post(f"{API}/{where}", json=body)
+        assert answer.status_code == 422, name
         assert words(answer)
     answer = web.post(f"{API}/call/segment", json={"data": [image, "tiny", value]})
     assert answer.status_code == 422
-    for body in ({"fn_index": value, "data": []}, {"fn_index": 1, "data": value}):
+    for body in (
+        {"fn_index": value, "data": []},
+        {"fn_index": number["image"], "data": value},
+    ):
         answer = web.post(f"{API}/queue/join", json={**body, "session_hash": "stranger"})
         assert answer.status_code == 400
         assert words(answer)
     if value not in ("x",):
-        body = {"fn_index": 5, "data": [image, "tiny"], "session_hash": value}
+        body = {"fn_index": number["stop"], "data": [image, "tiny"], "session_hash": value}
         assert web.post(f"{API}/queue/join", json=body).status_code == 400
-        body = {"fn_index": 4, "session_hash": "stranger", "event_id": value}
+        body = {"fn_index": number["video"], "session_hash": "stranger", "event_id": value}
         assert web.post(f"{API}/cancel", json=body).status_code == 400
 
 
@@ -288,7 +296,7 @@ def test_what_is_no_call_at_all(web, body):
 
 def test_functions_that_wait_their_turn_do_not_run_without_it(web, street):
     body = {"data": [{"path": uploaded(web, street), "meta": META}, "tiny", "reference"],
-            "fn_index": 7, "session_hash": "stranger"}  # fmt: skip
+            "fn_index": functions(web)["segment"], "session_hash": "stranger"}  # fmt: skip
     for name in ("segment", "predict"):
         assert web.post(f"{API}/run/{name}", json=body).status_code == 400
 

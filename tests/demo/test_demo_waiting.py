@@ -1,5 +1,6 @@
 """Requests that nobody waits for lose their place; those of slow clients keep it."""
 
+import asyncio
 import functools
 import threading
 import time
@@ -9,15 +10,15 @@ from pathlib import Path
 import httpx
 import pytest
 from demo_models import write_tiny
+from gradio_calls import API, functions
 
 from binseg.data.imageio import write_image
 from binseg.data.scenes import draw_scene
 from binseg.demo import build, guard
+from binseg.demo import waiting as waiting_module
 from binseg.demo.page import MOST_WAITING, Page
 from binseg.demo.serve import launch
 from binseg.demo.waiting import Waiting
-
-API = "/gradio_api"
 
 
 @pytest.fixture
@@ -74,6 +75,22 @@ def device(page) -> Iterator[threading.Event]:
     free.set()
 
 
+@pytest.fixture
+def all_asked(monkeypatch) -> Iterator[threading.Event]:
+    """No place is lost until it is set, however slowly a test asks."""
+    event = threading.Event()
+    real = waiting_module._seconds
+
+    async def later(seconds: float) -> None:
+        while not event.is_set():
+            await asyncio.sleep(0.01)
+        await real(seconds)
+
+    monkeypatch.setattr(waiting_module, "_seconds", later)
+    yield event
+    event.set()
+
+
 def until(holds) -> None:
     deadline = time.monotonic() + 60
     while not holds():
@@ -88,20 +105,14 @@ def waiting(web: httpx.Client) -> int:
 def ask(web: httpx.Client, call: dict[str, object], session: str | None = None) -> httpx.Response:
     if session is None:
         return web.post(f"{API}/call/segment", json=call)
-    body = {**call, "fn_index": function(web, "segment"), "session_hash": session}
+    body = {**call, "fn_index": functions(web)["segment"], "session_hash": session}
     return web.post(f"{API}/queue/join", json=body)
 
 
-def function(web: httpx.Client, name: str) -> int:
-    """Gradio's number of a function of the page, which has the name of the method behind it."""
-    found = web.get("/config").json()["dependencies"]
-    (number,) = [each["id"] for each in found if each["api_name"] == name]
-    return number
-
-
 @pytest.mark.parametrize("session", [None, "stranger"])
-def test_places_without_a_stream_are_lost(page, web, call, device, session):
+def test_places_without_a_stream_are_lost(page, web, call, device, all_asked, session):
     answers = [ask(web, call, session) for _ in range(MOST_WAITING + 4)]
+    all_asked.set()
     # one runs, and the others fill the queue
     assert {answer.status_code for answer in answers} == {200, 503}
     until(lambda: waiting(web) == 0)
@@ -113,24 +124,20 @@ def test_places_without_a_stream_are_lost(page, web, call, device, session):
     assert "event: complete" in web.get(f"{API}/call/segment/{event}").text
 
 
-def test_a_client_that_opens_its_stream_keeps_its_place(web, call, device):
+def test_a_client_that_opens_its_stream_keeps_its_place(web, call, device, all_asked):
     first, second = (ask(web, call).json()["event_id"] for _ in range(2))
-    texts = {}
-
-    def follow(event: str) -> None:
-        texts[event] = web.get(f"{API}/call/segment/{event}").text
-
-    threads = [threading.Thread(target=follow, args=[event]) for event in (first, second)]
-    for thread in threads:
-        thread.start()
-    # others come, whose places are lost, and none of theirs
-    for _ in range(4):
-        ask(web, call, "stranger")
-    until(lambda: waiting(web) == 1)
-    device.set()
-    for thread in threads:
-        thread.join()
-    assert all("event: complete" in texts[event] for event in (first, second))
+    with (
+        web.stream("GET", f"{API}/call/segment/{first}") as one,
+        web.stream("GET", f"{API}/call/segment/{second}") as other,
+    ):
+        # others come, whose places are lost, and none of theirs
+        for _ in range(4):
+            ask(web, call, "stranger")
+        all_asked.set()
+        until(lambda: waiting(web) == 1)
+        device.set()
+        for stream in (one, other):
+            assert b"event: complete" in stream.read()
 
 
 @pytest.mark.parametrize("answer_kept", [600.0])
@@ -167,6 +174,6 @@ def test_a_video_that_nobody_waits_for_is_ended(page, web, tmp_path, monkeypatch
     answer = web.post(f"{API}/upload", files={"files": ("x.webm", b"any bytes")})
     file = {"path": answer.json()[0], "meta": {"_type": "gradio.FileData"}}
     body = {"data": [file, "tiny", "reference", 60], "session_hash": "stranger"}
-    body["fn_index"] = function(web, "video")
+    body["fn_index"] = functions(web)["video"]
     assert web.post(f"{API}/queue/join", json=body).status_code == 200
     assert stopped.wait(60)
