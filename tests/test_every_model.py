@@ -108,16 +108,17 @@ def test_files_and_packing_keep_what_the_network_says(name, tmp_path):
 @every_family
 def test_export_says_the_same(name):
     model, x = trained(name), images()
-    program = torch.export.export(model, (x,))
+    # captured as torch.compile does, and whole
+    program = torch.export.export(model, (x,), strict=True)
     with torch.inference_mode():
         torch.testing.assert_close(program.module()(x), model(x))
 
 
-@every_family
+@pytest.mark.parametrize("name", ["groupnet18_star", "reactnet18"])
 def test_compiled_says_the_same(name):
     model, x = trained(name), images()
     torch.compiler.reset()
-    # the graph must be captured whole; what a compiler makes of it is the compiler's business
+    # what a compiler makes of the graph is the compiler's business
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     with torch.inference_mode():
         torch.testing.assert_close(compiled(x), model(x))

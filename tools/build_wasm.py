@@ -1,10 +1,11 @@
 """Builds the WebAssembly modules that the package ships: `python tools/build_wasm.py`.
 
-binseg.wasm runs in every browser of today and computes fused multiply-adds step by step;
-binseg-relaxed.wasm has the machine do it, and is for those where `Binseg.fused()` says so.
+binseg.wasm runs in every browser of today and computes fused multiply-adds step by step; the others
+have the machine do it, binseg-x86.wasm with kernels for its shuffles. `Binseg.module()` says which
+of them is for a machine.
 
 Needs Debian's clang-19, lld-19, wasi-libc, libc++-19-dev-wasm32, libc++abi-19-dev-wasm32 and
-libclang-rt-19-dev-wasm32. A test builds them again where they are, and compares what all compute.
+libclang-rt-19-dev-wasm32. A test builds them again where they are, and compares what they compute.
 """
 
 import argparse
@@ -28,10 +29,16 @@ _FLAGS = [
     *("-D_LIBCPP_HARDENING_MODE=_LIBCPP_HARDENING_MODE_NONE", "-fno-threadsafe-statics"),
     *("-Xclang", "-fmerge-functions", "-DBINSEG_NO_PORTABLE"),
 ]
-_KERNELS = ("layer", "select", "wasm")
+_RELAXED = ["-mrelaxed-simd", "-Os"]  # no steps of the multiply-add: there is room for speed
+_KERNELS: dict[str, tuple[str, list[str]]] = {
+    "binseg.wasm": ("wasm", []),
+    "binseg-relaxed.wasm": ("wasm", _RELAXED),
+    "binseg-x86.wasm": ("wasm_x86", _RELAXED),
+}
+"""The source of a module's kernels, and how it is compiled."""
 _NOT_HERE = ("command", "pool")  # no files, no threads
 _EXPORTS = ("malloc", "free", "_initialize")
-_OURS = ("open", "error", "segment")
+_OURS = ("open", "error", "segment", "on_white")
 
 
 def missing() -> str | None:
@@ -45,17 +52,16 @@ def missing() -> str | None:
     return None
 
 
-def build(out: Path, *, relaxed: bool = False) -> None:
-    """Compile and link the module into `out`, with relaxed multiply-add or without."""
-    # without the steps of the multiply-add there is room for faster kernels
-    kernels = ["-mrelaxed-simd", "-Os"] if relaxed else []
+def build(out: Path, module: str) -> None:
+    """Compile and link one of the `MODULES` into `out`."""
+    instructions, flags = _KERNELS[module]
     sources = [path for path in sorted(SOURCES.glob("*.cpp")) if path.stem not in _NOT_HERE]
-    sources += [SOURCES / "kernels" / f"{name}.cpp" for name in _KERNELS]
+    sources += [SOURCES / "kernels" / f"{name}.cpp" for name in ("layer", "select", instructions)]
     with TemporaryDirectory(prefix="binseg-wasm-") as folder:
 
         def compiled(source: Path) -> str:
             target = str(Path(folder) / f"{source.stem}.o")
-            own = kernels if source.stem == "wasm" else []
+            own = flags if source.stem == instructions else []
             _run(COMPILER, *_TARGET, *_FLAGS, *own, "-c", str(source), "-o", target)
             return target
 
@@ -86,7 +92,7 @@ def main() -> None:
     if (why := missing()) is not None:
         sys.exit(why)
     for name in MODULES:
-        build(out := folder / name, relaxed=name != MODULES[0])
+        build(out := folder / name, name)
         size = out.stat().st_size, len(gzip.compress(out.read_bytes(), 9))
         print(f"{out}: {size[0]:,} bytes, {size[1]:,} gzipped")
 

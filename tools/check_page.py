@@ -2,7 +2,7 @@
 
     python tools/check_page.py data/CamVid/val --models camvid-base camvid-small
 
-All images go through binseg.js in node, with both modules, the first ten through the page in
+All images go through binseg.js in node, with each module, the first ten through the page in
 Chromium and in Firefox; of each class map every pixel is compared. Then the page's worker is
 timed on one image, one thread.
 """
@@ -23,9 +23,11 @@ from binseg.export.page import MODULES, WEB, write_page
 from binseg.predictor import Predictor
 from binseg.shipped import resolve
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "demo"))
 from chromium import find_chromium
 from firefox import find_firefox, firefox_page
+from node_flags import node_flags
 
 _IN_BROWSER = 10
 _NODE = """
@@ -55,7 +57,7 @@ _TIMES = """async () => {
 }"""
 
 
-def in_node(model: str, paths: list[Path], folder: Path, module: str, flags: list[str]) -> int:
+def in_node(model: str, paths: list[Path], folder: Path, module: str) -> int:
     """How many images have the same class map in node, with one of the modules."""
     predictor = Predictor(model, device="cpu")
     images, expected = [], []
@@ -67,7 +69,7 @@ def in_node(model: str, paths: list[Path], folder: Path, module: str, flags: lis
         images.append({"path": str(raw), "width": width, "height": height})
         expected.append(predictor(image).class_map)
     (folder / "run.cjs").write_text(_NODE)
-    command = ["node", *flags, str(folder / "run.cjs"), str(WEB / "binseg.js")]
+    command = ["node", *node_flags(), str(folder / "run.cjs"), str(WEB / "binseg.js")]
     job = {"wasm": str(WEB / module), "model": str(resolve(model)), "images": images}
     subprocess.run(command, input=json.dumps(job), text=True, check=True)
     return sum(
@@ -128,10 +130,8 @@ def main() -> None:
     for model in arguments.models:
         with TemporaryDirectory() as name:
             folder = Path(name)
-            for module, flags in zip(
-                MODULES, ([], ["--experimental-wasm-relaxed-simd"]), strict=True
-            ):
-                same = in_node(model, paths, folder, module, flags)
+            for module in MODULES:
+                same = in_node(model, paths, folder, module)
                 print(
                     f"{model}: {same} of {len(paths)} class maps equal in node, {module}",
                     flush=True,

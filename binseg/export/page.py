@@ -20,9 +20,9 @@ from binseg.shipped import resolve, shipped_models
 
 WEB = Path(__file__).parent / "web"
 """What a page is made of."""
-MODULES = ("binseg.wasm", "binseg-relaxed.wasm")
-"""libbinseg as tools/build_wasm.py builds it: for all browsers, and for those with a fused
-multiply-add."""
+MODULES = ("binseg.wasm", "binseg-relaxed.wasm", "binseg-x86.wasm")
+"""libbinseg as tools/build_wasm.py builds it: for all browsers, for those with fused multiply-add,
+and for those of them on x86."""
 
 _SCRIPTS = ("images.js", "view.js", "page.js")
 _STYLES = ("view.css", "page.css")

@@ -144,6 +144,7 @@ BASELINES = {
     "scenes": FAMILIES,
     "camvid_models": {"base": "base_twin", "small": "small_twin", "base_twin": None},
     "street_folds": {"s8_robust": "s8_robust_twin", "s8_robust_twin": None},
+    "cityscapes_claims": {"k1": "twin", "k4_gates_off": "twin", "twin": None},
     "camvid_claims": {"full": "twin", "k4": "twin", "pretraining_off": "twin", "twin": None},
 }  # fmt: skip
 """Comparison → row → the row that its time is compared with."""

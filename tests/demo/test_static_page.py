@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from functools import cache, partial
+from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from demo_models import write_tiny
 from firefox import find_firefox, firefox_page
+from node_flags import node_flags
 from PIL import Image
 from small_packed import halves, write_small_packed
 from test_demo_browser import write_video
@@ -54,16 +55,6 @@ const answer = async ({ wasm, model, images }) => {
 """
 
 
-@cache
-def node_flags() -> list[str]:
-    """What makes this node read relaxed instructions, which newer ones do by themselves."""
-    flag = "--experimental-wasm-relaxed-simd"
-    if shutil.which("node") is None:
-        return []
-    known = subprocess.run(["node", flag, "--eval", "0"], capture_output=True, check=False)
-    return [flag] if known.returncode == 0 else []
-
-
 def in_node(folder: Path, jobs: list[dict]) -> list:
     """What binseg.js gives for each job: an error for each image ("" if none), or of opening."""
     if shutil.which("node") is None:
@@ -80,24 +71,24 @@ def in_node(folder: Path, jobs: list[dict]) -> list:
     return json.loads(done.stdout)
 
 
-def fused(folder: Path, *, flags: Sequence[str] | None = None) -> bool:
-    """What `Binseg.fused()` says in node."""
+def best_module(folder: Path, *, flags: Sequence[str] | None = None) -> str:
+    """What `Binseg.module()` says in node."""
     if shutil.which("node") is None:
         pytest.skip("node is not installed")
-    script = folder / "fused.cjs"
-    script.write_text(f"console.log(require({json.dumps(str(WEB / 'binseg.js'))}).fused())")
+    script = folder / "module.cjs"
+    script.write_text(f"console.log(require({json.dumps(str(WEB / 'binseg.js'))}).module())")
     command = ["node", *(node_flags() if flags is None else flags), str(script)]
-    return {"true": True, "false": False}[subprocess.check_output(command, text=True).strip()]
+    return subprocess.check_output(command, text=True).strip()
 
 
-def test_the_probe_says_whether_multiply_adds_are_fused(tmp_path):
+def test_the_probe_finds_the_fastest_module_that_is_exact(tmp_path):
     flags = node_flags()
     if not flags:
         pytest.skip("node is not installed, or needs no flag")
-    assert not fused(tmp_path, flags=[])  # no such instruction
-    assert not fused(tmp_path, flags=[*flags, "--no-enable-fma3"])
+    assert best_module(tmp_path, flags=[]) == "binseg.wasm"  # no such instructions
+    assert best_module(tmp_path, flags=[*flags, "--no-enable-fma3"]) == "binseg.wasm"
     if "fma" in Path("/proc/cpuinfo").read_text().split():
-        assert fused(tmp_path)
+        assert best_module(tmp_path) == "binseg-x86.wasm"
 
 
 def stored(folder: Path, name: str, image: np.ndarray) -> dict:
@@ -130,7 +121,7 @@ def same_as_library(folder: Path, wasm: Path) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_the_module_gives_the_librarys_class_maps(tmp_path, module):
-    if module != MODULES[0] and not fused(tmp_path):
+    if module != MODULES[0] and best_module(tmp_path) == MODULES[0]:
         pytest.skip("this machine or this node has no fused multiply-add")
     same_as_library(tmp_path, WEB / module)
 
@@ -149,9 +140,8 @@ def test_the_module_can_be_built_and_gives_the_same(tmp_path):
     tool = build_tool()
     if (why := tool.missing()) is not None:
         pytest.skip(why)
-    # one of them: both are made of the same sources, a minute each
-    relaxed = fused(tmp_path)
-    tool.build(tmp_path / "built.wasm", relaxed=relaxed)
+    # one of them: they are made of nearly the same sources, a minute each
+    tool.build(tmp_path / "built.wasm", best_module(tmp_path))
     same_as_library(tmp_path, tmp_path / "built.wasm")
 
 

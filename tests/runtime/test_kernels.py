@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from node_flags import node_flags
 
 _SOURCES = Path(__file__).parents[2] / "binseg" / "runtime" / "csrc"
 _TEST = Path(__file__).parent / "kernels_test.cpp"
@@ -16,6 +17,7 @@ _ISA_FLAGS = {
     "amx": (*_AVX512, "-mamx-tile", "-mamx-int8"),
     "avx2": ("-mavx2", "-mfma"),
     "avx512": _AVX512,
+    "wasm_x86": ("-mrelaxed-simd",),
 }
 _CASES, _SEED = "40", "1"
 _NO_SUCH_ISA = 77
@@ -30,15 +32,16 @@ process.exitCode = wasi.start(await WebAssembly.instantiate(module, wasi.getImpo
 
 
 def _build(compiler: list[str], isas: list[str], out: Path) -> Path:
-    """Compile each file with flags of its own, as the library does, and link the test program."""
+    """Compile each file that is not yet with flags of its own, as the library does, and link the
+    test program."""
+    sources = [_SOURCES / "kernels" / f"{name}.cpp" for name in (*isas, "layer", "select")]
     objects = []
-    for name in (*isas, "layer", "select"):
-        source = _SOURCES / "kernels" / f"{name}.cpp"
-        objects.append(out.parent / f"{name}.o")
-        flags = (*_FLAGS, *_ISA_FLAGS.get(name, ()))
-        _run([*compiler, *flags, "-c", str(source), "-o", str(objects[-1])])
-    _run([*compiler, *_FLAGS, f"-I{_SOURCES}", "-c", str(_TEST), "-o", str(out) + ".o"])
-    _run([*compiler, *map(str, objects), str(out) + ".o", "-o", str(out)])
+    for source in (*sources, _TEST):
+        objects.append(out.parent / f"{source.stem}.o")
+        if not objects[-1].exists():
+            flags = (*_FLAGS, *_ISA_FLAGS.get(source.stem, ()), f"-I{_SOURCES}")
+            _run([*compiler, *flags, "-c", str(source), "-o", str(objects[-1])])
+    _run([*compiler, *map(str, objects), "-o", str(out)])
     return out
 
 
@@ -85,14 +88,23 @@ def test_aarch64_emulated(tmp_path: Path) -> None:
     assert "cases agree" in _run(["qemu-aarch64", str(program), "neon", "15", _SEED]).stdout
 
 
-def test_web_assembly(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def for_the_web(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where both programs for WebAssembly are compiled, which share most of their objects."""
+    return tmp_path_factory.mktemp("web")
+
+
+@pytest.mark.parametrize("kernels", ["wasm", "wasm_x86"])
+def test_web_assembly(for_the_web: Path, kernels: str) -> None:
     _need("clang++-19", "wasm-ld-19", "node")
     if not Path("/usr/lib/wasm32-wasi").is_dir() or not Path("/usr/include/wasm32-wasi").is_dir():
         pytest.skip("wasi-libc is not installed")
     compiler = ["clang++-19", "--target=wasm32-wasi", "-stdlib=libc++", "-msimd128"]
-    program = _build([*compiler, "-fno-exceptions"], ["wasm", "portable"], tmp_path / "test.wasm")
-    (tmp_path / "run.mjs").write_text(_RUN_WASM)
-    done = _run(["node", str(tmp_path / "run.mjs"), str(program), "wasm", _CASES, _SEED])
+    compiler.append("-fno-exceptions")
+    program = _build(compiler, [kernels, "portable"], for_the_web / f"{kernels}.wasm")
+    (for_the_web / "run.mjs").write_text(_RUN_WASM)
+    node = ["node", *node_flags(), str(for_the_web / "run.mjs")]
+    done = _run([*node, str(program), "wasm", _CASES, _SEED])
     assert "cases agree" in done.stdout
 
 

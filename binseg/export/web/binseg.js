@@ -3,25 +3,27 @@
 //   const network = await Binseg.open(wasm, model);  // the bytes of a module and of a model file
 //   const classes = network.segment(imageData);      // RGBA → Uint8Array, a class id a pixel
 //
-// Where Binseg.fused(), take binseg-relaxed.wasm, which is faster. In a worker: post { wasm, model }
-// once, then { id, image } for each; answers: { id, classes, image, milliseconds } or { id, error };
-// of {}, { fused }. Errors are the library's own words.
+// Take the module of Binseg.module(). In a worker: post { wasm, model } once, then { id, image } for
+// each; answers: { id, classes, image, milliseconds } or { id, error }; of {}, { module }. Errors are
+// the library's own words.
 "use strict";
 
 const LARGE = 2 ** 28; // bytes; a module that has grown so is not kept
 
-// relaxed_madd(a, a, -(1 + 2^-11)) of a = 1 + 2^-12: 0 if rounded twice
+// 1: relaxed_madd(a, a, -(1 + 2^-11)) of a = 1 + 2^-12, 0 if rounded twice, is not; 2: index 16 of
+// relaxed_swizzle is 0, as on x86
 const PROBE =
-  "AGFzbQEAAAABBQFgAAF9AwIBAAcFAQFmAAAKHwEdAEMACIA//RNDAAiAP/0TQwAQgL/9E/2FAv0fAAs=";
+  "AGFzbQEAAAABBQFgAAF/AwIBAAcFAQFmAAAKNAEyAEMACIA//RNDAAiAP/0TQwAQgL/9E/2FAv0fAEMAAAAAXkEC/Q9BEP0P/YAC/RYAcgs=";
 
 class Binseg {
-  static fused() {
+  // The fastest module that is exact on this machine.
+  static module() {
+    let kind = 0;
     try {
-      const probe = new WebAssembly.Module(Uint8Array.from(atob(PROBE), (c) => c.charCodeAt(0)));
-      return new WebAssembly.Instance(probe).exports.f() > 0;
-    } catch {
-      return false;
-    }
+      const probe = Uint8Array.from(atob(PROBE), (c) => c.charCodeAt(0));
+      kind = new WebAssembly.Instance(new WebAssembly.Module(probe)).exports.f();
+    } catch {} // no such instructions
+    return `binseg${["", "-relaxed", "", "-x86"][kind]}.wasm`;
   }
 
   static async open(wasm, model) {
@@ -60,12 +62,10 @@ class Binseg {
     if (data.length !== 4 * count) throw new Error("the image's bytes do not fit its size");
     if (!this.library) this.start();
     return this.guarded(() => {
-      const image = this.allocate(3 * count);
+      const image = this.allocate(4 * count);
       const ids = this.allocate(count);
-      const rgb = this.bytes(image, 3 * count);
-      for (let from = 0, to = 0; to < rgb.length; from += 4)
-        for (let channel = 0; channel < 3; channel++)
-          rgb[to++] = onWhite(data[from + channel], data[from + 3]);
+      this.bytes(image, 4 * count).set(data);
+      this.library.binseg_on_white(image, count); // now RGB
       const [rows, columns] = [BigInt(height), BigInt(width)];
       const call = [this.handle, image, rows, columns, 3n * columns, ids, columns];
       this.check(this.library.binseg_segment(...call));
@@ -107,19 +107,13 @@ class Binseg {
   }
 }
 
-// As Pillow's alpha_composite rounds it.
-function onWhite(value, opacity) {
-  const sum = ((value * opacity + 255 * (255 - opacity)) << 7) + (128 << 7);
-  return ((sum >> 8) + sum) >> 15;
-}
-
 if (typeof WorkerGlobalScope !== "undefined" && self instanceof WorkerGlobalScope) {
   let opened;
   self.onmessage = async ({ data: { id, wasm, model, image } }) => {
     try {
       if (model) opened = Binseg.open(wasm, model);
       const network = await opened;
-      if (!image) return self.postMessage({ id, fused: Binseg.fused() });
+      if (!image) return self.postMessage({ id, module: Binseg.module() });
       const began = performance.now();
       const classes = network.segment(image);
       const answer = { id, classes, image, milliseconds: performance.now() - began };

@@ -35,9 +35,9 @@ async function prepare() {
     ? URL.createObjectURL(new Blob([await asset("binseg.js")], { type: "text/javascript" }))
     : "binseg.js";
   const worker = startWorker();
-  const { fused } = await worker.ready;
+  const { module } = await worker.ready;
   worker.end();
-  wasm = await asset(fused ? "binseg-relaxed.wasm" : "binseg.wasm");
+  wasm = await asset(module);
 }
 
 function startWorker(model) {

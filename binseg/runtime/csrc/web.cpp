@@ -1,5 +1,6 @@
 // What only the WebAssembly module needs: errors become exceptions of the page's language, which no
 // destructor here sees; binseg.js then starts a fresh module.
+#include <cstdint>
 #include <cstdlib>
 #include <new>
 
@@ -40,6 +41,19 @@ _LIBCPP_BEGIN_NAMESPACE_STD
 _LIBCPP_END_NAMESPACE_STD
 
 extern "C" [[noreturn]] void __cxa_pure_virtual() { binseg::fail_in_page("an internal error"); }
+
+// RGBA to RGB in place: transparent parts lie on white, as Pillow's alpha_composite rounds it.
+extern "C" void binseg_on_white(uint8_t* image, int count);
+extern "C" void binseg_on_white(uint8_t* image, int count) {
+  uint8_t* to = image;
+  for (const uint8_t* from = image; count > 0; --count, from += 4) {
+    const uint32_t opacity = from[3];
+    for (int i = 0; i < 3; ++i) {
+      const uint32_t sum = (from[i] * opacity + 255 * (255 - opacity) + 128) << 7;
+      *to++ = static_cast<uint8_t>(((sum >> 8) + sum) >> 15);
+    }
+  }
+}
 
 // There is no environment.
 extern "C" char* getenv(const char*) { return nullptr; }

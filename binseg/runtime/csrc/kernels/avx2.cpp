@@ -4,77 +4,10 @@
 #include <immintrin.h>
 
 #include "table.h"
+#include "unpacked_rows.h"
 
 namespace binseg {
 namespace {
-
-struct NibbleTables {
-  alignas(64) uint8_t differ[256];  // [activations][weights]
-};
-constexpr NibbleTables make_tables() {
-  NibbleTables tables{};
-  for (int a = 0; a < 16; ++a)
-    for (int w = 0; w < 16; ++w)
-      tables.differ[a * 16 + w] =
-          static_cast<uint8_t>(__builtin_popcount(static_cast<unsigned>(a ^ w)));
-  return tables;
-}
-constexpr NibbleTables kTables = make_tables();
-
-// Rows of the input with two bytes for each byte. Bits: each is the place of a table, 16 * (four
-// activations). Bytes: numbers of 16 bits.
-template <bool Bytes>
-class UnpackedRows {
- public:
-  UnpackedRows(const ConvArgs& a, Scratch& scratch) : a_(a), length_(unpacked_row_bytes(a)) {
-    const int64_t most = most_unpacked_rows(a);
-    packed_ = scratch.take<const uint8_t*>(most);
-    rows_ = scratch.take<uint8_t>(most * length_);
-  }
-  void clear() { count_ = 0; }
-  const uint8_t* find(const uint8_t* row, int64_t offset) {
-    // no other bases lie between those of this one
-    const int64_t at = (a_.border_left + offset / a_.pixel) * 2 * a_.base_bytes;
-    for (int64_t i = count_ - 1; i >= 0; --i)
-      if (packed_[i] == row) return rows_ + i * length_ + at;
-    packed_[count_] = row;
-    uint8_t* const to = rows_ + count_++ * length_;
-    unpack(row, to);
-    return to + at;
-  }
-
- private:
-  const ConvArgs& a_;
-  int64_t length_, count_ = 0;
-  const uint8_t** packed_;
-  uint8_t* rows_;
-
-  static void unpack16(const uint8_t* from, uint8_t* to) {
-    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-    __m128i first = bytes, second = _mm_setzero_si128();
-    if constexpr (!Bytes) {
-      const __m128i high = _mm_set1_epi8(static_cast<char>(0xF0));
-      first = _mm_and_si128(_mm_slli_epi16(bytes, 4), high);
-      second = _mm_and_si128(bytes, high);
-    }
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_unpacklo_epi8(first, second));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 16), _mm_unpackhi_epi8(first, second));
-  }
-  static void unpack_some(const uint8_t* from, uint8_t* to, int64_t bytes) {
-    for (; bytes >= 16; bytes -= 16, from += 16, to += 32) unpack16(from, to);
-    for (; bytes > 0; --bytes, ++from, to += 2) {
-      to[0] = static_cast<uint8_t>(Bytes ? *from : *from << 4);
-      to[1] = Bytes ? 0 : *from & 0xF0;
-    }
-  }
-  void unpack(const uint8_t* row, uint8_t* to) const {
-    const int64_t pixels = a_.border_left + a_.in_width + a_.border_right;
-    const uint8_t* from = row - a_.border_left * a_.pixel;
-    if (a_.base_bytes == a_.pixel) return unpack_some(from, to, pixels * a_.pixel);
-    for (int64_t p = 0; p < pixels; ++p)
-      unpack_some(from + p * a_.pixel, to + p * 2 * a_.base_bytes, a_.base_bytes);
-  }
-};
 
 struct Avx2 {
   using Int = __m256i;
@@ -96,7 +29,19 @@ struct Avx2 {
     return Bytes || V == 8 ? 4 : 8;
   }
   template <bool Bytes>
-  using Rows = UnpackedRows<Bytes>;
+  using Rows = UnpackedRows<Avx2, Bytes>;
+  template <bool Bytes>
+  static void unpack16(const uint8_t* from, uint8_t* to) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    __m128i first = bytes, second = _mm_setzero_si128();
+    if constexpr (!Bytes) {
+      const __m128i high = _mm_set1_epi8(static_cast<char>(0xF0));
+      first = _mm_and_si128(_mm_slli_epi16(bytes, 4), high);
+      second = _mm_and_si128(bytes, high);
+    }
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_unpacklo_epi8(first, second));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 16), _mm_unpackhi_epi8(first, second));
+  }
 
   // Small pieces of assembly: left alone, compilers add up many products before they add them to a
   // sum, run out of registers and spill them in the innermost loop.
