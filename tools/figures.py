@@ -302,6 +302,36 @@ def full_width() -> str:
     )
 
 
+def browsers() -> str:
+    """The table of the networks as WebAssembly."""
+    found = {name: result(f"bench/browser/{name.lower()}.json") for name in ("Chromium", "Firefox")}
+    labels = {"binseg": "**1 bit**", "twin, int8": "twin, int8, onnxruntime-web"}
+    labels |= {"twin, fp32": "twin, fp32, onnxruntime-web", "first": "1 bit, the first image"}
+    columns = [(name, browser) for name in found["Chromium"]["networks"] for browser in found]
+    heads = [f"`{name}`, {browser}" for name, browser in columns]
+    rows = ""
+    for side, label in labels.items():
+        cells = []
+        for name, browser in columns:
+            times = found[browser]["networks"][name].get(side)
+            cells.append(f"{times['median']:.0f}" if times else "not measured")
+        rows += f"| {label} | {' | '.join(cells)} |\n"
+    versions = " and ".join(
+        f"{name} {each['versions'][name.lower()].partition('.')[0]}" for name, each in found.items()
+    )
+    commands = "".join(
+        f"python tools/bench_page.py data/CamVid/val --browser {name.lower()} --out docs/results/bench/browser/{name.lower()}.json\n"
+        for name in found
+    )
+    return (
+        f"### In a browser\n\n{versions}, one thread, all in turns in one page; medians. 1 bit is from the image to its class map, the "
+        f"first image from the model's bytes; the twins in onnxruntime-web {found['Chromium']['versions']['onnxruntime-web']} are from the "
+        "network's input to scores on the grid of its head, without shrinking the image, enlarging the scores and choosing classes.\n\n"
+        f"| | {' | '.join(heads)} |\n|---{'|---:' * len(heads)}|\n{rows}\n```sh\n"
+        f"npm install --prefix build/ort onnxruntime-web\n{commands}```\n\n"
+    )
+
+
 def speed() -> str:
     """The tables of docs/results/speed.md: milliseconds on each instruction set that was measured."""
     text = (
@@ -332,6 +362,7 @@ def speed() -> str:
                 "those of all candidates alike.\n\n"
             )
     text += full_width()
+    text += browsers()
     text += "## File, memory, start\n\n| | file | peak memory of the process | to the first class map |\n|---|---:|---:|---:|\n"
     for name in measured("best"):
         found = bench(name)
