@@ -13,8 +13,9 @@ quickstart: $(VENV)/installed
 	$(BIN)/python -m binseg.runtime.build
 	$(BIN)/binseg quickstart --out quickstart
 
-# processes that share the tests, a whole file at a time: what a file trains or compiles is made once
-WORKERS ?= 2
+# processes that share the tests, a whole file at a time: what a file trains or compiles is made once;
+# one more than a small machine has cores, as some tests wait for browsers and for other programs
+WORKERS ?= 3
 # what the tests keep for later goes when the environment goes
 test: export BINSEG_CACHE := $(CURDIR)/$(VENV)/cache
 # modules are compiled once and not by each process that the tests start
