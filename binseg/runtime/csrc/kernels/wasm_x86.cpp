@@ -60,8 +60,9 @@ struct WasmX86 : WasmLanes {
         int left = run;
         while (left > 0) {
           const int words = left < until_flush ? left : until_flush;
-          for (int i = 0; i < words; ++i, in += 8, w += kBlock * 8) {
-            unroll<8>([&](auto g) BINSEG_INLINE {
+          for (int i = 0; i < words * 8 / kUnrolled;
+               ++i, in += kUnrolled, w += kBlock * kUnrolled) {
+            unroll<kUnrolled>([&](auto g) BINSEG_INLINE {
               v128_t weights[kParts];
               unroll<kParts>([&](auto h)
                                  BINSEG_INLINE { weights[h] = load(w + g * kBlock + h * 16); });
@@ -87,7 +88,8 @@ struct WasmX86 : WasmLanes {
     Int get(int p, int v) const { return load(sums[p] + v * 4); }
 
    private:
-    static constexpr int kWords = 7;  // a byte gains at most 32 a word
+    static constexpr int kWords = 7;     // a byte gains at most 32 a word
+    static constexpr int kUnrolled = 2;  // of the 8 half words of a word; more is no faster
 
     // Of each 32 channels, bytes are those of 0 to 7, 16 to 23, 8 to 15 and 24 to 31.
     void flush(v128_t (&bytes)[P][kParts]) {
