@@ -26,6 +26,7 @@ LEVELS: dict[str, dict[str, str]] = {
     "AVX2": {"BINSEG_ISA": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
 }
 _CALIBRATION, _ROUNDS, _SECONDS = 40, 7, 0.3
+_TICKS = 0.3, 0.5, 1, 2, 3, 5, 10, 20, 30, 50, 100
 
 
 def candidates(calibration: Path, folder: Path) -> dict[str, tuple[int, Any]]:
@@ -121,6 +122,10 @@ def draw(networks: dict[str, dict[str, Any]], path: Path) -> None:
                     label=f"{name}, {kind}",
                 )
         axis.set_xscale("log")
+        low, high = axis.get_xlim()
+        ticks = [each for each in _TICKS if low <= each <= high]
+        axis.set_xticks(ticks, [f"{each:g}" for each in ticks])
+        axis.minorticks_off()
         axis.set_xlabel(f"{title} (log)")
         axis.set_ylabel("mIoU, other cities")
         axis.grid(alpha=0.3)
