@@ -107,16 +107,19 @@ def bench(
     return 0
 
 
+ISA_LIMITS = {
+    "avx512": {"BINSEG_ISA": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"},
+    "avx2": {"BINSEG_ISA": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
+    "portable": {"BINSEG_ISA": "portable"},
+}
+"""Instruction set → the environment that holds all runtimes to it, read when they are loaded."""
+
+
 def _hold_to(isa: str) -> None:
     """Limit what libraries use that read the environment when they are loaded."""
     import os
 
-    limits = {
-        "avx512": {"BINSEG_ISA": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"},
-        "avx2": {"BINSEG_ISA": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
-        "portable": {"BINSEG_ISA": "portable"},
-    }
-    os.environ.update(limits.get(isa, {}))
+    os.environ.update(ISA_LIMITS.get(isa, {}))
 
 
 def busy(result: dict[str, Any]) -> list[str]:

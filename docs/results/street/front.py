@@ -17,20 +17,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from binseg.cli.bench import ISA_LIMITS
+
 NAMES = "street-base", "street-small"
 SIDES = 360, 270, 180
 SIZE = 360, 480
-LEVELS: dict[str, dict[str, str]] = {
-    "AMX": {},
-    "AVX-512": {"BINSEG_ISA": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"},
-    "AVX2": {"BINSEG_ISA": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"},
-}
+LEVELS = {"AMX": {}, "AVX-512": ISA_LIMITS["avx512"], "AVX2": ISA_LIMITS["avx2"]}
 _CALIBRATION, _ROUNDS, _SECONDS = 40, 7, 0.3
 _TICKS = 0.3, 0.5, 1, 2, 3, 5, 10, 20, 30, 50, 100
 
 
-def candidates(calibration: Path, folder: Path) -> dict[str, tuple[int, Any]]:
-    """Label → bytes of the file and the way to run it."""
+def candidates(calibration: Path, folder: Path) -> dict[str, tuple[int, Any, Any]]:
+    """Label → bytes of the file, and the ways to run it that are scored and timed."""
     from dataclasses import replace
 
     from binseg.bench.candidates import OPENVINO, int8_twin, packed_candidates
@@ -40,7 +38,7 @@ def candidates(calibration: Path, folder: Path) -> dict[str, tuple[int, Any]]:
     from binseg.shipped import shipped_models
 
     images = [read_image(path) for path in sorted(calibration.iterdir())[:_CALIBRATION]]
-    found: dict[str, tuple[int, Any]] = {}
+    found: dict[str, tuple[int, Any, Any]] = {}
     for name in NAMES:
         shipped = shipped_models()[name]
         packed = load(shipped.path)
@@ -55,14 +53,15 @@ def candidates(calibration: Path, folder: Path) -> dict[str, tuple[int, Any]]:
             path = folder / f"{name}_{side}.safetensors"
             save(path, packed.model, packed.labels, seen)
             ways = packed_candidates("1 bit", path, 1)
-            found[f"{name}, 1 bit, {side}"] = path.stat().st_size, ways["1 bit"].segment
+            run = ways["1 bit"].segment
+            found[f"{name}, 1 bit, {side}"] = path.stat().st_size, run, run
             if int8 is None:
                 continue
             int8 = replace(int8, preprocessing=seen)
             # the time is of images of one size, the score of another
             run = int8.candidates(1, None, upsampler)[OPENVINO].segment
             timed = int8.candidates(1, SIZE, upsampler)[OPENVINO].segment
-            found[f"{name}, int8 twin, {side}"] = int8.bytes[OPENVINO], (run, timed)
+            found[f"{name}, int8 twin, {side}"] = int8.bytes[OPENVINO], run, timed
     return found
 
 
@@ -74,8 +73,7 @@ def scores(images: Path, calibration: Path) -> dict[str, dict[str, float]]:
     data = DataConfig(name="folder", root=images).open("val")
     found = {}
     with TemporaryDirectory() as folder:
-        for label, (size, way) in candidates(calibration, Path(folder)).items():
-            run = way[0] if isinstance(way, tuple) else way
+        for label, (size, run, _) in candidates(calibration, Path(folder)).items():
             result = score(lambda sample, run=run: run(sample.image), data, boundary_distance=None)
             found[label] = {"bytes": size, "mean_iou": result.scores.mean_iou}
             print(f"{label}: {result.scores.mean_iou:.3f}", flush=True)
@@ -90,8 +88,7 @@ def times(calibration: Path) -> dict[str, float]:
     image = draw_scene(0, 0, SIZE).image
     with TemporaryDirectory() as folder, threads(1):
         calls = {}
-        for label, (_, way) in candidates(calibration, Path(folder)).items():
-            run = way[1] if isinstance(way, tuple) else way
+        for label, (_, _, run) in candidates(calibration, Path(folder)).items():
             calls[label] = lambda run=run: run(image)
         found = measure(calls, rounds=_ROUNDS, seconds=_SECONDS)
     return {label: 1e3 * timing.seconds for label, timing in found.items()}
