@@ -75,7 +75,7 @@ struct Avx2 {
       clear(bytes, _mm256_setzero_si256());
       clear(low, start);
       clear(high, start);
-      const int64_t pixel = a.pixel_step / a.pixel * 2 * a.base_bytes;
+      const int64_t pixel = unpacked_step(a);
       int64_t until_flush = kWords;
       int32_t until_wide = kNarrowWords;
       for (int64_t t = 0; t < a.tap_count; ++t) {
@@ -176,7 +176,7 @@ struct Avx2 {
     unroll<P>([&](auto p) BINSEG_INLINE {
       unroll<V>([&](auto v) BINSEG_INLINE { s[p][v] = _mm256_setzero_si256(); });
     });
-    const int64_t pixel = a.pixel_step / a.pixel * 2 * a.base_bytes;
+    const int64_t pixel = unpacked_step(a);
     for (int64_t t = 0; t < a.tap_count; ++t) {
       const uint8_t* in = taps[t] + x * pixel;
       for (int64_t i = 0; i < a.run; ++i, in += 8, w += kBlock * 8) {

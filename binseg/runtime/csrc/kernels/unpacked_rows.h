@@ -20,6 +20,11 @@ constexpr NibbleTables make_tables() {
 }
 constexpr NibbleTables kTables = make_tables();
 
+// bytes between inputs of neighbouring outputs, in a row of UnpackedRows
+inline int64_t unpacked_step(const ConvArgs& a) {
+  return a.pixel_step / a.pixel * 2 * a.base_bytes;
+}
+
 // Rows of the input with two bytes for each byte. Bits: each is the place of a table, 16 * (four
 // activations). Bytes: numbers of 16 bits.
 template <class Isa, bool Bytes>

@@ -9,12 +9,7 @@ namespace {
 struct Wasm : WasmLanes {
   static constexpr Arrangement kArrangement = Arrangement::kWords;
   static constexpr int kBitVectors = 2, kByteVectors = 2;
-  static constexpr int kPoolVectors = 2, kPoolPixels = 4;
-  static constexpr int kMergePixels = 2;
-  template <int P>
-  static constexpr int group() {
-    return 2;
-  }
+  static constexpr int kPoolPixels = 4;
   static constexpr int kBitWeight = 4, kByteWeight = 4;  // bytes of one channel in one word
   // few enough for the 16 registers of x86
   template <bool Bytes, int V>

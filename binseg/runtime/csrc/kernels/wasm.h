@@ -13,6 +13,12 @@ struct WasmLanes {
   using Int = v128_t;
   using Float = v128_t;
   static constexpr int kLanes = 4;
+  // 16 registers, as x86 has
+  static constexpr int kPoolVectors = 2, kMergePixels = 2;
+  template <int P>
+  static constexpr int group() {
+    return 2;
+  }
 
   static Int set(int32_t x) { return wasm_i32x4_splat(x); }
   static Int load(const void* from) { return wasm_v128_load(from); }

@@ -11,12 +11,7 @@ namespace {
 struct WasmX86 : WasmLanes {
   static constexpr Arrangement kArrangement = Arrangement::kUnpacked;
   static constexpr int kBitVectors = 16, kByteVectors = 2;
-  static constexpr int kPoolVectors = 2, kPoolPixels = 2;
-  static constexpr int kMergePixels = 2;
-  template <int P>
-  static constexpr int group() {
-    return 2;
-  }
+  static constexpr int kPoolPixels = 2;
   static constexpr int kBitWeight = 1, kByteWeight = 4;  // bytes of one channel in one half word
   // bits: 8 vectors of byte-wide counts, 4 weights, a table
   template <bool Bytes, int V>
@@ -52,7 +47,7 @@ struct WasmX86 : WasmLanes {
         unroll<V>([&](auto v) BINSEG_INLINE { WasmLanes::store(sums[p] + v * 4, start); });
         unroll<kParts>([&](auto h) BINSEG_INLINE { bytes[p][h] = set(0); });
       });
-      const int pixel = static_cast<int>(a.pixel_step / a.pixel * 2 * a.base_bytes);
+      const int pixel = static_cast<int>(unpacked_step(a));
       const int run = static_cast<int>(a.run);
       int until_flush = kWords;
       for (int t = 0; t < static_cast<int>(a.tap_count); ++t) {
@@ -117,7 +112,7 @@ struct WasmX86 : WasmLanes {
     Int s[P][V];
     unroll<P>([&](auto p)
                   BINSEG_INLINE { unroll<V>([&](auto v) BINSEG_INLINE { s[p][v] = set(0); }); });
-    const int pixel = static_cast<int>(a.pixel_step / a.pixel * 2 * a.base_bytes);
+    const int pixel = static_cast<int>(unpacked_step(a));
     const int run = static_cast<int>(a.run);
     for (int t = 0; t < static_cast<int>(a.tap_count); ++t) {
       const uint8_t* in = taps[t] + static_cast<int>(x) * pixel;
