@@ -100,6 +100,17 @@ struct WindowShape {
   explicit WindowShape(OperatorReader& reader);
   // Rows (axis 0) or columns of the result; at most 0 where the map is too small.
   int64_t count(int64_t size, int axis, bool ceil = false) const;
+  template <class Args>
+  void describe_to(Args& args) const {
+    args.kernel_h = kernel[0];
+    args.kernel_w = kernel[1];
+    args.stride_h = stride[0];
+    args.stride_w = stride[1];
+    args.top = pads[0];
+    args.left = pads[1];
+    args.dilation_h = dilation[0];
+    args.dilation_w = dilation[1];
+  }
 };
 
 OperatorPointer read_operator(OperatorReader& reader);

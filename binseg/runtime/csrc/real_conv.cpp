@@ -14,14 +14,7 @@ class RealConv : public Operator {
     if (type.channels % (args_.bases * args_.groups))
       reader.bad("cannot make so many bases and groups of its input");
     args_.in_channels = type.channels / (args_.bases * args_.groups);
-    args_.kernel_h = window_.kernel[0];
-    args_.kernel_w = window_.kernel[1];
-    args_.stride_h = window_.stride[0];
-    args_.stride_w = window_.stride[1];
-    args_.top = window_.pads[0];
-    args_.left = window_.pads[1];
-    args_.dilation_h = window_.dilation[0];
-    args_.dilation_w = window_.dilation[1];
+    window_.describe_to(args_);
     const std::vector<float> weight = read_weight(reader);
     if (outputs_ % args_.groups) reader.bad("cannot make so many groups of its output");
     args_.out_channels = outputs_ / args_.groups;

@@ -253,14 +253,7 @@ class WindowOperator : public RowOperator<WindowArgs> {
     args_.largest = reader.kind == "max_pool";
     ceil_ = reader.flag("ceil");
     args_.channels = reader.real(0).channels;
-    args_.kernel_h = window_.kernel[0];
-    args_.kernel_w = window_.kernel[1];
-    args_.stride_h = window_.stride[0];
-    args_.stride_w = window_.stride[1];
-    args_.top = window_.pads[0];
-    args_.left = window_.pads[1];
-    args_.dilation_h = window_.dilation[0];
-    args_.dilation_w = window_.dilation[1];
+    window_.describe_to(args_);
     if (!args_.largest && reader.choice("count", {"valid", "kernel"}) == 1) {
       args_.count_top = window_.pads[0];
       args_.count_left = window_.pads[1];

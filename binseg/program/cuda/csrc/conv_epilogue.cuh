@@ -21,6 +21,16 @@ __device__ __forceinline__ void load8(const float* p, int count, bool wide, floa
   }
 }
 
+// values += those from p on, of which `count` exist.
+__device__ __forceinline__ void add8(const float* p, int count, bool wide, float (&values)[8]) {
+  float added[8];
+  load8(p, count, wide, added);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    values[i] = __fadd_rn(values[i], added[i]);
+  }
+}
+
 __device__ __forceinline__ void store8(float* p, int count, bool wide, const float (&values)[8]) {
   if (wide && count == 8) {
     reinterpret_cast<float4*>(p)[0] = make_float4(values[0], values[1], values[2], values[3]);

@@ -87,13 +87,8 @@ __global__ void __launch_bounds__(kThreads, T::kResident)
         curve.apply(merge.curve.tanh, s, values);
         const int exist = inside ? count : 0;
         if (merge.residual != nullptr) {
-          float added[8];
           const unsigned place = (pixel * merge.residual_bases + residual_base) * conv.out_channels;
-          load8(merge.residual + place + channel, exist, wide, added);
-#pragma unroll
-          for (int i = 0; i < 8; ++i) {
-            values[i] = __fadd_rn(values[i], added[i]);
-          }
+          add8(merge.residual + place + channel, exist, wide, values);
         }
         if (merge.post != nullptr) {
           shifted_prelu8(merge.post + base * conv.out_channels + channel,

@@ -32,13 +32,8 @@ __global__ void __launch_bounds__(kThreads, T::kResident)
         curve.apply(real.curve.tanh, s, values);
         const int exist = inside ? count : 0;
         if (real.residual != nullptr) {
-          float added[8];
           const unsigned place = (pixel * real.residual_bases + residual_base) * conv.out_channels;
-          load8(real.residual + place + channel, exist, wide, added);
-#pragma unroll
-          for (int i = 0; i < 8; ++i) {
-            values[i] = __fadd_rn(values[i], added[i]);
-          }
+          add8(real.residual + place + channel, exist, wide, values);
         }
         post.apply(values);
         if (real.out != nullptr) {
