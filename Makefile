@@ -3,14 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test ray format docs floors gpu-check clean
+# uv installs in a quarter of the time that pip takes, which does it where uv cannot: uv knows nothing of
+# pip's settings, as of a company's own index. Its cache is of no use later.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+UV_PIP := UV_CACHE_DIR=$(VENV)/uv $(BIN)/uv pip install --quiet --python $(BIN)/python
+INSTALL = { $(PIP) uv && $(UV_PIP) $(WHAT); } || $(PIP) $(WHAT); status=$$?; rm -rf $(VENV)/uv; exit $$status
+
+.PHONY: quickstart test lint library ray format docs floors gpu-check clean
 
 CXX_FILES := $(wildcard $(addprefix binseg/runtime/csrc/,*.h *.cpp */*.h */*.cpp) tests/runtime/*.cpp \
     binseg/program/cuda/csrc/* tests/cuda/cuda_emulation/*.h tools/*.cpp)
 
-quickstart: $(VENV)/installed
-	@# the C++ library; a wheel brings it along
-	$(BIN)/python -m binseg.runtime.build
+quickstart: $(VENV)/installed library
 	$(BIN)/binseg quickstart --out quickstart
 
 # processes that share the tests, a whole file at a time: what a file trains or compiles is made once;
@@ -22,20 +26,27 @@ test: export BINSEG_CACHE := $(CURDIR)/$(VENV)/cache
 test: export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/installed-dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
-	$(BIN)/mypy
-	$(BIN)/python -m binseg.runtime.build
+	@# two that have one process each at most times
+	$(MAKE) --no-print-directory --jobs 2 lint library
 	@# the demo is tested in a real browser where there is one or one can be had
 	$(BIN)/python tests/demo/chromium.py
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile -m 'not openvino and not ray'
 	@# in processes of their own, which end before others fork
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile -m openvino $$(grep -rl --include=*.py pytest.mark.openvino tests)
 
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
+	$(BIN)/mypy
+
+# the C++ library; a wheel brings it along
+library: $(VENV)/installed
+	$(BIN)/python -m binseg.runtime.build
+
 # a Ray cluster of two workers on this machine
 ray: $(VENV)/installed-dev
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[ray]'
+	$(PIP) --editable '.[ray]'
 	$(BIN)/python -m pytest -m ray tests/test_ray.py
 
 format: $(VENV)/installed-dev
@@ -66,12 +77,14 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
+$(VENV)/installed: WHAT = --editable '.[train,demo]' cmake
 $(VENV)/installed: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,demo]' cmake
+	$(INSTALL)
 	touch $@
 
+$(VENV)/installed-docs: WHAT = --editable '.[docs]'
 $(VENV)/installed-docs: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(INSTALL)
 	touch $@
 
 $(VENV)/floors/installed: pyproject.toml | $(BIN)/python
@@ -83,7 +96,8 @@ $(VENV)/floors/installed: pyproject.toml | $(BIN)/python
 	$(VENV)/floors/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-# all that `installed` has, and what the tests need; they import little of it, so none is compiled yet
+# all that `installed` has, and what the tests need
+$(VENV)/installed-dev: WHAT = --editable '.[dev]'
 $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev]'
+	$(INSTALL)
 	touch $(VENV)/installed $(VENV)/installed-docs $@
