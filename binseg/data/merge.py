@@ -9,7 +9,7 @@ from binseg.data.dataset_views import RelabelledDataset, stretched
 from binseg.data.datasets import DatasetOptions, create_dataset, dataset_labels
 from binseg.data.labels import CLASS_MAPPINGS, IGNORE, LabelTable
 from binseg.data.merge_config import MergeConfig
-from binseg.data.prepared_dataset import PreparedDataset
+from binseg.data.prepared_dataset import PreparedDataset, evenly_spaced
 from binseg.data.preprocess import Preprocessing
 from binseg.data.samples import Sample, size_in_words
 from binseg.errors import BinsegError, unknown_name
@@ -154,6 +154,16 @@ class TrainingSet:
     def repeat(self, place: int) -> int:
         """How often an epoch shows the sample."""
         return self.parts[int(np.searchsorted(self._starts, place, side="right")) - 1].repeat
+
+    def spread(self, count: int) -> list[int]:
+        """About `count` places: as many of each data set as its share of an epoch, but one at
+        least and all at most, spread evenly over it."""
+        places = []
+        for part, start in zip(self.parts, self._starts, strict=False):
+            share = count * part.repeat * len(part.samples) / self.draws
+            chosen = evenly_spaced(len(part.samples), max(1, round(share)))
+            places += [start + index for index in chosen]
+        return places
 
     def place(self, draw: int) -> int:
         """The sample that a draw shows."""

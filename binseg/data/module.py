@@ -14,7 +14,7 @@ from binseg.data.labels import IGNORE, LabelTable
 from binseg.data.loader import Batch, Loader, ResumableLoader
 from binseg.data.merge import Part, TrainingSet, prepared_part
 from binseg.data.position import ResumableData
-from binseg.data.prepared_dataset import PreparedDataset, evenly_spaced
+from binseg.data.prepared_dataset import PreparedDataset
 from binseg.data.preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -219,19 +219,19 @@ class SegmentationData(ResumableData):
     def calibration_batches(self) -> Loader:
         """Unaugmented training images for re-estimating BatchNorm's statistics.
 
-        Of this data set alone, which is scored, and not of those merged with it. Up to
-        `config.calibration_images` images, evenly spaced over the training split, in batches of
-        `config.batch_size` or a little fewer; process r takes batches r, r + W, … Whole images if
-        all of them have one size; else each is resized to cover `config.crop` and cut to its
-        centre.
+        Up to `config.calibration_images` images, of this data set and of those merged with it as
+        many as their shares of an epoch, in batches of `config.batch_size` or a little fewer;
+        process r takes batches r, r + W, … Whole images if all of them have one size; else each is
+        resized to cover `config.crop` and cut to its centre.
         """
-        chosen = evenly_spaced(len(self.train_set), self.config.calibration_images)
+        training = self.training
+        chosen = training.spread(self.config.calibration_images)
         batches = CalibrationBatches(chosen, self.config.batch_size, *self._shard)
-        sizes = {self.train_set.size(index) for index in chosen}
-        read = self.train_set.__getitem__
+        sizes = {training.size(place) for place in chosen}
+        read = training.__getitem__
         if len(sizes) > 1:
-            read = functools.partial(_center_crop, self.train_set, self.config.crop)
-        return Loader(read, batches, workers=self._reading_workers(self.train_set))
+            read = functools.partial(_center_crop, training, self.config.crop)
+        return Loader(read, batches, workers=0 if training.cached else self.config.workers)
 
     def _reading_workers(self, dataset: PreparedDataset) -> int:
         # copying from memory is quicker than starting a process
@@ -271,9 +271,9 @@ def _augmented(training: TrainingSet, transform: TrainTransform, seed: int, key:
     return Sample(image, labels, training.draw_name(key[1]))
 
 
-def _center_crop(dataset: PreparedDataset, crop: tuple[int, int], index: int) -> Sample:
-    """Sample `index` resized so that it just covers `crop`, cut to its centre."""
-    image, labels, name = dataset[index]
+def _center_crop(training: TrainingSet, crop: tuple[int, int], place: int) -> Sample:
+    """The sample at `place` resized so that it just covers `crop`, cut to its centre."""
+    image, labels, name = training[place]
     height, width = image.shape[:2]
     scale = max(crop[0] / height, crop[1] / width)
     size = max(crop[0], round(height * scale)), max(crop[1], round(width * scale))

@@ -1,6 +1,7 @@
 """Several data sets in one training: classes, repetitions, names, sizes."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,11 +74,22 @@ def test_images_are_stretched_and_labels_follow(config: DataConfig) -> None:
         assert training.labels(place).shape == training.size(place)
 
 
+def calibrated(config: DataConfig) -> list[str]:
+    batches = SegmentationData(config).calibration_batches()
+    return sorted(name for batch in batches for name in batch["name"])
+
+
+def test_statistics_are_of_all_data_sets_by_their_shares_of_an_epoch(config: DataConfig) -> None:
+    ours, theirs = [f"img{n}" for n in range(4)], [f"folder1-img{n}" for n in range(6)]
+    assert calibrated(config) == sorted([*ours, *theirs])
+    # an epoch shows our four images twice, and theirs once
+    assert calibrated(replace(config, calibration_images=7)) == sorted([*ours, *theirs[::2]])
+    assert calibrated(replace(config, calibration_images=1)) == ["folder1-img0", "img0"]
+
+
 def test_scored_are_our_images_alone(config: DataConfig) -> None:
     data = SegmentationData(config)
     assert [name for batch in data.val_dataloader() for name in batch["name"]] == ["img4"]
-    calibrated = [name for batch in data.calibration_batches() for name in batch["name"]]
-    assert sorted(calibrated) == [f"img{n}" for n in range(4)]
     assert data.in_words().startswith(
         "ours: 4 images, 2 times an epoch + folder: 6 images for training, 1 image for scoring"
     )
