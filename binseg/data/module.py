@@ -214,12 +214,13 @@ class SegmentationData(ResumableData):
 
     def _scoring_loader(self, dataset: PreparedDataset) -> Loader:
         batches = OrderedBatches(len(dataset), self.config.val_batch_size, *self._shard)
-        return Loader(dataset.__getitem__, batches, workers=self._reading_workers(dataset))
+        workers = self._reading_workers(dataset.cache is not None)
+        return Loader(dataset.__getitem__, batches, workers=workers)
 
     def calibration_batches(self) -> Loader:
         """Unaugmented training images for re-estimating BatchNorm's statistics.
 
-        Up to `config.calibration_images` images, of this data set and of those merged with it as
+        About `config.calibration_images` images, of this data set and of those merged with it as
         many as their shares of an epoch, in batches of `config.batch_size` or a little fewer;
         process r takes batches r, r + W, … Whole images if all of them have one size; else each is
         resized to cover `config.crop` and cut to its centre.
@@ -231,11 +232,11 @@ class SegmentationData(ResumableData):
         read = training.__getitem__
         if len(sizes) > 1:
             read = functools.partial(_center_crop, training, self.config.crop)
-        return Loader(read, batches, workers=0 if training.cached else self.config.workers)
+        return Loader(read, batches, workers=self._reading_workers(training.cached))
 
-    def _reading_workers(self, dataset: PreparedDataset) -> int:
+    def _reading_workers(self, cached: bool) -> int:
         # copying from memory is quicker than starting a process
-        return 0 if dataset.cache is not None else self.config.workers
+        return 0 if cached else self.config.workers
 
     # --- figures ------------------------------------------------------------------------------
 
