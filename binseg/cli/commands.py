@@ -24,7 +24,7 @@ class Command:
     renamed: dict[str, str] = field(default_factory=dict)
 
 
-_DATA = ("config", "data.name", "data.root", "data.classes")
+_DATA = ("config", "data.name", "data.root", "data.relabel", "data.classes")
 _REST = {"rest": "other_layers"}
 
 COMMANDS = {

@@ -39,7 +39,7 @@ class DatasetCheck:
         self._config = config
         self._workers = workers
         # of a few classes only, an image may well have none
-        self._need_labels = config.chosen_classes is None
+        self._need_labels = config.chosen_classes is None and config.relabel is None
         self._datasets: dict[str, SegmentationDataset] = {}
         self._said: set[str] = set()
         for split in SPLITS:

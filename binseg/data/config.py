@@ -24,6 +24,8 @@ class DataConfig:
             become; scored is this data set alone.
         repeat: how often each training image is seen in an epoch.
         stretch: factor on the width of images that are stored squeezed, when they are read.
+        relabel: data set whose classes these become, by the table that merging uses (cityscapes as
+            camvid) or by equal names: to score a network of CamVid's classes on Cityscapes.
         classes: only these classes, in this order, like [background,cat,dog] or
             background,cat,dog; all other pixels are ignored. null: all.
         train_split: what is trained on: train, trainval (camvid, folder, voc), trainaug (voc:
@@ -62,6 +64,7 @@ class DataConfig:
     merge: list[MergeConfig] = field(default_factory=list)
     repeat: int = 1
     stretch: float = 1.0
+    relabel: str | None = None
     classes: list[str] | str | None = None
     train_split: str = "train"
     group_by: str | None = None
@@ -140,7 +143,7 @@ class DataConfig:
         # readers load OpenCV, which a configuration does without
         from binseg.data.datasets import dataset_labels
 
-        return dataset_labels(self.name, self.root, self.chosen_classes)
+        return dataset_labels(self.name, self.root, self.chosen_classes, self.relabel)
 
     def open(self, split: str, *, strict: bool = True) -> "SegmentationDataset":
         """Open one split (train, val or test) of the data set.
@@ -157,6 +160,7 @@ class DataConfig:
             size=self.scenes_size,
             seed=self.seed,
             strict=strict,
+            relabel=self.relabel,
             classes=self.chosen_classes,
             train_split=self.train_split,
             annotations=self.annotations,

@@ -9,12 +9,18 @@ import numpy as np
 
 from binseg.data.camvid import CamVidDataset
 from binseg.data.cityscapes import CityscapesDataset
-from binseg.data.dataset_views import subset_of_classes
+from binseg.data.dataset_views import RelabelledDataset, subset_of_classes
 from binseg.data.files import MissingSplitError, existing_root
 from binseg.data.folder import FolderDataset, folder_labels
 from binseg.data.groups import SEQUENCE, SEQUENCES, group_pattern, split_by_group
 from binseg.data.image_files import LeftOut
-from binseg.data.labels import LabelTable, class_subset, get_label_table
+from binseg.data.labels import (
+    CLASS_MAPPINGS,
+    LabelTable,
+    class_lookup,
+    class_subset,
+    get_label_table,
+)
 from binseg.data.parts import JoinedDatasets
 from binseg.data.samples import Sample, SegmentationDataset
 from binseg.data.scenes import draw_scene
@@ -87,6 +93,7 @@ class DatasetOptions(NamedTuple):
     size: tuple[int, int] = (0, 0)
     seed: int = 0
     strict: bool = True
+    relabel: str | None = None
     classes: Sequence[str] | None = None
     train_split: str = "train"
     annotations: Literal["fine", "coarse"] = "fine"
@@ -159,7 +166,19 @@ def create_dataset(
         dataset = _train_and_val(name, options)
     else:
         dataset = DATASETS[name](options.train_split if split == "train" else split, options)
+    if options.relabel is not None:
+        labels, lookup = _relabelled(dataset.labels, options.relabel)
+        dataset = RelabelledDataset(dataset, labels, lookup)
     return subset_of_classes(dataset, options.classes) if options.classes else dataset
+
+
+def _relabelled(table: LabelTable, name: str) -> tuple[LabelTable, np.ndarray]:
+    """The classes of the data set `name` for masks of `table`, and what each train id becomes."""
+    new = get_label_table(name)
+    known = ", ".join(f"{theirs} as {ours}" for theirs, ours in CLASS_MAPPINGS)
+    remedy = f"data.relabel knows {known}; as a folder, labels.yaml says what each id becomes"
+    lookup = class_lookup(table, new, remedy=remedy)
+    return table.relabelled(new, lookup), lookup
 
 
 _JOINED_TRAINVAL = ("camvid", "folder")
@@ -191,9 +210,18 @@ def _grouped(name: str, split: str, options: DatasetOptions) -> SegmentationData
 
 
 def dataset_labels(
-    name: str, root: str | None = None, classes: Sequence[str] | None = None
+    name: str,
+    root: str | None = None,
+    classes: Sequence[str] | None = None,
+    relabel: str | None = None,
 ) -> LabelTable:
     """The label table of a data set, or of some of its classes, without looking at its images.
+
+    Args:
+        name: one of `DATASETS`.
+        root: folder of the data set, where it has a table of its own.
+        classes: only these.
+        relabel: the data set whose classes these become.
 
     Raises:
         BinsegError: an unknown name or class, or a faulty labels.yaml.
@@ -205,4 +233,6 @@ def dataset_labels(
         table = folder_labels(folder)
     else:
         table = get_label_table(name)
+    if relabel is not None:
+        table, _ = _relabelled(table, relabel)
     return class_subset(table, classes) if classes else table

@@ -188,6 +188,17 @@ class LabelTable:
         palette = tuple(self.palette[place] for place in places)
         return LabelTable(self.name, tuple(names), palette, ids, colors)
 
+    def relabelled(self, new: "LabelTable", lookup: np.ndarray) -> "LabelTable":
+        """The classes of `new` for this table's masks: raw ids and their colours stay.
+
+        Args:
+            new: gives name, class names and palette.
+            lookup: uint8 (256,), train id of `new` by train id of this table.
+        """
+        ids = {raw: int(lookup[train]) for raw, train in self.raw_to_train.items()}
+        colors = {color: int(lookup[train]) for color, train in self.colors.items()}
+        return LabelTable(new.name, new.names, new.palette, ids, colors)
+
     def to_dict(self) -> dict[str, Any]:
         """The table as plain JSON values, as it is written into model files."""
         return {

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from binseg.data.label_table import IGNORE, IGNORE_COLOR, Color, LabelTable
-from binseg.errors import unknown_name
+from binseg.errors import BinsegError, unknown_name
 
 __all__ = [
     "CLASS_MAPPINGS",
@@ -12,6 +14,7 @@ __all__ = [
     "LABEL_TABLES",
     "Color",
     "LabelTable",
+    "class_lookup",
     "class_subset",
     "get_label_table",
     "voc_palette",
@@ -145,7 +148,7 @@ CLASS_MAPPINGS: Mapping[tuple[str, str], Mapping[str, str | None]] = {
         "bicycle": "bicyclist",
     },
 }
-"""(a data set, one that it is merged into) → what each of its classes becomes there, or None where
+"""(a data set, one whose classes it gets) → what each of its classes becomes there, or None where
 it is ignored."""
 
 
@@ -173,3 +176,49 @@ def class_subset(table: LabelTable, names: Sequence[str]) -> LabelTable:
         if (t.names, t.raw_to_train) == (part.names, part.raw_to_train)
     )
     return next(own, part)
+
+
+def class_lookup(
+    theirs: LabelTable,
+    ours: LabelTable,
+    labels: Mapping[str, str | None] | None = None,
+    *,
+    remedy: str,
+) -> np.ndarray:
+    """What each train id of one data set becomes among the classes of another.
+
+    Args:
+        theirs: classes of the data set that is read.
+        ours: classes of the other data set, or some of them.
+        labels: name of one of `theirs` → name of one of `ours`, or None for ignored pixels. A class
+            that is not named becomes the class of the same name. None: the built-in table for the
+            two data sets.
+        remedy: what the message advises where classes are lost.
+
+    Returns:
+        uint8 (256,): train id of `ours`, 255 for ignored pixels, by train id of `theirs`.
+
+    Raises:
+        BinsegError: an unknown class (says the nearest), or classes that nothing is said about.
+    """
+    if labels is None:
+        # of some of our classes only, what becomes another one is ignored
+        built_in = CLASS_MAPPINGS.get((theirs.name, ours.name), {})
+        labels = {name: new if new in ours.names else None for name, new in built_in.items()}
+    for name, new in labels.items():
+        if name not in theirs.names:
+            raise unknown_name(f"class of '{theirs.name}'", name, theirs.names)
+        if new is not None and new not in ours.names:
+            raise unknown_name(f"class of '{ours.name}'", new, ours.names)
+    lost = [name for name in theirs.names if name not in labels and name not in ours.names]
+    if lost:
+        raise BinsegError(
+            f"{len(lost)} classes of '{theirs.name}' have no class of the same name in "
+            f"'{ours.name}': {', '.join(lost)}; {remedy}"
+        )
+    lookup = np.full(256, IGNORE, np.uint8)
+    for train, name in enumerate(theirs.names):
+        new = labels.get(name, name)
+        if new is not None:
+            lookup[train] = ours.names.index(new)
+    return lookup

@@ -1,18 +1,19 @@
 """Several data sets in one training: what is said about each, and how its classes become ours."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from binseg.data.dataset_views import RelabelledDataset, stretched
 from binseg.data.datasets import DatasetOptions, create_dataset, dataset_labels
-from binseg.data.labels import CLASS_MAPPINGS, IGNORE, LabelTable
+from binseg.data.labels import LabelTable, class_lookup
 from binseg.data.merge_config import MergeConfig
 from binseg.data.prepared_dataset import PreparedDataset, evenly_spaced
 from binseg.data.preprocess import Preprocessing
 from binseg.data.samples import Sample, size_in_words
-from binseg.errors import BinsegError, unknown_name
+
+_SAY_LABELS = "say under data.merge: labels what they become, or null to ignore them"
 
 
 def open_merged(
@@ -32,49 +33,9 @@ def open_merged(
     )
     # first: a faulty mapping is reported before a whole data set is listed
     theirs = dataset_labels(config.name, config.root)
-    lookup = class_lookup(theirs, labels, config.labels)
+    lookup = class_lookup(theirs, labels, config.labels, remedy=_SAY_LABELS)
     dataset = stretched(create_dataset(config.name, "train", options), config.stretch)
     return RelabelledDataset(dataset, labels, lookup)
-
-
-def class_lookup(
-    theirs: LabelTable, ours: LabelTable, labels: Mapping[str, str | None] | None
-) -> np.ndarray:
-    """What each train id of another data set becomes.
-
-    Args:
-        theirs: classes of the data set that is merged.
-        ours: classes of the data set that it is merged into, or some of them.
-        labels: see `MergeConfig.labels`.
-
-    Returns:
-        uint8 (256,): train id of `ours`, 255 for ignored pixels, by train id of `theirs`.
-
-    Raises:
-        BinsegError: an unknown class (says the nearest), or classes that nothing is said about.
-    """
-    if labels is None:
-        # of some of our classes only, what becomes another one is ignored
-        built_in = CLASS_MAPPINGS.get((theirs.name, ours.name), {})
-        labels = {name: new if new in ours.names else None for name, new in built_in.items()}
-    for name, new in labels.items():
-        if name not in theirs.names:
-            raise unknown_name(f"class of '{theirs.name}'", name, theirs.names)
-        if new is not None and new not in ours.names:
-            raise unknown_name(f"class of '{ours.name}'", new, ours.names)
-    lost = [name for name in theirs.names if name not in labels and name not in ours.names]
-    if lost:
-        raise BinsegError(
-            f"data.merge: {len(lost)} classes of '{theirs.name}' have no class of the same name in "
-            f"'{ours.name}'; say under labels what they become, or null to ignore them: "
-            + ", ".join(lost)
-        )
-    lookup = np.full(256, IGNORE, np.uint8)
-    for train, name in enumerate(theirs.names):
-        new = labels.get(name, name)
-        if new is not None:
-            lookup[train] = ours.names.index(new)
-    return lookup
 
 
 class Part(NamedTuple):

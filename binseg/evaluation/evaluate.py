@@ -16,7 +16,7 @@ import torch
 
 from binseg.data.class_presence import require_scored_pixels
 from binseg.data.datasets import SegmentationDataset
-from binseg.data.labels import LabelTable
+from binseg.data.labels import CLASS_MAPPINGS, LabelTable
 from binseg.data.preprocess import Preprocessing
 from binseg.data.samples import Sample
 from binseg.distributed.processes import ALONE, Processes
@@ -51,7 +51,7 @@ def check_same_classes(
     model: LabelTable,
     data: LabelTable,
     source: str,
-    remedy: str = "score it on the data it was trained for",
+    remedy: str | None = None,
 ) -> None:
     """Refuse a model that was trained for other classes than the data's.
 
@@ -59,13 +59,17 @@ def check_same_classes(
         model: the model's classes.
         data: the data set's classes.
         source: what the message calls the model, for example its file.
-        remedy: what the message advises.
+        remedy: what the message advises; None: how to score the model on its own classes.
 
     Raises:
         BinsegError: the names differ, or their order; the message lists the difference.
     """
     if model.names == data.names:
         return
+    if remedy is None:
+        remedy = "score it on the data it was trained for"
+        if (data.name, model.name) in CLASS_MAPPINGS:
+            remedy = f"--data.relabel {model.name} turns the data's classes into the model's"
     only_model = [name for name in model.names if name not in data.names]
     only_data = [name for name in data.names if name not in model.names]
     parts = [

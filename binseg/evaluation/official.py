@@ -87,8 +87,9 @@ def check_official(data: str, dataset: SegmentationDataset) -> None:
         raise BinsegError("--official: this split's labels are not public; use --split val")
     if dataset.labels.names != get_label_table(data).names:
         raise BinsegError(
-            f"--official: these are {dataset.labels.num_classes} chosen classes and not those of "
-            "the benchmark, whose evaluator counts them all; leave out --data.classes"
+            f"--official: these are {dataset.labels.num_classes} classes of your choice and not "
+            "those of the benchmark, whose evaluator counts them all; leave out --data.classes and "
+            "--data.relabel"
         )
     if any(mask.suffix != ".png" for mask in _masks(dataset)):
         raise BinsegError("--official: SBD's masks are no part of the benchmark; use --split val")

@@ -132,6 +132,7 @@ def _must_stay(key: str, before: Any, now: Any) -> bool:
         return False
     steady = (
         "data.name",
+        "data.relabel",
         "data.classes",
         "data.group_by",
         "data.val_groups",

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -468,6 +469,13 @@ class TestBenchmarks:
         assert json.loads((tmp_path / "again/scores.json").read_text())["scores"] == saved["scores"]
         with pytest.raises(BinsegError, match="--raw_ids"):
             evaluate_command(**arguments)
+
+    def test_classes_of_the_model(self, cityscapes, capsys):
+        data, _ = cityscapes
+        with pytest.raises(BinsegError, match=r"--data\.relabel camvid turns"):
+            evaluate_command(Path("street-small"), data=data)
+        assert evaluate_command(Path("street-small"), data=replace(data, relabel="camvid")) == 0
+        assert "bicyclist" in capsys.readouterr().out
 
     @pytest.mark.parametrize("images", [1, 3])
     def test_two_processes_give_the_same_figures(self, cityscapes, tmp_path, images):

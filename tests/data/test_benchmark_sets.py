@@ -1,5 +1,8 @@
 """PASCAL VOC and Cityscapes in their own layouts, and subsets of classes."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from dataset_trees import write_cityscapes, write_voc
@@ -209,3 +212,49 @@ def test_the_number_of_images_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(voc.FULL_SIZES, "val", 3)
     data = SegmentationData(DataConfig(name="voc", root=str(tmp_path)))
     assert data.in_words().endswith("for training, 3 images (as the full set has) for scoring")
+
+
+class TestRelabelled:
+    """Cityscapes with CamVid's classes."""
+
+    @pytest.fixture
+    def config(self, tmp_path) -> DataConfig:
+        root = write_cityscapes(tmp_path, train=1, val=2)
+        return DataConfig(name="cityscapes", root=str(root), relabel="camvid", cache=False)
+
+    def test_raw_ids_become_its_classes(self, config):
+        camvid = get_label_table("camvid")
+        dataset = config.open("val")
+        assert dataset.labels == config.label_table()
+        assert (dataset.labels.name, dataset.labels.names) == ("camvid", camvid.names)
+        # labelIds of Cityscapes by hand: road, traffic light, terrain, bus, bicycle, ego vehicle
+        raw = np.array([[7, 19, 22, 28, 33, 1]], np.uint8)
+        ids = dataset.labels.encode(raw, "mask")
+        assert ids.tolist() == [[3, 6, 255, 8, 10, 255]]
+        # what is exported keeps the ids of the data set: a bus is one of CamVid's cars
+        assert dataset.labels.decode(ids).tolist() == [[7, 19, 255, 26, 25, 255]]
+        name = dataset.sample_name(1)
+        mask = Path(config.root, "gtFine/val", name.split("_")[0], f"{name}_gtFine_labelIds.png")
+        expected = dataset.labels.encode(np.asarray(Image.open(mask)), mask)
+        np.testing.assert_array_equal(dataset[1].labels, expected)
+        np.testing.assert_array_equal(dataset.read_labels(1), expected)
+        assert 8 in expected
+        assert dataset.read_instances(1) is None
+
+    def test_some_of_them(self, config):
+        some = replace(config, classes=["car", "road"])
+        data = SegmentationData(some)
+        assert data.labels.names == some.open("val").labels.names == ("car", "road")
+        raw = np.array([[7, 28, 19]], np.uint8)
+        assert data.labels.encode(raw, "mask").tolist() == [[1, 0, 255]]
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("camvit", "did you mean 'camvid'"),
+            ("voc", "14 classes of .* have no.*: road.*cityscapes as camvid"),
+        ],
+    )
+    def test_refused(self, config, name, message):
+        with pytest.raises(BinsegError, match=message):
+            replace(config, relabel=name).label_table()

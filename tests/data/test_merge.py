@@ -10,8 +10,7 @@ import pytest
 from binseg.data.check import check_dataset
 from binseg.data.config import DataConfig
 from binseg.data.imageio import write_image, write_mask
-from binseg.data.labels import IGNORE, get_label_table
-from binseg.data.merge import class_lookup
+from binseg.data.labels import IGNORE, class_lookup, get_label_table
 from binseg.data.merge_config import MergeConfig
 from binseg.data.module import SegmentationData
 from binseg.errors import BinsegError
@@ -121,14 +120,14 @@ def test_data_check_reads_merged_sets(config: DataConfig) -> None:
 
 def test_cityscapes_merges_into_camvid() -> None:
     camvid, cityscapes = get_label_table("camvid"), get_label_table("cityscapes")
-    lookup = class_lookup(cityscapes, camvid, None)
+    lookup = class_lookup(cityscapes, camvid, remedy="")
     # by hand, from the two sets' definitions of their classes
     expected = "road pavement building building fence pole sign sign tree - sky pedestrian"
     expected += " bicyclist car car car car bicyclist bicyclist"
     names = ["-" if new == IGNORE else camvid.names[new] for new in lookup[:19]]
     assert names == expected.split()
     assert set(lookup[19:]) == {IGNORE}
-    some = class_lookup(cityscapes, camvid.subset(["road", "car"]), None)
+    some = class_lookup(cityscapes, camvid.subset(["road", "car"]), remedy="")
     kept = {cityscapes.names[train]: int(new) for train, new in enumerate(some) if new != IGNORE}
     assert kept == {"road": 0, "car": 1, "truck": 1, "bus": 1, "train": 1}
 
@@ -136,7 +135,7 @@ def test_cityscapes_merges_into_camvid() -> None:
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (None, "2 classes of 'theirs' have no class of the same name in 'ours'.*street, lawn"),
+        (None, "2 classes of 'theirs' have no class of the same name in 'ours': street, lawn; say"),
         ({"street": "road"}, "1 classes of 'theirs'.*: lawn"),
         ({"stret": "road"}, "stret.*street"),
         ({"street": "raod", "lawn": None}, "raod.*road"),

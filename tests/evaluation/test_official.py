@@ -194,7 +194,9 @@ class TestRefused:
 
     def test_some_of_the_classes(self, tmp_path):
         options = DatasetOptions(root=str(write_voc(tmp_path)), classes=["cat", "dog"])
-        with pytest.raises(BinsegError, match="2 chosen classes and not those of the benchmark"):
+        with pytest.raises(
+            BinsegError, match="2 classes of your choice and not those of the benchmark"
+        ):
             check_official("voc", create_dataset("voc", "val", options))
 
     def test_labels_that_are_not_public(self, tmp_path):
