@@ -14,6 +14,8 @@ class Command:
         common: options that --help shows, in this order; without any, all of its own.
         models: parameters that take a model: a file, a run folder or a shipped name.
         renamed: old names of options, which work for one release → new ones.
+        reads_data: takes the configuration of a whole experiment, of which it reads the data part;
+            of a run folder as its first argument, that of the run.
     """
 
     function: str
@@ -22,6 +24,7 @@ class Command:
     common: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     renamed: dict[str, str] = field(default_factory=dict)
+    reads_data: bool = False
 
 
 _DATA = ("config", "data.name", "data.root", "data.relabel", "data.classes")
@@ -61,6 +64,7 @@ COMMANDS = {
             "against",
         ),
         models=("model", "against"),
+        reads_data=True,
     ),
     "predict": Command(
         "predict:predict",
@@ -71,6 +75,17 @@ COMMANDS = {
             *("frames", "ray"),
         ),
         models=("model",),
+    ),
+    "calibrate": Command(
+        "calibrate:calibrate_command",
+        "measure a trained network anew on images",
+        {"model": None},
+        common=(
+            *("config", "out", "data.name", "data.root", "data.calibration_images"),
+            *("statistics", "biases", "device"),
+        ),
+        models=("model",),
+        reads_data=True,
     ),
     "pack": Command(
         "pack:pack_command",
@@ -100,17 +115,20 @@ COMMANDS = {
         "data_check:data_check",
         "look for faults in a data set",
         common=(*_DATA, "data.train_split", "data.merge", "workers", "out"),
+        reads_data=True,
     ),
     "data show": Command(
         "data_show:data_show",
         "write samples as a training sees them",
         common=(*_DATA, "data.crop", "out", "count", "split", "epoch"),
+        reads_data=True,
     ),
     "data bench": Command(
         "data_bench:data_bench",
         "how fast images are loaded, and why",
         common=(*_DATA, "workers", "batches", "images", "rounds", "force", "out"),
         renamed={"pictures": "images"},
+        reads_data=True,
     ),
     "data prepare": Command(
         "data_prepare:data_prepare", "download or check a benchmark's files", {"name": None}

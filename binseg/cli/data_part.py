@@ -14,7 +14,8 @@ def with_data_of_experiment(arguments: Sequence[str]) -> list[str]:
     """The arguments with `--config EXPERIMENT.yaml` replaced by `--data` and its part of the file.
 
     A file that holds none of an experiment's other parts is left to the command, and so is one that
-    cannot be read.
+    cannot be read. If nothing is said about data, and the first argument is a run folder, the data
+    of that run come in.
     """
     found: list[str] = []
     for argument in arguments:
@@ -28,6 +29,10 @@ def with_data_of_experiment(arguments: Sequence[str]) -> list[str]:
             found.append(f"--config={path}")
         else:
             found.append(argument)
+    if found and not any(each.startswith(("--config", "--data")) for each in found):
+        data = _data_of_experiment(str(Path(found[0], "config.yaml")))
+        if data is not None:
+            found += ["--data", json.dumps(data)]
     return found
 
 
@@ -36,7 +41,8 @@ def _data_of_experiment(path: str) -> dict[str, Any] | None:
         tree = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         return None  # the parser says what is wrong with it
-    if not isinstance(tree, dict) or not _EXPERIMENT & tree.keys():
+    # `evaluate` has a `model`, too, which is a file
+    if not isinstance(tree, dict) or not any(isinstance(tree.get(k), dict) for k in _EXPERIMENT):
         return None
     data = tree.get("data")
     return data if isinstance(data, dict) else None

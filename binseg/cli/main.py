@@ -105,7 +105,7 @@ def _run(arguments: list[str]) -> int:
             from binseg.cli.train import with_config_of_resumed_run
 
             given = stack.enter_context(with_config_of_resumed_run(given))
-        if name in ("data check", "data show", "data bench"):
+        if command.reads_data:
             from binseg.cli.data_part import with_data_of_experiment
 
             given = with_data_of_experiment(given)

@@ -234,6 +234,14 @@ class SegmentationData(ResumableData):
             read = functools.partial(_center_crop, training, self.config.crop)
         return Loader(read, batches, workers=self._reading_workers(training.cached))
 
+    def calibration_images(self) -> Loader:
+        """The images of `calibration_batches`, each whole and in a batch of its own."""
+        training = self.training
+        chosen = training.spread(self.config.calibration_images)
+        batches = CalibrationBatches(chosen, 1, *self._shard)
+        workers = self._reading_workers(training.cached)
+        return Loader(training.__getitem__, batches, workers=workers)
+
     def _reading_workers(self, cached: bool) -> int:
         # copying from memory is quicker than starting a process
         return 0 if cached else self.config.workers

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from binseg.data.labels import LabelTable
 from binseg.data.preprocess import Preprocessing
 from binseg.errors import BinsegError
-from binseg.model_file import ModelFile, write_model_file
+from binseg.model_file import ModelFile, read_model_file, write_model_file
 from binseg.nn.backbones import list_backbones
 from binseg.nn.segmenter import Segmenter, create_model
 from binseg.nn.smp_grids import OWN_ENCODER
@@ -58,6 +58,15 @@ def save_float(
         "training": training or {},
     }
     write_tensors(path, header, model.state_dict(), dtype=dtype)
+
+
+def stored_dtype(path: Path) -> torch.dtype:
+    """In what a float file holds the tensors with two dimensions or more.
+
+    Raises:
+        BinsegError: the file cannot be read.
+    """
+    return torch.bfloat16 if read_model_file(path).bfloat16 else torch.float32
 
 
 @contextmanager

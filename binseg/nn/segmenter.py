@@ -170,7 +170,10 @@ def _create_baseline(name: str, num_classes: int, options: dict[str, Any]) -> Ba
         if value is not None and (key, value) != ("precision", "full")
     }
     if given:
-        raise BinsegError(f"{name} has no options, so {', '.join(sorted(given))} cannot be set")
+        raise BinsegError(
+            f"{name} has no options, so {', '.join(sorted(given))} cannot be set; leave them out, "
+            "or say null for them"
+        )
     baseline = BASELINES[name]
     return BackboneSegmenter(
         baseline.backbone(), baseline.head(num_classes), {"name": name, "num_classes": num_classes}

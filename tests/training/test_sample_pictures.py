@@ -110,3 +110,16 @@ def test_only_an_experiment_is_taken_apart(tmp_path: Path) -> None:
         assert json.loads(second)["crop"] == [32, 32]
         assert rest == arguments[2:]
     assert with_data_of_experiment(["--help"]) == ["--help"]
+
+
+def test_a_run_folder_brings_its_data(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(EXPERIMENT)
+    first, option, data, *rest = with_data_of_experiment([str(tmp_path)])
+    assert (first, option, rest) == (str(tmp_path), "--data", [])
+    assert json.loads(data)["crop"] == [32, 32]
+    for more in ("--data.name=scenes", "--config=other.yaml"):
+        assert with_data_of_experiment([str(tmp_path), more]) == [str(tmp_path), more]
+    # a file of `evaluate`'s own options, whose model is a file
+    (tmp_path / "own.yaml").write_text("model: runs/a\ndata: {name: scenes}\n")
+    own = [f"--config={tmp_path / 'own.yaml'}"]
+    assert with_data_of_experiment(own) == own
