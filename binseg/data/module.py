@@ -145,7 +145,8 @@ class SegmentationData(ResumableData):
         if train.arrangement == val.arrangement:
             line += f"; {train.arrangement}" if train.arrangement else ""
         else:
-            line += f"; training: {train.arrangement}; scoring: {val.arrangement}"
+            found = {"training": train.arrangement, "scoring": val.arrangement}
+            line += "".join(f"; {what}: {words}" for what, words in found.items() if words)
         left_out = dict([*train.left_out, *val.left_out])
         if left_out:
             first, reason = next(iter(left_out.items()))

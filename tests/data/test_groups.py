@@ -82,6 +82,8 @@ def test_trainval(streets: str, tmp_path: Path) -> None:
     train, val = opened(name="camvid", root=streets, train_split="trainval")
     assert train == CAMVID["train"] + CAMVID["val"]
     assert val == CAMVID["val"]
+    words = SegmentationData(DataConfig("camvid", streets, train_split="trainval")).in_words()
+    assert words.endswith("2 images for scoring; training: train and val together")
     (tmp_path / "val").rename(tmp_path / "gone")
     alone = DataConfig("camvid", streets, train_split="trainval").open("train")
     assert names(alone) == CAMVID["train"]
