@@ -210,6 +210,30 @@ def streets() -> Iterator[Claim]:
     )
 
 
+def class_biases() -> Iterator[Claim]:
+    """What `binseg calibrate` won, and how far the networks are behind their twins with it."""
+    page = "docs/results/street/README.md"
+    for label, each in result("street/class_biases.json").items():
+        points = [100 * each["difference"][key] for key in ("value", "low", "high")]
+        row = f"| {label} | {{:.3f}} | {{:.3f}} | {{:+.1f}} ({{:+.1f}} to {{:+.1f}}) |"
+        yield Claim(page, row, (each["without"], each["with"], *points))
+    base, small = (cities(name)["against"] for name in STREETS)
+
+    def points_behind(difference: Any) -> list[float]:
+        return [-100 * difference[key] for key in ("value", "high", "low")]
+
+    yield Claim(
+        page,
+        "`street-base` by {:.1f} points (95 %: {:.1f} to {:.1f}), most of them in pavement ({:.1f}) and cars ({:.1f}), "
+        "and `street-small` by {:.1f} ({:.1f} to {:.1f})",
+        (
+            *points_behind(base["difference"]),
+            *(-100 * base["class_differences"][name]["value"] for name in ("pavement", "car")),
+            *points_behind(small["difference"]),
+        ),
+    )
+
+
 def thirty_images() -> Iterator[Claim]:
     """A start that is trained on with thirty images of a drive that it has not seen."""
     page, found = "docs/results/finetune/README.md", result("finetune/thirty.json")
@@ -752,6 +776,7 @@ def demo_load() -> Iterator[Claim]:
 SOURCES: tuple[Callable[[], Iterator[Claim]], ...] = (
     shipped_networks,
     streets,
+    class_biases,
     along_the_front,
     thirty_images,
     drawn_streets,

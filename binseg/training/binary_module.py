@@ -149,10 +149,11 @@ class BinaryModule(L.LightningModule, Generic[Network]):
         # asking a GPU for a number makes it wait, so not at every step
         asked = self.device.type == "cpu" or batch_idx % 50 == 0
         if asked and not bool(torch.isfinite(loss)):
+            compiled = "leave out trainer.compile, " if self.recipe.trainer.compile else ""
             raise BinsegError(
                 f"the loss is no longer a number (epoch {self.current_epoch + 1}, step "
-                f"{self.global_step}); lower optimizer.lr or set optimizer.clip_gradient, and "
-                "start again or --resume from the last checkpoint"
+                f"{self.global_step}); {compiled}lower optimizer.lr or set "
+                "optimizer.clip_gradient, and start again or --resume from the last checkpoint"
             )
         self.loss_sum += loss.detach()
         self.loss_steps += 1
