@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from binseg.cli.model_out import check_model_out
 from binseg.data.config import DataConfig
 from binseg.errors import BinsegError
 from binseg.shipped import trainable
@@ -38,8 +39,7 @@ def calibrate_command(
     if not statistics and not biases:
         raise BinsegError("--no-statistics and --no-biases leave nothing to do; leave one out")
     source = trainable(model)
-    if out.exists() and source.exists() and out.samefile(source):
-        raise BinsegError(f"{out}: is the trained network itself; choose another --out")
+    check_model_out(out, source)
     # seconds of imports that --help does not need
     from binseg.compiler.packed import PackedSegmenter
     from binseg.data.module import SegmentationData
@@ -58,10 +58,7 @@ def calibrate_command(
     )
     check_same_classes(loaded.labels, shown.labels, str(source))
     network = loaded.model.to(choose_device(device))
-    try:
-        done = calibrate(network, shown, statistics=statistics, biases=biases)
-    except BinsegError as error:
-        raise BinsegError(f"{source}: {error}") from error
+    done = calibrate(network, shown, statistics=statistics, biases=biases)
     print(f"shown: {done.images} images of {shown.training}")
     about = {"data": data.name, "images": done.images}
     if done.norms:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from binseg.cli.model_out import check_model_out
 from binseg.errors import BinsegError
 from binseg.shipped import trainable
 
@@ -62,13 +63,8 @@ def pack_command(
         raise BinsegError(f"limit must be at least 1 image, not {limit}")
     if min_agreement is not None and not 0 <= min_agreement <= 1:
         raise BinsegError(f"min_agreement must lie in 0 to 1, not {min_agreement:g}")
-    if out.suffix != ".safetensors":
-        raise BinsegError(f"{out}: a model file's name ends in .safetensors; choose such an --out")
     source = trainable(model)
-    if out.exists() and source.exists() and out.samefile(source):
-        raise BinsegError(f"{out}: is the trained network itself; choose another --out")
-    if out.exists() and not out.is_file():
-        raise BinsegError(f"{out}: not a file; choose another --out")
+    check_model_out(out, source)
     # seconds of imports that --help does not need
     from binseg.compiler.pack import pack as compile_and_pack
     from binseg.compiler.packed import PackedSegmenter

@@ -2,8 +2,9 @@
 
 A loss mostly counts pixels, and mIoU counts classes, so that scores which are best for the one are
 not for the other. Adding to the logits after the training is the post-hoc logit adjustment of Menon
-et al. (ICLR 2021, section 4.1); there the numbers follow from the classes' frequencies, here they
-are searched for on training images, one class after the other.
+et al. 2021, "Long-tail learning via logit adjustment" (arXiv 2007.07314); there the numbers follow
+from the classes' frequencies, here they are searched for on training images, one class after the
+other.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from binseg.data.labels import IGNORE
 from binseg.data.module import Batch
 from binseg.errors import BinsegError
+from binseg.evaluation.upsample import refuse_nan
 
 _SCORES_OF_IMAGE = 2**17
 _CHANGES = (-1.0, -0.5, -0.25, -0.1, 0.1, 0.25, 0.5, 1.0)
@@ -49,10 +51,14 @@ def pixel_scores(
     Returns:
         float32 (P, C) logits and int64 (P,) train ids, on the CPU; at most 131,072 numbers of an
         image.
+
+    Raises:
+        BinsegError: a score is nan.
     """
     scores, labels = [], []
     for batch in batches:
         for logits, truth in zip(network(prepare(batch["image"])), batch["label"], strict=True):
+            refuse_nan(logits)
             places = (truth.flatten() != IGNORE).nonzero().flatten()
             count = max(1, _SCORES_OF_IMAGE // len(logits))
             places = places[:: -(-len(places) // count) or 1]

@@ -12,7 +12,7 @@ from binseg.cli.calibrate import calibrate_command
 from binseg.data.config import DataConfig
 from binseg.errors import BinsegError
 from binseg.evaluation.scores import Scores, confusion
-from binseg.loaded import load
+from binseg.loaded import load, save
 from binseg.nn.heads import HEADS
 from binseg.nn.segmenter import create_model
 from binseg.training.class_biases import add_class_biases, fit_class_biases, pixel_scores
@@ -172,4 +172,15 @@ def test_refused(run: TrainingResult, tmp_path: Path) -> None:
             calibrate_command(model, data=data, out=target)
     with pytest.raises(BinsegError, match="nothing to do"):
         calibrate_command(run.model, data=scenes, out=out, statistics=False, biases=False)
+    with pytest.raises(BinsegError, match=r"ends in \.safetensors"):
+        calibrate_command(run.model, data=scenes, out=tmp_path / "out.pt")
     assert not out.exists()
+
+
+def test_damaged_weights_are_refused(run: TrainingResult, tmp_path: Path) -> None:
+    loaded, broken = load(run.model), tmp_path / "broken.safetensors"
+    loaded.model.state_dict()["head.score.4.weight"][:] = torch.nan
+    save(broken, loaded.model, loaded.labels, loaded.preprocessing)
+    data = DataConfig(name="scenes", scenes_size=(32, 48), scenes_train=2)
+    with pytest.raises(BinsegError, match="its weights are damaged"):
+        calibrate_command(broken, data=data, out=tmp_path / "out.safetensors", statistics=False)
