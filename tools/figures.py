@@ -545,9 +545,9 @@ def _slot(number: re.Match[str]) -> str:
 
 
 def tables() -> Iterator[Claim]:
-    for name in ("camvid", "claims"):
+    for name in ("camvid", "claims", "claims/cityscapes"):
         yield from compared(f"docs/results/{name}/README.md", f"{name}/results.json")
-    for name in ("camvid", "claims", "compare_scenes"):
+    for name in ("camvid", "claims", "claims/cityscapes", "compare_scenes"):
         yield from compared(f"docs/results/{name}/results.md", f"{name}/results.json")
 
 

@@ -15,7 +15,7 @@ class Command:
         models: parameters that take a model: a file, a run folder or a shipped name.
         renamed: old names of options, which work for one release → new ones.
         reads_data: takes the configuration of a whole experiment, of which it reads the data part;
-            of a run folder as its first argument, that of the run.
+            of a run folder as its first argument, that of the run if no data set is named.
     """
 
     function: str

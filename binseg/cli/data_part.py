@@ -14,8 +14,8 @@ def with_data_of_experiment(arguments: Sequence[str]) -> list[str]:
     """The arguments with `--config EXPERIMENT.yaml` replaced by `--data` and its part of the file.
 
     A file that holds none of an experiment's other parts is left to the command, and so is one that
-    cannot be read. If nothing is said about data, and the first argument is a run folder, the data
-    of that run come in.
+    cannot be read. If no data set is named, and the first argument is a run folder, the data of
+    that run come in, which other options may change.
     """
     found: list[str] = []
     for argument in arguments:
@@ -29,10 +29,11 @@ def with_data_of_experiment(arguments: Sequence[str]) -> list[str]:
             found.append(f"--config={path}")
         else:
             found.append(argument)
-    if found and not any(each.startswith(("--config", "--data")) for each in found):
+    named = {argument.partition("=")[0] for argument in found}
+    if found and not named & {"--config", "--data", "--data.name"}:
         data = _data_of_experiment(str(Path(found[0], "config.yaml")))
         if data is not None:
-            found += ["--data", json.dumps(data)]
+            found[1:1] = ["--data", json.dumps(data)]
     return found
 
 

@@ -114,8 +114,9 @@ def test_only_an_experiment_is_taken_apart(tmp_path: Path) -> None:
 
 def test_a_run_folder_brings_its_data(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(EXPERIMENT)
-    first, option, data, *rest = with_data_of_experiment([str(tmp_path)])
-    assert (first, option, rest) == (str(tmp_path), "--data", [])
+    arguments = [str(tmp_path), "--data.root=elsewhere", "--split", "val"]
+    first, option, data, *rest = with_data_of_experiment(arguments)
+    assert (first, option, rest) == (str(tmp_path), "--data", arguments[1:])
     assert json.loads(data)["crop"] == [32, 32]
     for more in ("--data.name=scenes", "--config=other.yaml"):
         assert with_data_of_experiment([str(tmp_path), more]) == [str(tmp_path), more]
