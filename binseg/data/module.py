@@ -218,16 +218,20 @@ class SegmentationData(ResumableData):
         workers = self._reading_workers(dataset.cache is not None)
         return Loader(dataset.__getitem__, batches, workers=workers)
 
+    @functools.cached_property
+    def calibration_places(self) -> list[int]:
+        """Places in `training` of about `config.calibration_images` images, of this data set and of
+        those merged with it as many as their shares of an epoch."""
+        return self.training.spread(self.config.calibration_images)
+
     def calibration_batches(self) -> Loader:
         """Unaugmented training images for re-estimating BatchNorm's statistics.
 
-        About `config.calibration_images` images, of this data set and of those merged with it as
-        many as their shares of an epoch, in batches of `config.batch_size` or a little fewer;
-        process r takes batches r, r + W, … Whole images if all of them have one size; else each is
-        resized to cover `config.crop` and cut to its centre.
+        Those of `calibration_places`, in batches of `config.batch_size` or a little fewer; process
+        r takes batches r, r + W, … Whole images if all of them have one size; else each is resized
+        to cover `config.crop` and cut to its centre.
         """
-        training = self.training
-        chosen = training.spread(self.config.calibration_images)
+        training, chosen = self.training, self.calibration_places
         batches = CalibrationBatches(chosen, self.config.batch_size, *self._shard)
         sizes = {training.size(place) for place in chosen}
         read = training.__getitem__
@@ -237,11 +241,9 @@ class SegmentationData(ResumableData):
 
     def calibration_images(self) -> Loader:
         """The images of `calibration_batches`, each whole and in a batch of its own."""
-        training = self.training
-        chosen = training.spread(self.config.calibration_images)
-        batches = CalibrationBatches(chosen, 1, *self._shard)
-        workers = self._reading_workers(training.cached)
-        return Loader(training.__getitem__, batches, workers=workers)
+        batches = CalibrationBatches(self.calibration_places, 1, *self._shard)
+        workers = self._reading_workers(self.training.cached)
+        return Loader(self.training.__getitem__, batches, workers=workers)
 
     def _reading_workers(self, cached: bool) -> int:
         # copying from memory is quicker than starting a process

@@ -119,7 +119,8 @@ def network_input(image: np.ndarray, preprocessing: Preprocessing) -> "Tensor":
     """An image, HWC uint8 RGB, as a network takes it: float32 (1, 3, H, W), normalised."""
     import torch
 
-    pixels = np.ascontiguousarray(preprocessing.resize(image))
+    # copies only what torch would warn of: other strides, or memory that may not be written to
+    pixels = np.require(preprocessing.resize(image), requirements=["C", "W"])
     return preprocessing.normalize(torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous())
 
 

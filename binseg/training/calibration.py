@@ -7,6 +7,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from binseg.data.module import SegmentationData
+from binseg.data.preprocess import network_input
 from binseg.nn.segmenter import Segmenter
 from binseg.training.batchnorm import reestimate_batchnorm
 from binseg.training.class_biases import (
@@ -62,7 +63,6 @@ def calibrate(
     found = None
     if biases:
         found = fit_class_biases(*pixel_scores(network, data.calibration_images(), prepare))
-        first = next(iter(data.calibration_images()))["image"]
-        add_class_biases(network, found.biases, prepare(first))
-    images = len(data.training.spread(data.config.calibration_images))
-    return Calibration(images, norms if statistics else 0, found)
+        first = data.training[data.calibration_places[0]].image
+        add_class_biases(network, found.biases, network_input(first, data.preprocessing).to(device))
+    return Calibration(len(data.calibration_places), norms if statistics else 0, found)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from binseg.data.labels import IGNORE
 from binseg.data.module import Batch
 from binseg.errors import BinsegError
+from binseg.evaluation.scores import confusion
 from binseg.evaluation.upsample import refuse_nan
 
 _SCORES_OF_IMAGE = 2**17
@@ -49,7 +50,7 @@ def pixel_scores(
         prepare: from uint8 (N, 3, H, W) to the network's input on its device.
 
     Returns:
-        float32 (P, C) logits and int64 (P,) train ids, on the CPU; at most 131,072 numbers of an
+        float32 (P, C) logits and uint8 (P,) train ids, on the CPU; at most 131,072 numbers of an
         image.
 
     Raises:
@@ -63,7 +64,7 @@ def pixel_scores(
             count = max(1, _SCORES_OF_IMAGE // len(logits))
             places = places[:: -(-len(places) // count) or 1]
             scores.append(logits.flatten(1)[:, places.to(logits.device)].T.float().cpu())
-            labels.append(truth.flatten()[places].long())
+            labels.append(truth.flatten()[places])
     return torch.cat(scores), torch.cat(labels)
 
 
@@ -74,7 +75,7 @@ def fit_class_biases(scores: Tensor, labels: Tensor) -> ClassBiases:
 
     Args:
         scores: float32 (P, C) logits.
-        labels: int64 (P,) train ids.
+        labels: (P,) train ids, of any integer type.
 
     Raises:
         BinsegError: there is no labelled pixel.
@@ -89,6 +90,7 @@ def fit_class_biases(scores: Tensor, labels: Tensor) -> ClassBiases:
             own = shifted[:, class_].clone()
             shifted[:, class_] = -torch.inf
             highest, rival = shifted.max(1)
+            rival = rival.byte()  # bytes are counted faster
             found, change = max(
                 (_mean_iou(torch.where(own + by > highest, class_, rival), labels, len(biases)), by)
                 for by in _CHANGES
@@ -105,8 +107,7 @@ def fit_class_biases(scores: Tensor, labels: Tensor) -> ClassBiases:
 
 def _mean_iou(found: Tensor, labels: Tensor, classes: int) -> float:
     """Over the classes that are there."""
-    matrix = torch.bincount(labels * classes + found, minlength=classes**2)
-    matrix = matrix.reshape(classes, classes).double()
+    matrix = confusion(found, labels, classes).double()
     right, truth = matrix.diagonal(), matrix.sum(1)
     return float((right / (truth + matrix.sum(0) - right))[truth > 0].mean())
 
